@@ -27,10 +27,10 @@ struct sim_arena;
 
 struct sim_arena *sim_arena_new(void);
 void sim_arena_delete(struct sim_arena *arena);
-/* Frees everything at once; the arena is as new but keeps its chunks. Fills recycled memory with the byte of
- * sim_arena_fill (0 unless set), so that determinism runs can vary it. */
+/* Frees everything at once; the arena is as new but keeps its chunks. */
 void sim_arena_reset(struct sim_arena *arena);
-/* Byte that fresh memory handed out by sim_alloc_raw carries (a determinism probe; zeroed calls ignore it). */
+/* From now on memory handed out by sim_alloc_raw is filled with the byte (a determinism probe; zeroed calls ignore
+ * it). Without this call raw memory holds whatever was there. */
 void sim_arena_fill(struct sim_arena *arena, uint8_t byte);
 
 /* Never NULL: running out of host memory ends the process. Memory is zeroed and 16-byte aligned. */
@@ -48,6 +48,9 @@ void sim_free(struct sim_arena *arena, enum sim_type type, void *ptr, size_t siz
 
 char *sim_strdup(struct sim_arena *arena, const char *str);
 void sim_strfree(struct sim_arena *arena, char *str); /* NULL is fine */
+
+/* Counts an object whose memory comes from elsewhere (coroutine stacks); sign is +1 or -1. */
+void sim_arena_account(struct sim_arena *arena, enum sim_type type, size_t size_bytes, int sign);
 
 /* Live objects and bytes now, and bytes at the peak since the last reset. */
 uint64_t sim_arena_live(const struct sim_arena *arena, enum sim_type type);

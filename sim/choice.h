@@ -54,12 +54,15 @@ void sim_choice_set_policy(struct sim *sim, enum sim_policy policy);
 enum sim_policy sim_choice_policy(const struct sim *sim);
 void sim_choice_set_seed(struct sim *sim, uint64_t seed);
 uint64_t sim_choice_seed(const struct sim *sim);
-/* Pins hold over any policy; a pin's value is taken modulo n. The list is copied. */
+/* Pins hold over any policy; a pin's value is taken modulo n. Copied. Ordinals under calm count from the first pin
+ * or sim_choice_record on, so both are given before the run. REPLAY's recorded list is given as pins. */
 void sim_choice_pin(struct sim *sim, const struct sim_pin *pin);
 /* PCT: depth D >= 1, steps = number of schedulable events in the calm run (0: estimate 1000). */
 void sim_choice_set_pct(struct sim *sim, uint32_t depth, uint64_t steps);
 /* Number of schedulable events so far: what a calm run measures for PCT. */
 uint64_t sim_choice_schedule_steps(const struct sim *sim);
+/* Number of tasks (entities that had an event) so far under PCT. */
+uint64_t sim_choice_schedule_tasks(const struct sim *sim);
 /* EXHAUST: fn is asked for each choice with n > 1. */
 typedef uint32_t sim_oracle_fn(void *opaque, enum sim_site site, uint64_t entity, uint32_t ordinal, uint32_t n);
 void sim_choice_set_oracle(struct sim *sim, sim_oracle_fn *fn, void *opaque);

@@ -66,7 +66,7 @@ struct sim_name {
 };
 
 struct sim_record {
-    uint64_t number; /* 1, 2, ... in this world */
+    uint64_t number; /* 1, 2, ... among the hashed events of this world; an unhashed one repeats the last */
     int64_t time_ns;
     enum sim_event_kind kind;
     uint32_t host; /* host number; 0 = the world */
@@ -128,6 +128,12 @@ uint64_t sim_event_count(const struct sim *sim);
 /* Ready-made sinks. Each writes to a stream that the caller keeps open until the world is gone. */
 void sim_sink_text(struct sim *sim, FILE *out);  /* one fixed-width line an event */
 void sim_sink_json(struct sim *sim, FILE *out);  /* one object a line */
+
+/* Chrome trace-event JSON, opens in Perfetto: a process for each host, a track for each disk, job, guest and node,
+ * spans from disk_submit to disk_complete, instants for the rest. `end` closes the spans still open and the JSON
+ * array; call it before the world is reset or deleted. */
+void sim_sink_timeline(struct sim *sim, FILE *out);
+void sim_sink_timeline_end(struct sim *sim);
 
 /* One line in the text sink's form, without newline. Returns the length that a large enough buf would hold. */
 size_t sim_record_text(struct sim *sim, const struct sim_record *r, char *buf, size_t room);

@@ -10,6 +10,8 @@
 #ifndef SIM_SIM_H
 #define SIM_SIM_H
 
+#include <stdio.h>
+
 #include "sim/arena.h"
 #include "sim/choice.h"
 #include "sim/event.h"
@@ -26,10 +28,11 @@ struct sim_timer {
     void (*fn)(void *opaque);
     void *opaque;
     int32_t heap_index;        /* -1: not queued */
-    bool idle;                 /* not work: settle does not wait for it */
+    bool idle;                 /* not work: settle does not wait for it; set it while not queued */
     bool queued_now;           /* in the FIFO of the present instant */
-    uint32_t host;             /* dropped when this host crashes; 0: never */
-    struct sim_timer *next;    /* FIFO and per-host drop */
+    uint32_t host;             /* dropped when this host crashes; 0: never; set it while not queued */
+    struct sim_timer *next;    /* FIFO of the present instant */
+    struct sim_timer *prev;
 };
 
 struct sim *sim_new(void);
@@ -45,6 +48,34 @@ struct sim_arena *sim_check_arena(struct sim *sim);
 
 /* The same string gives the same pointer for the life of the world. */
 const struct sim_name *sim_name(struct sim *sim, const char *str);
+
+/*
+ * Per-world state of the parts that sim/ only carries. The state belongs to the part: it lives from sim_ext_set to
+ * sim_delete and survives resets, so that what it recycles is recycled. Hooks may be NULL. A reset calls `reset`
+ * (last slot first) while the arenas still hold everything; a crash calls `host_crash` (last slot first) while the
+ * host's arena, coroutines and timers are still there, none of which will ever run again.
+ */
+enum sim_ext_id {
+    SIM_EXT_PAYLOAD,
+    SIM_EXT_DISK,
+    SIM_EXT_LINK,
+    SIM_EXT_BLOCK,
+    SIM_EXT_JOBS,
+    SIM_EXT_VM,
+    SIM_EXT_MONITOR,
+    SIM_EXT_FAULTS,
+    SIM_EXT_CHECK,
+    SIM_EXT_SCENARIO,
+    SIM_EXT_COUNT,
+};
+struct sim_ext_ops {
+    void (*reset)(struct sim *sim, void *state);
+    void (*host_crash)(struct sim *sim, void *state, struct host *host);
+    void (*destroy)(struct sim *sim, void *state);
+};
+/* A slot is set once in the life of a world. */
+void sim_ext_set(struct sim *sim, enum sim_ext_id id, const struct sim_ext_ops *ops, void *state);
+void *sim_ext(const struct sim *sim, enum sim_ext_id id); /* NULL until set */
 
 /* --- queue ---------------------------------------------------------------------------------------------- */
 
@@ -74,14 +105,19 @@ const char *sim_stop_name(enum sim_stop stop);
  * the clock would pass until_ns (INT64_MAX: none; then the clock stands at until_ns). Called from outside of any
  * coroutine; the loop never calls itself. */
 enum sim_stop sim_run(struct sim *sim, bool (*cond)(void *opaque), void *opaque, int64_t until_ns);
-/* As sim_run, but idle events are run too while waiting for cond. */
+/* As sim_run, but idle events are run too while waiting for cond, and time is let pass: when nothing at all is
+ * pending and until_ns is given, the clock goes there (SIM_STOP_TIME). */
 enum sim_stop sim_run_idle(struct sim *sim, bool (*cond)(void *opaque), void *opaque, int64_t until_ns);
 /* Stops the present sim_run after the event in hand. */
 void sim_halt(struct sim *sim);
 /* Pending work events, and things in flight that no event stands for (a stuck request counts as nothing). */
 uint64_t sim_work_pending(const struct sim *sim);
-/* Limits, counted from 0 since reset; defaults 2^62 ns and 50 million events. */
+/* Limits, counted from 0 since reset; defaults 2^62 ns and 50 million events of the queue. */
 void sim_set_limits(struct sim *sim, int64_t time_ns, uint64_t events);
+/* Events of the queue run since reset. */
+uint64_t sim_steps(const struct sim *sim);
+/* What a hang report needs: each live coroutine in order of creation, one line each (host, what, origin, state). */
+void sim_dump_hang(struct sim *sim, FILE *out);
 
 /* --- hosts ---------------------------------------------------------------------------------------------- */
 
