@@ -1,0 +1,276 @@
+/*
+ * The block layer as its users see it: nodes, edges, requests (reference/block.md 1 to 7).
+ *
+ * A node (BlockDriverState) belongs to a host's graph and is counted: one reference per edge from a parent, one for
+ * monitor ownership, others by whoever holds one. An edge (BdrvChild) belongs to its parent. Functions with `co` in
+ * the name and everything that changes the graph run in coroutine context; graph changes run on the main coroutine
+ * inside drained sections.
+ *
+ * Offsets and lengths are bytes; lengths are at most BDRV_MAX_LENGTH. Errors are negative errno.
+ */
+#ifndef BLOCK_BLOCK_H
+#define BLOCK_BLOCK_H
+
+#include "sim/disk.h"
+
+typedef struct BlockDriverState BlockDriverState;
+typedef struct BlockDriver BlockDriver;
+typedef struct BdrvChild BdrvChild;
+typedef struct BdrvChildClass BdrvChildClass;
+typedef struct BlockBackend BlockBackend;
+typedef struct BdrvDirtyBitmap BdrvDirtyBitmap;
+
+#define BDRV_MAX_LENGTH ((int64_t)(INT64_MAX & ~(((int64_t)1 << 30) - 1)))
+#define BDRV_MAX_REQUEST ((int64_t)2147483136)
+#define BDRV_MAX_ALIGNMENT ((uint32_t)1 << 30)
+#define BDRV_MAX_BOUNCE (16 * MiB)
+#define BDRV_NODE_NAME_MAX 31
+#define BDRV_BITMAP_NAME_MAX 1023
+
+/* Permissions (1.11). Bit 0x10 stays unused. */
+enum {
+    BLK_PERM_CONSISTENT_READ = 0x01,
+    BLK_PERM_WRITE = 0x02,
+    BLK_PERM_WRITE_UNCHANGED = 0x04,
+    BLK_PERM_RESIZE = 0x08,
+    BLK_PERM_ALL = 0x0f,
+};
+
+/* Roles of an edge (1.3). */
+enum {
+    BDRV_CHILD_DATA = 0x01,
+    BDRV_CHILD_METADATA = 0x02,
+    BDRV_CHILD_FILTERED = 0x04,
+    BDRV_CHILD_COW = 0x08,
+    BDRV_CHILD_PRIMARY = 0x10,
+};
+
+/* Request flags (2.8). */
+enum {
+    BDRV_REQ_COPY_ON_READ = 0x001,
+    BDRV_REQ_PREFETCH = 0x002,
+    BDRV_REQ_ZERO_WRITE = 0x004,
+    BDRV_REQ_MAY_UNMAP = 0x008,
+    BDRV_REQ_FUA = 0x010,
+    BDRV_REQ_WRITE_COMPRESSED = 0x020,
+    BDRV_REQ_WRITE_UNCHANGED = 0x040,
+    BDRV_REQ_SERIALISING = 0x080,
+    BDRV_REQ_NO_FALLBACK = 0x100,
+    BDRV_REQ_NO_WAIT = 0x200,
+    BDRV_REQ_REGISTERED_BUF = 0x400,
+};
+
+/* Block status (2.13). */
+enum {
+    BDRV_BLOCK_DATA = 0x01,
+    BDRV_BLOCK_ZERO = 0x02,
+    BDRV_BLOCK_OFFSET_VALID = 0x04,
+    BDRV_BLOCK_RAW = 0x08,
+    BDRV_BLOCK_ALLOCATED = 0x10,
+    BDRV_BLOCK_EOF = 0x20,
+    BDRV_BLOCK_RECURSE = 0x40,
+    BDRV_BLOCK_COMPRESSED = 0x80,
+};
+
+/* Open flags. */
+enum {
+    BDRV_O_RDWR = 0x01,
+    BDRV_O_AUTO_RDONLY = 0x02,
+    BDRV_O_UNMAP = 0x04,       /* discard=unmap */
+    BDRV_O_NO_FLUSH = 0x08,    /* cache.no-flush */
+    BDRV_O_NOCACHE = 0x10,     /* cache.direct */
+    BDRV_O_FORCE_SHARE = 0x20,
+    BDRV_O_INACTIVE = 0x40,    /* opened without ownership */
+    BDRV_O_NO_IO = 0x80,
+};
+
+enum bdrv_detect_zeroes { BDRV_DETECT_ZEROES_OFF, BDRV_DETECT_ZEROES_ON, BDRV_DETECT_ZEROES_UNMAP };
+
+/* Operations that users may block on a node (1.12). Advisory: only commands ask. */
+enum bdrv_op {
+    BLOCK_OP_BACKUP_SOURCE,
+    BLOCK_OP_BACKUP_TARGET,
+    BLOCK_OP_CHANGE,
+    BLOCK_OP_COMMIT_SOURCE,
+    BLOCK_OP_COMMIT_TARGET,
+    BLOCK_OP_DRIVE_DEL,
+    BLOCK_OP_EJECT,
+    BLOCK_OP_EXTERNAL_SNAPSHOT,
+    BLOCK_OP_INTERNAL_SNAPSHOT,
+    BLOCK_OP_INTERNAL_SNAPSHOT_DELETE,
+    BLOCK_OP_MIRROR_SOURCE,
+    BLOCK_OP_MIRROR_TARGET,
+    BLOCK_OP_RESIZE,
+    BLOCK_OP_STREAM,
+    BLOCK_OP_REPLACE,
+    BLOCK_OP_COUNT,
+};
+
+enum bdrv_prealloc { PREALLOC_OFF, PREALLOC_METADATA, PREALLOC_FALLOC, PREALLOC_FULL };
+
+typedef struct BlockDriverInfo {
+    int64_t cluster_size; /* 0: no clusters */
+    bool is_dirty;
+} BlockDriverInfo;
+
+/* --- graph life ------------------------------------------------------------------------------------------ */
+
+/* A host's graph; drivers register in one static table (block/drivers.c). */
+void bdrv_graph_init(struct host *host);
+/* All nodes must be gone. */
+void bdrv_graph_cleanup(struct host *host);
+
+/* Opens a node from an option tree: `driver`, the generic node options and the driver's own; children as inline
+ * dictionaries or as names of existing nodes. Takes nothing over. Every key must be consumed: leftovers are an error.
+ * The result carries one reference for the caller. NULL with errp. flags: inherited open flags. */
+BlockDriverState *bdrv_open(struct host *host, const struct qvalue *options, uint32_t flags, Error **errp);
+/* A node for a filter that a job inserts: not in the monitor's ownership, children not attached yet. node_name NULL:
+ * generated, and the node is implicit. One reference for the caller. */
+BlockDriverState *bdrv_new_filter(struct host *host, const BlockDriver *drv, const char *node_name, uint32_t flags,
+                                  Error **errp);
+void bdrv_ref(BlockDriverState *bs);
+/* May drain, flush and close; main coroutine. NULL is fine. */
+void bdrv_unref(BlockDriverState *bs);
+/* blockdev-add and blockdev-del (9). */
+BlockDriverState *qmp_blockdev_add_node(struct host *host, const struct qvalue *options, Error **errp);
+bool qmp_blockdev_del_node(struct host *host, const char *node_name, Error **errp);
+
+BlockDriverState *bdrv_find_node(struct host *host, const char *node_name);
+/* Backend name first, then node name (1.2). errp: "Cannot find device='X' nor node-name='X'" or "Device 'X' has no
+ * medium". */
+BlockDriverState *bdrv_lookup_bs(struct host *host, const char *name, Error **errp);
+/* Newest first; NULL starts and ends. */
+BlockDriverState *bdrv_next_node(struct host *host, const BlockDriverState *after);
+
+/* --- reading a node's state (const accessors) ------------------------------------------------------------ */
+
+const char *bdrv_get_node_name(const BlockDriverState *bs);
+const struct sim_name *bdrv_node_sim_name(const BlockDriverState *bs);
+/* Key of the path from a named node ("s/file"), the stable entity of a node. */
+uint64_t bdrv_entity(const BlockDriverState *bs);
+struct host *bdrv_host(const BlockDriverState *bs);
+const char *bdrv_driver_name(const BlockDriverState *bs);
+/* File name as query-block gives it: the medium's name for disk nodes, the child's for filters and formats. */
+const char *bdrv_filename(const BlockDriverState *bs);
+int64_t bdrv_getlength_cached(const BlockDriverState *bs); /* bytes, rounded up to 512 */
+uint32_t bdrv_open_flags(const BlockDriverState *bs);
+bool bdrv_is_read_only(const BlockDriverState *bs);
+bool bdrv_is_inactive(const BlockDriverState *bs);
+bool bdrv_is_writable(const BlockDriverState *bs);
+bool bdrv_is_implicit(const BlockDriverState *bs);
+unsigned bdrv_refcount(const BlockDriverState *bs);
+unsigned bdrv_in_flight(const BlockDriverState *bs);
+unsigned bdrv_quiesce_counter(const BlockDriverState *bs);
+uint32_t bdrv_request_alignment(const BlockDriverState *bs);
+bool bdrv_has_monitor_ref(const BlockDriverState *bs);
+bool bdrv_supports_backing(const BlockDriverState *bs);
+/* Cumulative permissions over all parents (no parents: 0 and ALL). */
+void bdrv_cumulative_perms(const BlockDriverState *bs, uint64_t *perm, uint64_t *shared);
+
+/* Edges, newest first; NULL ends. */
+BdrvChild *bdrv_first_child(const BlockDriverState *bs);
+BdrvChild *bdrv_next_child(const BdrvChild *child);
+BdrvChild *bdrv_first_parent(const BlockDriverState *bs);
+BdrvChild *bdrv_next_parent(const BdrvChild *child);
+BlockDriverState *bdrv_child_bs(const BdrvChild *child);        /* the node it points to */
+BlockDriverState *bdrv_child_parent_bs(const BdrvChild *child); /* NULL when the parent is no node */
+const char *bdrv_child_name(const BdrvChild *child);            /* "file", "backing", "root", ... */
+uint32_t bdrv_child_role(const BdrvChild *child);
+void bdrv_child_perms(const BdrvChild *child, uint64_t *perm, uint64_t *shared);
+bool bdrv_child_frozen(const BdrvChild *child);
+/* "node 's'", "block device 'g'", "block job 'm'": for messages. Caller frees with free(). */
+char *bdrv_child_user_desc(const BdrvChild *child);
+
+/* Chain helpers (1.4). NULL when there is none. */
+BdrvChild *bdrv_cow_child(const BlockDriverState *bs);
+BdrvChild *bdrv_filter_child(const BlockDriverState *bs);
+BdrvChild *bdrv_filter_or_cow_child(const BlockDriverState *bs);
+BdrvChild *bdrv_primary_child(const BlockDriverState *bs);
+BlockDriverState *bdrv_skip_filters(BlockDriverState *bs);
+BlockDriverState *bdrv_skip_implicit_filters(BlockDriverState *bs);
+BlockDriverState *bdrv_cow_bs(const BlockDriverState *bs);
+BlockDriverState *bdrv_filter_bs(const BlockDriverState *bs);
+BlockDriverState *bdrv_filter_or_cow_bs(const BlockDriverState *bs);
+BlockDriverState *bdrv_primary_bs(const BlockDriverState *bs);
+BlockDriverState *bdrv_backing_chain_next(BlockDriverState *bs);
+bool bdrv_chain_contains(BlockDriverState *top, const BlockDriverState *base);
+
+/* Content of a node now, without I/O, events or time: for checkers and set-up. -ENOTSUP when a driver has no
+ * such view. Appends to out. */
+int bdrv_peek(const BlockDriverState *bs, int64_t offset, int64_t bytes, struct payload *out);
+/* A run of equal kind from offset: true when it may hold data (else reads zero); *pnum > 0. Never overstates a
+ * hole. For walking sparse nodes cheaply. */
+bool bdrv_peek_status(const BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *pnum);
+
+/* --- graph changes (1.7 to 1.10). Main coroutine. --------------------------------------------------------- */
+
+/* Inserts new_top (a filter or format whose filtered/backing slot is empty) above old: attach, move parents, one
+ * permission refresh, all or nothing (1.8). */
+int bdrv_append(BlockDriverState *new_top, BlockDriverState *old, Error **errp);
+/* Takes a filter out: its child takes its place with the parents. */
+int bdrv_drop_filter(BlockDriverState *filter, Error **errp);
+/* Moves the parents of from to to. */
+int bdrv_replace_node(BlockDriverState *from, BlockDriverState *to, Error **errp);
+/* Recomputes permissions of bs and everything below. */
+int bdrv_refresh_perms(BlockDriverState *bs, Error **errp);
+int bdrv_child_try_set_perm(BdrvChild *child, uint64_t perm, uint64_t shared, Error **errp);
+/* Attaches child under parent; drains for the caller. */
+BdrvChild *bdrv_attach_child(BlockDriverState *parent, BlockDriverState *child, const char *name, uint32_t role,
+                             Error **errp);
+void bdrv_unref_child(BlockDriverState *parent, BdrvChild *child);
+/* Freezes every filter-or-cow edge from top down to base; all or nothing. */
+int bdrv_freeze_chain(BlockDriverState *top, BlockDriverState *base, Error **errp);
+void bdrv_unfreeze_chain(BlockDriverState *top, BlockDriverState *base);
+int bdrv_reopen_set_read_only(BlockDriverState *bs, bool read_only, Error **errp);
+
+/* Op blockers (1.12). The Error stays the blocker's owner's; identity is its address. */
+void bdrv_op_block(BlockDriverState *bs, enum bdrv_op op, Error *reason);
+void bdrv_op_block_all(BlockDriverState *bs, Error *reason);
+void bdrv_op_unblock(BlockDriverState *bs, enum bdrv_op op, Error *reason);
+void bdrv_op_unblock_all(BlockDriverState *bs, Error *reason);
+/* True and "Node 'N' is busy: REASON" when blocked. */
+bool bdrv_op_is_blocked(const BlockDriverState *bs, enum bdrv_op op, Error **errp);
+unsigned bdrv_op_blockers(const BlockDriverState *bs); /* how many, for the census */
+
+/* --- requests (2) ---------------------------------------------------------------------------------------- */
+
+/* out is appended to, exactly `bytes` on success. */
+int bdrv_co_preadv(BdrvChild *child, int64_t offset, int64_t bytes, struct payload *out, uint32_t flags);
+int bdrv_co_pwritev(BdrvChild *child, int64_t offset, int64_t bytes, const struct payload *in, uint32_t flags);
+int bdrv_co_pwrite_zeroes(BdrvChild *child, int64_t offset, int64_t bytes, uint32_t flags);
+int bdrv_co_pdiscard(BdrvChild *child, int64_t offset, int64_t bytes);
+int bdrv_co_flush(BlockDriverState *bs);
+int bdrv_co_truncate(BdrvChild *child, int64_t length, bool exact, enum bdrv_prealloc prealloc, uint32_t flags,
+                     Error **errp);
+/* Length asked of the driver (may be an I/O); updates the cached one. Negative errno on failure. */
+int64_t bdrv_co_getlength(BlockDriverState *bs);
+/* -ENOTSUP when the driver has no such information. */
+int bdrv_co_get_info(BlockDriverState *bs, BlockDriverInfo *info);
+/* Status flags (>= 0) at this node, or negative errno. *pnum > 0 unless offset is at or beyond the end. map and file
+ * may be NULL. */
+int bdrv_co_block_status(BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *pnum, int64_t *map,
+                         BlockDriverState **file);
+/* Walks filter-or-cow edges from bs down to (excluding) base; NULL: the whole chain (2.13). */
+int bdrv_co_block_status_above(BlockDriverState *bs, BlockDriverState *base, int64_t offset, int64_t bytes,
+                               int64_t *pnum, int64_t *map, BlockDriverState **file);
+/* 1 allocated in bs, 0 not, negative errno. */
+int bdrv_co_is_allocated(BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *pnum);
+/* Depth (1 = top) of the layer that decides, 0 when none above base (or base itself if include_base) does. */
+int bdrv_co_is_allocated_above(BlockDriverState *top, BlockDriverState *base, bool include_base, int64_t offset,
+                               int64_t bytes, int64_t *pnum);
+/* A fresh image of this node reads as zeroes / zero-writes with unmap leave holes. */
+bool bdrv_has_zero_init(BlockDriverState *bs);
+bool bdrv_can_write_zeroes_with_unmap(BlockDriverState *bs);
+
+/* --- drain (3) ------------------------------------------------------------------------------------------- */
+
+/* Nest freely. From a coroutine other than the main one they are carried out there while the caller sleeps. */
+void bdrv_drained_begin(BlockDriverState *bs);
+void bdrv_drained_end(BlockDriverState *bs);
+void bdrv_drain_all_begin(struct host *host);
+void bdrv_drain_all_end(struct host *host);
+void bdrv_drain_all(struct host *host);
+/* Flushes every node; first error. */
+int bdrv_flush_all(struct host *host);
+
+#endif

@@ -1,0 +1,261 @@
+/*
+ * The block layer from inside: the node's fields, what a driver implements, what a parent of an edge implements.
+ * Included by block/ and by drivers that live with their job (the mirror filter); nobody else.
+ *
+ * A driver is one `const BlockDriver` in its own file, listed in block/drivers.c. Hooks that are NULL get the generic
+ * behaviour of the reference. Hooks named co_ run in the coroutine of the request.
+ */
+#ifndef BLOCK_BLOCK_INT_H
+#define BLOCK_BLOCK_INT_H
+
+#include <sys/queue.h>
+
+#include "block/backend.h"
+#include "block/block.h"
+#include "block/dirty-bitmap.h"
+
+/* --- options --------------------------------------------------------------------------------------------- */
+
+enum bdrv_opt_type { BDRV_OPT_STR, BDRV_OPT_BOOL, BDRV_OPT_INT, BDRV_OPT_SIZE, BDRV_OPT_NODE, BDRV_OPT_ENUM };
+
+/* One option of a driver; the table ends with a NULL name. BDRV_OPT_NODE options are children: the driver's open
+ * attaches them through bdrv_open_child. */
+typedef struct BdrvOption {
+    const char *name;
+    enum bdrv_opt_type type;
+    bool required;
+    const char *help;           /* one line: meaning, unit, default */
+    const char *const *choices; /* BDRV_OPT_ENUM: NULL-ended */
+} BdrvOption;
+
+/* --- limits (2.3) ---------------------------------------------------------------------------------------- */
+
+typedef struct BlockLimits {
+    uint32_t request_alignment; /* >= 1; not inherited */
+    int64_t max_pdiscard;       /* 0: unlimited */
+    uint32_t pdiscard_alignment;
+    int64_t max_pwrite_zeroes;
+    uint32_t pwrite_zeroes_alignment; /* not inherited */
+    uint32_t opt_transfer;
+    int64_t max_transfer; /* 0: unlimited, else multiple of request_alignment */
+    uint32_t min_mem_alignment;
+    uint32_t max_iov;
+} BlockLimits;
+
+/* --- tracked requests (2.5) ------------------------------------------------------------------------------ */
+
+enum BdrvTrackedRequestType {
+    BDRV_TRACKED_READ,
+    BDRV_TRACKED_WRITE,
+    BDRV_TRACKED_DISCARD,
+    BDRV_TRACKED_TRUNCATE,
+};
+
+typedef struct BdrvTrackedRequest BdrvTrackedRequest;
+struct BdrvTrackedRequest {
+    BlockDriverState *bs;
+    int64_t offset;
+    int64_t bytes;
+    enum BdrvTrackedRequestType type;
+    bool serialising;
+    int64_t overlap_offset;
+    int64_t overlap_bytes;
+    Coroutine *co;
+    CoQueue wait_queue;              /* those that wait for this one */
+    BdrvTrackedRequest *waiting_for; /* non-NULL: waits itself; nobody may wait for it */
+    LIST_ENTRY(BdrvTrackedRequest) list;
+};
+
+/* --- drivers --------------------------------------------------------------------------------------------- */
+
+struct BlockDriver {
+    const char *format_name;
+    const char *doc;
+    size_t instance_size; /* of bs->opaque, zeroed */
+    const BdrvOption *options;
+    bool is_filter;                 /* one FILTERED|PRIMARY child */
+    bool filtered_child_is_backing; /* the filtered child sits in `backing` */
+    bool is_protocol;               /* no children: stands for a medium */
+    bool supports_backing;
+    bool internal;                  /* not for blockdev-add */
+
+    /* Reads its options (already checked against the table), opens children. */
+    int (*bdrv_open)(BlockDriverState *bs, const struct qvalue *options, Error **errp);
+    void (*bdrv_close)(BlockDriverState *bs);
+
+    /* Requests are aligned to request_alignment and inside max_transfer. read appends exactly bytes to out. */
+    int (*bdrv_co_preadv)(BlockDriverState *bs, int64_t offset, int64_t bytes, struct payload *out, uint32_t flags);
+    int (*bdrv_co_pwritev)(BlockDriverState *bs, int64_t offset, int64_t bytes, const struct payload *in,
+                           uint32_t flags);
+    int (*bdrv_co_pwrite_zeroes)(BlockDriverState *bs, int64_t offset, int64_t bytes, uint32_t flags);
+    int (*bdrv_co_pdiscard)(BlockDriverState *bs, int64_t offset, int64_t bytes);
+    int (*bdrv_co_flush)(BlockDriverState *bs); /* full flush: replaces the two below and the children's */
+    int (*bdrv_co_flush_to_os)(BlockDriverState *bs);
+    int (*bdrv_co_flush_to_disk)(BlockDriverState *bs);
+    int (*bdrv_co_truncate)(BlockDriverState *bs, int64_t length, bool exact, enum bdrv_prealloc prealloc,
+                            uint32_t flags, Error **errp);
+    int64_t (*bdrv_co_getlength)(BlockDriverState *bs);
+    int (*bdrv_co_get_info)(BlockDriverState *bs, BlockDriverInfo *info);
+    int (*bdrv_co_block_status)(BlockDriverState *bs, bool want_zero, int64_t offset, int64_t bytes, int64_t *pnum,
+                                int64_t *map, BlockDriverState **file);
+    void (*bdrv_refresh_limits)(BlockDriverState *bs); /* overrides after inheritance */
+    bool (*bdrv_has_zero_init)(BlockDriverState *bs);
+
+    /* Permissions (1.11); NULL: the defaults by role. */
+    void (*bdrv_child_perm)(BlockDriverState *bs, BdrvChild *child, uint32_t role, uint64_t perm, uint64_t shared,
+                            uint64_t *nperm, uint64_t *nshared);
+    int (*bdrv_check_perm)(BlockDriverState *bs, uint64_t perm, uint64_t shared, Error **errp);
+    void (*bdrv_set_perm)(BlockDriverState *bs, uint64_t perm, uint64_t shared);
+    void (*bdrv_abort_perm)(BlockDriverState *bs);
+    int (*bdrv_can_reopen_read_only)(BlockDriverState *bs, bool read_only, Error **errp);
+
+    void (*bdrv_drain_begin)(BlockDriverState *bs);
+    void (*bdrv_drain_end)(BlockDriverState *bs);
+
+    /* Const views. peek NULL: filters ask their child, others cannot. */
+    int (*bdrv_peek)(const BlockDriverState *bs, int64_t offset, int64_t bytes, struct payload *out);
+    bool (*bdrv_peek_status)(const BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *pnum);
+    const char *(*bdrv_filename)(const BlockDriverState *bs);
+};
+
+const BlockDriver *bdrv_find_driver(const char *name); /* NULL when there is none */
+const BlockDriver *bdrv_driver_at(size_t index);       /* NULL beyond the last */
+
+/* --- edges ----------------------------------------------------------------------------------------------- */
+
+struct BdrvChildClass {
+    bool stay_at_node; /* not moved by bdrv_replace_node: job edges */
+    bool parent_is_bds;
+    char *(*get_parent_desc)(const BdrvChild *child); /* malloc'ed */
+    void (*drained_begin)(BdrvChild *child);
+    void (*drained_end)(BdrvChild *child);
+    bool (*drained_poll)(BdrvChild *child); /* true: the parent is still busy */
+    void (*resize)(BdrvChild *child);
+    void (*attach)(BdrvChild *child);
+    void (*detach)(BdrvChild *child);
+    /* 0, or -EPERM when the parent cannot give up its permissions (8.3). */
+    int (*inactivate)(BdrvChild *child);
+    int (*activate)(BdrvChild *child, Error **errp);
+};
+
+struct BdrvChild {
+    BlockDriverState *bs;
+    const char *name; /* static or the parent's */
+    const BdrvChildClass *klass;
+    uint32_t role;
+    void *opaque; /* the parent */
+    uint64_t perm;
+    uint64_t shared_perm;
+    bool frozen;
+    bool quiesced_parent;              /* this edge holds its parent quiesced */
+    LIST_ENTRY(BdrvChild) next;        /* in the parent node's children */
+    LIST_ENTRY(BdrvChild) next_parent; /* in bs->parents */
+};
+
+extern const BdrvChildClass bdrv_child_of_bds;
+
+/* --- nodes ----------------------------------------------------------------------------------------------- */
+
+struct bdrv_op_blocker {
+    Error *reason;
+    LIST_ENTRY(bdrv_op_blocker) list;
+};
+
+struct BlockDriverState {
+    struct host *host;
+    const BlockDriver *drv; /* NULL: closed */
+    void *opaque;
+    const struct sim_name *name;
+    uint64_t number; /* creation order in the graph */
+    uint64_t entity; /* bdrv_entity() */
+    uint32_t open_flags;
+    enum bdrv_detect_zeroes detect_zeroes;
+    bool implicit;
+    bool never_freeze;
+    bool monitor_owned;
+    bool inherited;      /* made inline by its parent's options */
+    bool name_generated;
+    unsigned refcnt;
+    LIST_HEAD(, BdrvChild) children;
+    LIST_HEAD(, BdrvChild) parents;
+    BdrvChild *file;
+    BdrvChild *backing;
+
+    int64_t total_bytes; /* rounded up to 512 */
+    BlockLimits bl;
+    uint32_t supported_write_flags;
+    uint32_t supported_zero_flags;
+    uint32_t supported_truncate_flags;
+
+    unsigned in_flight;
+    unsigned serialising_in_flight;
+    unsigned quiesce_counter;
+    unsigned copy_on_read;
+    LIST_HEAD(, BdrvTrackedRequest) tracked_requests; /* newest first */
+
+    uint64_t write_gen;
+    uint64_t flushed_gen;
+    bool active_flush_req;
+    CoQueue flush_queue;
+
+    uint64_t wr_highest_offset;
+    uint64_t write_threshold;
+
+    LIST_HEAD(, BdrvDirtyBitmap) dirty_bitmaps; /* newest first */
+    LIST_HEAD(, bdrv_op_blocker) op_blockers[BLOCK_OP_COUNT];
+
+    char *backing_filename; /* what the image's header names, or NULL; host arena string */
+
+    TAILQ_ENTRY(BlockDriverState) node_list; /* BlockGraph.nodes, newest first */
+};
+
+TAILQ_HEAD(bdrv_node_list, BlockDriverState);
+TAILQ_HEAD(blk_list, BlockBackend);
+
+struct BlockGraph {
+    struct host *host;
+    struct bdrv_node_list nodes;
+    struct blk_list backends;
+    unsigned drain_all_count;
+    uint64_t next_node_number;
+    uint64_t next_bitmap_id;
+    uint64_t next_generated_name;
+};
+
+/* --- for drivers ----------------------------------------------------------------------------------------- */
+
+/* Takes option `name` (a node name, an inline dictionary, or null) and attaches the child. allow_none: absent or
+ * null gives NULL without error. */
+BdrvChild *bdrv_open_child(BlockDriverState *bs, const struct qvalue *options, const char *name, uint32_t role,
+                           bool allow_none, Error **errp);
+void bdrv_default_perms(BlockDriverState *bs, BdrvChild *child, uint32_t role, uint64_t perm, uint64_t shared,
+                        uint64_t *nperm, uint64_t *nshared);
+void bdrv_refresh_limits(BlockDriverState *bs);
+/* Sets the cached length (rounds up), truncates bitmaps, tells BB parents. */
+void bdrv_set_total_bytes(BlockDriverState *bs, int64_t length);
+
+/* Counts requests for drains; the caller pairs them. */
+void bdrv_inc_in_flight(BlockDriverState *bs);
+void bdrv_dec_in_flight(BlockDriverState *bs);
+
+/* Attaches an edge whose parent is no node (backends, jobs); one permission refresh; NULL with errp. The edge takes
+ * its own reference. */
+BdrvChild *bdrv_root_attach_child(BlockDriverState *bs, const char *name, const BdrvChildClass *klass, uint32_t role,
+                                  uint64_t perm, uint64_t shared, void *opaque, Error **errp);
+void bdrv_root_unref_child(BdrvChild *child);
+/* "perms" as words, for messages: "write, resize". Caller frees with free(). */
+char *bdrv_perm_names(uint64_t perm);
+/* A name nobody uses yet is free: not a node's, not a BB's, well formed (1.2). */
+bool bdrv_name_usable(struct host *host, const char *name, Error **errp);
+
+/* --- between the files of block/ -------------------------------------------------------------------------- */
+
+/* One side of a drain on one node (drain.c). begin_no_poll quiesces parents; the caller polls. */
+void bdrv_do_drained_begin_quiesce(BlockDriverState *bs);
+void bdrv_do_drained_end(BlockDriverState *bs);
+bool bdrv_drain_poll(BlockDriverState *bs); /* true: something still runs */
+/* Edge helpers that keep the quiesce counters right when an edge is linked or unlinked (3). */
+void bdrv_parent_drained_begin_single(BdrvChild *child);
+void bdrv_parent_drained_end_single(BdrvChild *child);
+
+#endif
