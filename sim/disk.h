@@ -10,8 +10,14 @@
  * choice (site disk.moment); a read samples likewise. With volatile write cache a completed write is durable only
  * after a completed flush that was submitted later, or with FUA.
  *
- * Units: bytes. Requests must be multiples of `align`; anything else is an assertion (the node above aligns).
- * Errors come back as negative errno: -EIO (range, injected), -ENOSPC (capacity), -ENOTSUP.
+ * Units: bytes. Requests must be multiples of `align`; anything else is an assertion (the node above aligns). The
+ * length need not be: the last aligned unit may be read and, on a device, written as a whole; what lies beyond the
+ * length reads zero and is not kept. Errors come back as negative errno: -EIO (range, injected), -ENOSPC
+ * (capacity), -ENOTSUP (operation switched off), -EINVAL (length of a device).
+ *
+ * Allocation goes in units: one written byte allocates its whole unit, a discard frees the units that lie wholly
+ * inside it. A refused or failed write leaves a prefix by choice: of the units that still fit (-ENOSPC), of sectors
+ * (any other error); 0 leaves nothing.
  */
 #ifndef SIM_DISK_H
 #define SIM_DISK_H
@@ -22,7 +28,7 @@
 
 enum disk_type {
     DISK_FILE,   /* length follows writes and truncate */
-    DISK_DEVICE, /* fixed length; beyond it -ENOSPC for writes, -EINVAL for truncate */
+    DISK_DEVICE, /* fixed length; writes beyond it -EIO, truncate to another length -EINVAL */
 };
 
 enum disk_content {
@@ -46,7 +52,8 @@ struct disk_config {
     enum disk_content content;   /* content=hole|stamp, default hole */
 };
 void disk_config_default(struct disk_config *config);
-/* Reads the keys named above from dict. False with "Parameter ..." on a bad one or an unknown key. */
+/* Defaults, overridden by the keys named above. False with "Parameter ..." on a bad or unknown key or on keys that
+ * contradict each other. */
 bool disk_config_parse(const struct qvalue *dict, struct disk_config *config, Error **errp);
 
 struct disk;
@@ -94,6 +101,16 @@ struct disk_req {
     uint64_t flush_point;
     bool applied;
     struct payload sampled;
+    /* What an interposer may bend: where the effect happens and how many leading bytes of it (offset and bytes
+     * unless changed: a misdirected or a torn write); lose: success is reported and nothing happens (a lost write,
+     * a lying flush). */
+    int64_t effect_offset;
+    int64_t effect_bytes;
+    bool lose;
+    /* private to sim/disk*.c */
+    uint8_t state;
+    struct disk_req *wait_next;
+    struct disk_journal *journal;
 };
 
 /* The caller owns req and fills disk, op, flags, offset, bytes, in/out, done, opaque. done is called from the
@@ -122,12 +139,14 @@ void disk_each_in_flight(struct disk *disk, void (*fn)(void *opaque, const struc
 /* --- interposers (faults/) ------------------------------------------------------------------------------ */
 
 /*
- * Called when a request is submitted (before) and just before its effect (at_effect). `before` may set
- * req->ret < 0 (the request fails with it after its latency, writing nothing), add extra_latency_ns, or set stuck.
- * Several interposers are called in the order they were added.
+ * Called when a request is submitted (before) and just before its effect (at_effect); either may be NULL. `before`
+ * may set req->ret < 0 (the request fails with it after its latency; a write leaves a prefix by choice), add
+ * extra_latency_ns, or set stuck. `at_effect` may set ret < 0, effect_offset, effect_bytes or lose; it is not called
+ * for a request that has failed already. Several interposers are called in the order they were added.
  */
 struct disk_interposer {
     void (*before)(struct disk_interposer *self, struct disk_req *req);
+    void (*at_effect)(struct disk_interposer *self, struct disk_req *req);
     struct disk_interposer *next;
 };
 void disk_add_interposer(struct disk *disk, struct disk_interposer *interposer);
@@ -142,8 +161,12 @@ unsigned disk_release_stuck(struct disk *disk);
 void disk_set_journal(struct disk *disk, bool on);
 /* Content becomes the durable state plus a chosen subset of the unflushed writes, each perhaps torn at the atomic
  * unit (choices disk.power). Requests in flight vanish without completing (their submitters are dead), each with
- * or without effect. */
+ * or without effect. Without a journal everything applied stays. */
 void disk_power_loss(struct disk *disk);
+/* A host died: its requests in all media of the world vanish without completing, each with or without effect
+ * (choice disk.crash). What they wrote stays in the medium's cache. Called by host_crash before the memory of the
+ * requests goes. */
+void disk_drop_host(struct sim *sim, struct host *host);
 /* Writes completed but not yet durable. */
 uint64_t disk_unflushed(const struct disk *disk);
 

@@ -65,7 +65,8 @@ bool payload_equal(const struct payload *a, int64_t a_offset, const struct paylo
                    int64_t bytes);
 /* First differing byte offset within `bytes`, or -1. */
 int64_t payload_first_difference(const struct payload *a, const struct payload *b, int64_t bytes);
-/* Content id of the whole range: equal content, equal id (64-bit; 0 for all zero of any length). */
+/* Content id of the whole range: equal content, equal id (64-bit; 0 for all zero of any length). Costs one
+ * multiplication an element once the pages know theirs. */
 uint64_t payload_content_id(const struct payload *p);
 
 /* --- sectors -------------------------------------------------------------------------------------------- */
@@ -80,7 +81,12 @@ uint64_t sim_sector_id_bytes(const uint8_t bytes[SIM_SECTOR_BYTES]); /* canonica
 uint64_t payload_sector_id(const struct payload *p, int64_t sector);
 /* True and the stamp when that sector is a tag. */
 bool payload_sector_tag(const struct payload *p, int64_t sector, uint64_t *tag);
-/* The bytes of a tag. Never all zero, never uniform; little-endian words on every host. tag 0 is legal. */
+/*
+ * The bytes of a tag: 64 little-endian words on every host,
+ *     w[0] = tag    w[1] = ~tag    w[i] = sim_mix64(tag + i * 0x9e3779b97f4a7c15)    w[63] = tag ^ 0x626c6b73696d2d74
+ * for i = 2..62. Never uniform (w[1] is the complement of w[0]), so never all zero; tag 0 is legal. The tag can be
+ * read off a hex dump, and three words tell whether a full comparison is worth while.
+ */
 void sim_tag_expand(uint64_t tag, uint8_t bytes[SIM_SECTOR_BYTES]);
 
 /* --- pages (media, page tables) ------------------------------------------------------------------------- */
