@@ -159,14 +159,13 @@ unsigned disk_release_stuck(struct disk *disk);
 /* Keep what is needed for disk_power_loss: on by default; a world in which the power never fails may switch it
  * off before the first write, for speed. */
 void disk_set_journal(struct disk *disk, bool on);
-/* Content becomes the durable state plus a chosen subset of the unflushed writes, each perhaps torn at the atomic
+/* When a host crashes its requests vanish from all media without completing, each with or without effect (choice
+ * disk.crash); what they wrote is in the cache.
+ *
+ * Power loss: content becomes the durable state plus a chosen subset of the unflushed writes, each perhaps torn at the atomic
  * unit (choices disk.power). Requests in flight vanish without completing (their submitters are dead), each with
  * or without effect. Without a journal everything applied stays. */
 void disk_power_loss(struct disk *disk);
-/* A host died: its requests in all media of the world vanish without completing, each with or without effect
- * (choice disk.crash). What they wrote stays in the medium's cache. Called by host_crash before the memory of the
- * requests goes. */
-void disk_drop_host(struct sim *sim, struct host *host);
 /* Writes completed but not yet durable. */
 uint64_t disk_unflushed(const struct disk *disk);
 

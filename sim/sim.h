@@ -46,11 +46,6 @@ struct sim_arena *sim_arena(struct sim *sim);
 /* The checkers' own memory: never counted against the world under test. */
 struct sim_arena *sim_check_arena(struct sim *sim);
 
-/* Where the media room of the world (sim/media.h) keeps its state: NULL in a fresh world and after sim_reset, which
- * drops the memory with the arena. */
-struct sim_media;
-struct sim_media **sim_media_slot(struct sim *sim);
-
 /* The same string gives the same pointer for the life of the world. */
 const struct sim_name *sim_name(struct sim *sim, const char *str);
 
