@@ -46,6 +46,7 @@ typedef struct HBitmapIter {
     int64_t next_bit;   /* first bit not yet looked at */
     uint64_t word;      /* cached rest of the word before it */
     int64_t word_index; /* which word that is; -1: none */
+    uint64_t resets;    /* the bitmap's count of clearings when word was last known to be live */
 } HBitmapIter;
 void hbitmap_iter_init(HBitmapIter *iter, const HBitmap *hb, int64_t first_item);
 /* First item of the next dirty group, or -1. */
