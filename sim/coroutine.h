@@ -99,6 +99,8 @@ void co_rwlock_unlock(CoRwlock *lock);
 
 /* Coroutines alive in the world now; fn (may be NULL) sees each, for hang reports: what it is, whether parked. */
 uint64_t coroutine_count(struct sim *sim);
+/* False while a start or wake-up is due for it. */
+bool coroutine_parked(const Coroutine *co);
 void coroutine_each(struct sim *sim, void (*fn)(void *opaque, const Coroutine *co), void *opaque);
 
 #endif

@@ -172,9 +172,10 @@ void host_poll(struct host *host, bool (*cond)(void *opaque), void *opaque);
 /* Something that a poll may be waiting for has changed. Cheap when nothing polls. */
 void host_kick(struct host *host);
 bool host_in_main(const struct host *host);
-/* Runs fn on the main coroutine and waits for it. From the main coroutine: calls it. */
+/* Runs fn on the main coroutine and waits for it. From the main coroutine: calls it. Coroutines of the host only. */
 void host_call_main(struct host *host, host_fn *fn, void *opaque);
 /* Depth of nested polls now (0: none), and commands waiting. */
 unsigned host_poll_depth(const struct host *host);
+uint64_t host_commands_waiting(const struct host *host);
 
 #endif

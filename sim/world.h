@@ -76,7 +76,7 @@ struct sim_choices {
     bool calm;      /* every answer is 0 and nobody counts */
     bool recording;
     uint64_t seed;
-    uint64_t seed_key;
+    uint64_t site_key[SITE_COUNT]; /* of seed and site name: a new site in the table shifts nobody's draws */
     uint64_t steps;
     uint64_t tasks;
     struct sim_ordinal *ordinals;
@@ -92,8 +92,10 @@ struct sim_choices {
     size_t recorded_room;
     sim_oracle_fn *oracle;
     void *oracle_opaque;
-    uint32_t pct_depth;
+    uint32_t pct_depth; /* 0: not set */
+    uint32_t pct_next;  /* change points passed */
     uint32_t pct_lowered_count;
+    uint64_t pct_steps;
     uint64_t pct_at[SIM_PCT_DEPTH_MAX];      /* change points, ascending */
     uint64_t pct_lowered[SIM_PCT_DEPTH_MAX]; /* entities whose priority fell */
 };
@@ -116,6 +118,16 @@ struct sim_subscribers {
     uint32_t room;
 };
 
+/* What an emit needs of its kind, in one cache line. */
+struct sim_event_code {
+    uint64_t tag; /* hash of the kind's name */
+    struct sim_subscribers subs;
+    uint8_t count;   /* fields */
+    uint8_t names;   /* bit i: field i is a name */
+    uint8_t strings; /* bit i: field i is a string */
+    bool hashed;
+};
+
 /* A ready-made sink: freed with the world's subscribers. */
 struct sim_sink {
     struct sim *sim;
@@ -133,7 +145,7 @@ struct sim_events {
     void *hash;        /* XXH3_state_t */
     void *hash_copy;
     struct sim_sink *sinks;
-    struct sim_subscribers subs[EV_COUNT];
+    struct sim_event_code code[EV_COUNT];
     uint64_t word[SIM_EVENT_WORDS];
 };
 
@@ -142,6 +154,12 @@ void sim_events_reset(struct sim *sim);
 void sim_events_free(struct sim *sim);
 /* The world owns the sink; out is borrowed. */
 struct sim_sink *sim_sink_new(struct sim *sim, FILE *out);
+/* One formatted record and a newline; of any length. */
+void sim_write_line(struct sim_sink *sink, const struct sim_record *r,
+                    size_t (*format)(struct sim *sim, const struct sim_record *r, char *buf, size_t room));
+struct sim_out;
+void sim_record_field_json(struct sim_out *out, const struct sim_record *r, unsigned i); /* the value alone */
+void sim_record_fields_json(struct sim_out *out, const struct sim_record *r); /* an object of all fields */
 
 /* --- coroutines (coroutine.c) --------------------------------------------------------------------------- */
 

@@ -1,0 +1,62 @@
+/*
+ * Switching with sigsetjmp and siglongjmp, for hosts without Boost.Context: makecontext only to get onto a stack
+ * for the first time, jumps ever after (they leave the signal mask alone, so no system call).
+ */
+#ifdef SIM_CO_SIGJMP
+
+#include <ucontext.h>
+
+#include "sim/coroutine_context.h"
+
+/* makecontext passes ints. */
+static void start(unsigned low, unsigned high)
+{
+    Coroutine *co = (Coroutine *)((uintptr_t)low | (uintptr_t)high << 32);
+
+    co->fake = NULL;
+    co_note_out_done(co);
+    co_main(co);
+}
+
+static SIM_NORETURN void start_on_stack(Coroutine *co)
+{
+    ucontext_t context;
+    uintptr_t address = (uintptr_t)co;
+
+    SIM_ASSERT_EQ(getcontext(&context), 0);
+    context.uc_stack.ss_sp = co->stack;
+    context.uc_stack.ss_size = co->stack_bytes;
+    context.uc_link = NULL;
+    makecontext(&context, (void (*)(void))start, 2, (unsigned)address, (unsigned)(address >> 32));
+    setcontext(&context);
+    sim_assert_fail(__FILE__, __LINE__, "setcontext");
+}
+
+void co_switch_in(Coroutine *co, bool cold)
+{
+    sigjmp_buf loop;
+    void *fake = NULL;
+
+    co->sim->co.loop = &loop;
+    co_note_in(co, &fake);
+    if (sigsetjmp(loop, 0) == 0) {
+        if (cold) {
+            start_on_stack(co);
+        }
+        siglongjmp(co->context.env, 1);
+    }
+    co_note_in_done(fake);
+}
+
+void co_switch_out(Coroutine *co)
+{
+    co_note_out(co);
+    if (sigsetjmp(co->context.env, 0) == 0) {
+        siglongjmp(*(sigjmp_buf *)co->sim->co.loop, 1);
+    }
+    co_note_out_done(co);
+}
+
+#else
+typedef int sim_not_this_back_end;
+#endif
