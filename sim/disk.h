@@ -64,6 +64,7 @@ struct disk *disk_find(struct sim *sim, const char *name); /* NULL when there is
 struct disk *disk_first(struct sim *sim);
 struct disk *disk_next(struct disk *disk);
 const struct sim_name *disk_name(const struct disk *disk);
+struct sim *disk_sim(const struct disk *disk);
 const struct disk_config *disk_get_config(const struct disk *disk);
 int64_t disk_length(const struct disk *disk);
 /* 0 removes the limit. Lowering below what is allocated only stops further allocation. */
@@ -111,6 +112,7 @@ struct disk_req {
     uint8_t state;
     struct disk_req *wait_next;
     struct disk_journal *journal;
+    uint64_t content; /* id of what was written or read */
 };
 
 /* The caller owns req and fills disk, op, flags, offset, bytes, in/out, done, opaque. done is called from the

@@ -1,0 +1,180 @@
+/* Bytes in and out of a disk's tree: reads, writes, zeroes, discards, truncation. */
+#include "sim/disk_tree.h"
+
+/* --- reading -------------------------------------------------------------------------------------------- */
+
+void tree_read(const struct disk_tree *tree, int64_t offset, int64_t bytes, struct payload *out)
+{
+    struct disk_node *leaf = NULL;
+    int64_t stop = offset + bytes;
+    int64_t run_end = 0;
+    tree_slot slot = TREE_ABSENT;
+
+    SIM_ASSERT(offset >= 0 && bytes >= 0);
+    while (offset < stop) {
+        int64_t page = offset / SIM_PAGE_BYTES;
+        if (leaf != NULL && (page & (TREE_FAN - 1)) != 0) {
+            slot = leaf->slot[page & (TREE_FAN - 1)];
+            run_end = page + 1;
+        } else if (leaf != NULL || page >= run_end) {
+            slot = tree_find(tree, page, &leaf, &run_end);
+        }
+        unsigned in_page = (unsigned)(offset % SIM_PAGE_BYTES);
+        unsigned piece = (unsigned)MIN(stop - offset, SIM_PAGE_BYTES - in_page);
+        struct page *content = tree_slot_content(tree, slot, page);
+        payload_append_page_bytes(out, content, in_page, piece);
+        page_unref(tree->sim, content);
+        offset += piece;
+    }
+}
+
+/* --- writing -------------------------------------------------------------------------------------------- */
+
+/* Part of a page: sectors by reference where they line up, bytes otherwise. */
+static struct page *page_overlay(struct disk_tree *tree, tree_slot slot, int64_t page, unsigned in_page,
+                                 unsigned piece, const struct payload *in, int64_t in_offset)
+{
+    struct page *base = tree_slot_content(tree, slot, page);
+    int64_t start = in->head_bytes + in_offset;
+    struct page *made;
+
+    if (((in_page | piece) % SIM_SECTOR_BYTES) == 0 && start % SIM_SECTOR_BYTES == 0) {
+        struct sector sectors[PAGE_SECTORS];
+        unsigned first = in_page / SIM_SECTOR_BYTES;
+        unsigned count = piece / SIM_SECTOR_BYTES;
+        payload_sectors_get(in, start / SIM_SECTOR_BYTES, count, sectors + first);
+        for (unsigned i = 0; i < PAGE_SECTORS; i++) {
+            if (i < first || i >= first + count) {
+                sectors[i] = sector_ref(page_sector(base, i));
+            }
+        }
+        made = page_build(tree->sim, sectors);
+    } else {
+        uint8_t buf[SIM_PAGE_BYTES];
+        page_read_bytes(base, 0, buf, SIM_PAGE_BYTES);
+        payload_read_bytes(in, in_offset, buf + in_page, piece);
+        made = page_from_bytes(tree->sim, buf);
+    }
+    page_unref(tree->sim, base);
+    return made;
+}
+
+void tree_write(struct disk_tree *tree, int64_t offset, int64_t bytes, const struct payload *in, int64_t in_offset)
+{
+    struct disk_node *leaf = NULL;
+
+    SIM_ASSERT(offset >= 0 && in_offset >= 0);
+    SIM_ASSERT_LE(in_offset + bytes, in->size_bytes);
+    if (tree->grows) {
+        tree->length = MAX(tree->length, bytes > 0 ? offset + bytes : 0);
+    }
+    int64_t stop = MIN(offset + bytes, tree->length);
+    if (offset >= stop) {
+        return;
+    }
+    tree_cover(tree, DIV_ROUND_UP(stop, SIM_PAGE_BYTES));
+    tree_allocate_units(tree, offset / SIM_PAGE_BYTES, DIV_ROUND_UP(stop, SIM_PAGE_BYTES));
+    while (offset < stop) {
+        int64_t page = offset / SIM_PAGE_BYTES;
+        unsigned in_page = (unsigned)(offset % SIM_PAGE_BYTES);
+        unsigned piece = (unsigned)MIN(stop - offset, SIM_PAGE_BYTES - in_page);
+        int64_t start = in->head_bytes + in_offset;
+        struct page *content = NULL;
+        if (leaf == NULL || (page & (TREE_FAN - 1)) == 0) {
+            leaf = tree_leaf_open(tree, page);
+        }
+        tree_slot *slot = &leaf->slot[page & (TREE_FAN - 1)];
+        if (piece == SIM_PAGE_BYTES && start % SIM_SECTOR_BYTES == 0) {
+            content = payload_whole_page(in, start / SIM_SECTOR_BYTES);
+        }
+        if (content != NULL) {
+            page_get(content);
+        } else {
+            content = page_overlay(tree, *slot, page, in_page, piece, in, in_offset);
+        }
+        tree_slot_store(tree, slot, page, content);
+        offset += piece;
+        in_offset += piece;
+    }
+}
+
+/* Zeroes within one page or a few; holes stay holes when unmap. */
+static void zero_edge(struct disk_tree *tree, int64_t offset, int64_t stop, bool unmap)
+{
+    struct payload zero;
+
+    payload_init(tree->sim, &zero);
+    while (offset < stop) {
+        int64_t page = offset / SIM_PAGE_BYTES;
+        int64_t piece = MIN(stop, (page + 1) * SIM_PAGE_BYTES) - offset;
+        int64_t end;
+        if (!unmap || tree_state_at(tree, page, page + 1, &end) != TREE_IS_HOLE) {
+            payload_append_zero(&zero, piece);
+            tree_write(tree, offset, piece, &zero, 0);
+            payload_clear(&zero);
+        }
+        offset += piece;
+    }
+}
+
+/* The part of [offset, stop) that whole units (bytes each) make up, the length's own unit included. */
+static void whole_units(const struct disk_tree *tree, int64_t unit, int64_t *offset, int64_t *stop)
+{
+    *offset = ROUND_UP(*offset, unit);
+    *stop = *stop >= tree->length ? ROUND_UP(*stop, unit) : ROUND_DOWN(*stop, unit);
+}
+
+void tree_write_zeroes(struct disk_tree *tree, int64_t offset, int64_t bytes, bool unmap)
+{
+    int64_t unit = unmap ? (int64_t)tree->unit * SIM_PAGE_BYTES : SIM_PAGE_BYTES;
+
+    SIM_ASSERT(offset >= 0 && bytes >= 0);
+    if (tree->grows && bytes > 0) {
+        tree->length = MAX(tree->length, offset + bytes);
+    }
+    int64_t stop = MIN(offset + bytes, tree->length);
+    if (offset >= stop) {
+        return;
+    }
+    int64_t from = offset;
+    int64_t to = stop;
+    whole_units(tree, unit, &from, &to);
+    if (!unmap) {
+        tree_allocate_units(tree, offset / SIM_PAGE_BYTES, DIV_ROUND_UP(stop, SIM_PAGE_BYTES));
+    }
+    if (from >= to) {
+        zero_edge(tree, offset, stop, unmap);
+        return;
+    }
+    tree_fill(tree, from / SIM_PAGE_BYTES, to / SIM_PAGE_BYTES, unmap ? TREE_HOLE : TREE_ZERO, false);
+    zero_edge(tree, offset, from, unmap);
+    zero_edge(tree, to, stop, unmap);
+}
+
+void tree_discard(struct disk_tree *tree, int64_t offset, int64_t bytes)
+{
+    int64_t stop = MIN(offset + bytes, tree->length);
+
+    SIM_ASSERT(offset >= 0 && bytes >= 0);
+    if (offset >= stop) {
+        return;
+    }
+    whole_units(tree, (int64_t)tree->unit * SIM_PAGE_BYTES, &offset, &stop);
+    if (offset < stop) {
+        tree_fill(tree, offset / SIM_PAGE_BYTES, stop / SIM_PAGE_BYTES, TREE_HOLE, false);
+    }
+}
+
+void tree_truncate(struct disk_tree *tree, int64_t length)
+{
+    int64_t old = tree->length;
+    int64_t unit = (int64_t)tree->unit * SIM_PAGE_BYTES;
+
+    SIM_ASSERT(length >= 0);
+    if (length < old) {
+        int64_t kept = ROUND_UP(length, unit);
+        tree_fill(tree, kept / SIM_PAGE_BYTES, ROUND_UP(old, unit) / SIM_PAGE_BYTES, TREE_HOLE, false);
+        zero_edge(tree, length, MIN(kept, old), true);
+    }
+    tree->length = length;
+}
