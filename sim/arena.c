@@ -296,7 +296,7 @@ void sim_free(struct sim_arena *arena, enum sim_type type, void *ptr, size_t siz
     sim_arena_account(arena, type, size_bytes, -1);
     if (SIM_ASAN) {
         /* The first byte tells a double free here, before the census of some other object is hurt. */
-        SIM_UNUSED char probe = *(volatile char *)ptr;
+        SIM_UNUSED char probe = size_bytes ? *(volatile char *)ptr : 0;
 
         ASAN_POISON_MEMORY_REGION(ptr, size_bytes);
         return;
