@@ -1,0 +1,53 @@
+/*
+ * The request path from inside: what io.c, tracked.c, zeroes.c, flush.c, status.c and resize.c share
+ * (reference/block.md 2). Nobody else includes it.
+ *
+ *     bdrv_co_pwritev -> range check -> padding (serialise, read edges) -> aligned write
+ *         aligned write: may it? -> wait -> threshold -> driver (fragments, zeroes) -> finish, whatever the result
+ */
+#ifndef BLOCK_REQUEST_H
+#define BLOCK_REQUEST_H
+
+#include "block/block_int.h"
+
+/* --- tracked requests (tracked.c, 2.5) ------------------------------------------------------------------- */
+
+/* req lives on the coroutine's stack; from here to the end it is in bs's list and counted in flight. */
+void bdrv_tracked_request_begin(BdrvTrackedRequest *req, BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                enum BdrvTrackedRequestType type);
+/* Wakes those that waited for it. */
+void bdrv_tracked_request_end(BdrvTrackedRequest *req);
+/* From now on every overlapping request waits for this one; the range is widened to align. */
+void bdrv_mark_request_serialising(BdrvTrackedRequest *req, int64_t align);
+/* True: an overlapping request is in the way (no waiting). */
+bool bdrv_request_conflicts(const BdrvTrackedRequest *req);
+void bdrv_wait_conflicts(BdrvTrackedRequest *req);
+
+/* Waits until nothing that serialises overlaps req. The list is looked at only when somebody serialises at all. */
+static inline void bdrv_wait_serialising_requests(BdrvTrackedRequest *req)
+{
+    if (req->bs->serialising_in_flight > 0) {
+        bdrv_wait_conflicts(req);
+    }
+}
+
+/* --- shared steps (io.c) --------------------------------------------------------------------------------- */
+
+/* 0, -ENOMEDIUM or -EIO. is_data: the data limit applies. */
+int bdrv_check_request(const BlockDriverState *bs, int64_t offset, int64_t bytes, bool is_data);
+/* Steps (1) to (6) of an aligned write (2.7), also for discard and truncate: 0, -EPERM or -EBUSY. */
+int bdrv_write_prepare(BdrvChild *child, BdrvTrackedRequest *req, int64_t offset, int64_t bytes, uint32_t flags);
+/* Step (9): generation, highest offset, growth, dirty bitmaps. ret: the driver's result. */
+void bdrv_write_finish(BdrvTrackedRequest *req, int64_t offset, int64_t bytes, int ret);
+/* One write to the driver, within max_transfer: flags masked, FUA emulated. */
+int bdrv_driver_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes, const struct payload *in,
+                        uint32_t flags);
+/* Largest data transfer of the node's driver: a multiple of its request alignment. */
+int64_t bdrv_max_transfer(const BlockDriverState *bs);
+
+/* --- zeroes.c, flush.c ------------------------------------------------------------------------------------ */
+
+/* A zero write aligned to request_alignment, cut as the driver wants it (2.10). */
+int bdrv_do_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes, uint32_t flags);
+
+#endif

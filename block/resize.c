@@ -1,0 +1,137 @@
+/* The length of a node: asking, caching, changing (reference/block.md 2.15, 5). */
+#include "block/request.h"
+
+#include <errno.h>
+
+void bdrv_set_total_bytes(BlockDriverState *bs, int64_t length)
+{
+    SIM_ASSERT(length >= 0 && length <= BDRV_MAX_LENGTH);
+    length = ROUND_UP(length, SIM_SECTOR_BYTES);
+    if (length == bs->total_bytes) {
+        return;
+    }
+    bs->total_bytes = length;
+    SIM_EMIT(bs->host->sim, bs->host, node_resize, bs, SIM_P(bs->name), (uint64_t)length);
+    bdrv_dirty_bitmap_truncate(bs, length);
+    BdrvChild *edge = LIST_FIRST(&bs->parents);
+    while (edge != NULL) {
+        BdrvChild *next = LIST_NEXT(edge, next_parent);
+        if (edge->klass->resize != NULL) {
+            edge->klass->resize(edge);
+        }
+        edge = next;
+    }
+}
+
+int64_t bdrv_co_getlength(BlockDriverState *bs)
+{
+    if (bs->drv == NULL) {
+        return -ENOMEDIUM;
+    }
+    int64_t length = bs->total_bytes;
+    bdrv_inc_in_flight(bs);
+    if (bs->drv->bdrv_co_getlength != NULL) {
+        length = bs->drv->bdrv_co_getlength(bs);
+    } else if (bs->drv->is_filter) {
+        length = bdrv_co_getlength(bdrv_filter_bs(bs));
+    }
+    if (length > BDRV_MAX_LENGTH) {
+        length = -EFBIG;
+    }
+    if (length >= 0) {
+        bdrv_set_total_bytes(bs, length);
+        length = bs->total_bytes;
+    }
+    bdrv_dec_in_flight(bs);
+    return length;
+}
+
+/* Growing over a longer backing file must not let its old data show. */
+static int flags_over_backing(BlockDriverState *bs, uint32_t *flags, Error **errp)
+{
+    BlockDriverState *backing = bdrv_cow_bs(bs);
+    if (backing == NULL) {
+        return 0;
+    }
+    int64_t backing_length = bdrv_co_getlength(backing);
+    if (backing_length < 0) {
+        error_setg_errno(errp, (int)-backing_length, "Could not get backing file size");
+        return (int)backing_length;
+    }
+    if (backing_length > bs->total_bytes) {
+        *flags |= BDRV_REQ_ZERO_WRITE;
+    }
+    return 0;
+}
+
+static int driver_truncate(BlockDriverState *bs, int64_t length, bool exact, enum bdrv_prealloc prealloc,
+                           uint32_t flags, Error **errp)
+{
+    if (bs->drv->bdrv_co_truncate != NULL) {
+        if (flags & ~bs->supported_truncate_flags) {
+            error_setg(errp, "Block driver does not support requested flags");
+            return -ENOTSUP;
+        }
+        return bs->drv->bdrv_co_truncate(bs, length, exact, prealloc, flags, errp);
+    }
+    BdrvChild *filtered = bdrv_filter_child(bs);
+    if (filtered != NULL) {
+        return bdrv_co_truncate(filtered, length, exact, prealloc, flags, errp);
+    }
+    error_setg(errp, "Image format driver does not support resize");
+    return -ENOTSUP;
+}
+
+static int tracked_truncate(BdrvChild *child, BdrvTrackedRequest *req, int64_t length, bool exact,
+                            enum bdrv_prealloc prealloc, uint32_t flags, Error **errp)
+{
+    BlockDriverState *bs = child->bs;
+    if (req->bytes > 0) {
+        bdrv_mark_request_serialising(req, 1);
+    }
+    if (bdrv_is_read_only(bs)) {
+        error_setg(errp, "Image is read-only");
+        return -EACCES;
+    }
+    SIM_ASSERT(!bdrv_is_inactive(bs));
+    SIM_ASSERT(child->perm & BLK_PERM_RESIZE);
+    bdrv_wait_serialising_requests(req);
+    int ret = req->bytes > 0 ? flags_over_backing(bs, &flags, errp) : 0;
+    if (ret == 0) {
+        ret = driver_truncate(bs, length, exact, prealloc, flags, errp);
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    int64_t actual = bdrv_co_getlength(bs);
+    if (actual < 0) {
+        error_setg_errno(errp, (int)-actual, "Could not refresh total sector count");
+    }
+    /* The driver has done it: everybody must learn of a length, be it the one asked for. */
+    bdrv_write_finish(req, 0, actual < 0 ? length : actual, 0);
+    return actual < 0 ? (int)actual : 0;
+}
+
+int bdrv_co_truncate(BdrvChild *child, int64_t length, bool exact, enum bdrv_prealloc prealloc, uint32_t flags,
+                     Error **errp)
+{
+    BlockDriverState *bs = child->bs;
+    if (bs->drv == NULL) {
+        error_setg(errp, "No medium inserted");
+        return -ENOMEDIUM;
+    }
+    if (length < 0) {
+        error_setg(errp, "Image size cannot be negative");
+        return -EINVAL;
+    }
+    if (length > BDRV_MAX_LENGTH) {
+        error_setg(errp, "Required too big image size, it must be not greater than %lld", (long long)BDRV_MAX_LENGTH);
+        return -EIO;
+    }
+    int64_t grown = MAX(length - bs->total_bytes, 0);
+    BdrvTrackedRequest req;
+    bdrv_tracked_request_begin(&req, bs, length - grown, grown, BDRV_TRACKED_TRUNCATE);
+    int ret = tracked_truncate(child, &req, length, exact, prealloc, flags, errp);
+    bdrv_tracked_request_end(&req);
+    return ret;
+}
