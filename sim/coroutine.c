@@ -9,6 +9,11 @@
 #include <unistd.h>
 
 #include "sim/coroutine_context.h"
+#ifdef SIM_CO_SIGJMP
+#include "sim/coroutine_sigjmp.h"
+#else
+#include "sim/coroutine_fcontext.h"
+#endif
 
 #if SIM_ASAN
 #include <sanitizer/asan_interface.h>
@@ -109,30 +114,22 @@ void co_main(Coroutine *co)
     }
 }
 
-void coroutine_resume(Coroutine *co)
+void coroutine_resume(void *opaque)
 {
+    Coroutine *co = opaque;
     struct sim *sim = co->sim;
+    bool cold = co->state == CO_CREATED && !co->warm;
 
     SIM_ASSERT(sim->co.current == NULL);
     SIM_ASSERT(co->state == CO_PARKED || co->state == CO_CREATED);
     sim->co.current = co;
-    if (co->state == CO_CREATED) {
-        co->state = CO_RUNNING;
-        co_switch_in(co, !co->warm);
-    } else {
-        co->state = CO_RUNNING;
-        co_switch_in(co, false);
-    }
+    co->state = CO_RUNNING;
+    co_switch_in(co, cold);
     sim->co.current = NULL;
     if (co->state == CO_ENDED) {
         sim_timer_disarm(sim, &co->wake);
         retire(co);
     }
-}
-
-static void wake_fired(void *opaque)
-{
-    coroutine_resume(opaque);
 }
 
 void coroutine_yield(struct sim *sim)
@@ -181,7 +178,7 @@ Coroutine *coroutine_create(struct sim *sim, struct host *host, const char *what
     *(co->prev ? &co->prev->next : &all->live_head) = co;
     all->live_tail = co;
     all->live_count++;
-    sim_timer_init(&co->wake, wake_fired, co);
+    sim_timer_init(&co->wake, coroutine_resume, co);
     co->wake.host = host ? host->number : 0;
     coroutine_set_origin(co, all->current ? all->current->origin : (struct sim_origin){.kind = SIM_ORIGIN_NONE});
     sim_arena_account(arena_of(co), SIM_TYPE_Coroutine, STACK_BYTES, 1);

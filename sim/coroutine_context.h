@@ -3,8 +3,11 @@
  *
  *     mapping:  | guard page | stack, growing down ....... | struct Coroutine |
  *
- * A switch is always between the event loop and one coroutine. Back ends: coroutine_fcontext.c (Boost.Context),
- * coroutine_sigjmp.c (sigsetjmp, with -DSIM_CO_SIGJMP).
+ * A switch is always between the event loop and one coroutine. Back ends: coroutine_fcontext.h (Boost.Context),
+ * coroutine_sigjmp.h (sigsetjmp, with -DSIM_CO_SIGJMP); each has
+ *
+ *     co_switch_in(co, cold)   from the loop into co; cold: co_main starts on a stack that holds nothing
+ *     co_switch_out(co)        back to the loop
  */
 #ifndef SIM_COROUTINE_CONTEXT_H
 #define SIM_COROUTINE_CONTEXT_H
@@ -60,14 +63,11 @@ struct Coroutine {
 
 /* What runs on a coroutine's stack: entries one after the other, for ever. */
 SIM_NORETURN void co_main(Coroutine *co);
-/* Runs a parked or created coroutine until it parks or ends. Event loop only. */
-void coroutine_resume(Coroutine *co);
+/* Runs a parked or created coroutine until it parks or ends. Event loop only; a timer's function (opaque is the
+ * coroutine). */
+void coroutine_resume(void *opaque);
 /* Takes a dropped coroutine's place out of the lock's queue it waits in. */
 void co_waiting_unlink(CoQueueEntry *entry);
-
-/* Back end: from the loop into co, and back. `cold` starts co_main on a stack that holds nothing. */
-void co_switch_in(Coroutine *co, bool cold);
-void co_switch_out(Coroutine *co);
 
 /* --- sanitizer annotations: one wrapping for both back ends ---------------------------------------------- */
 

@@ -5,6 +5,5 @@
 #endif
 #include "sim/colock.c"
 #include "sim/coroutine.c"
-#include "sim/coroutine_sigjmp.c"
 #include "sim/host.c"
 #include "tests/sim/coroutine_test.c"

@@ -2,14 +2,15 @@
  * Switching with sigsetjmp and siglongjmp, for hosts without Boost.Context: makecontext only to get onto a stack
  * for the first time, jumps ever after (they leave the signal mask alone, so no system call).
  */
-#ifdef SIM_CO_SIGJMP
+#ifndef SIM_COROUTINE_SIGJMP_H
+#define SIM_COROUTINE_SIGJMP_H
 
 #include <ucontext.h>
 
 #include "sim/coroutine_context.h"
 
 /* makecontext passes ints. */
-static void start(unsigned low, unsigned high)
+static void co_start(unsigned low, unsigned high)
 {
     Coroutine *co = (Coroutine *)((uintptr_t)low | (uintptr_t)high << 32);
 
@@ -28,12 +29,12 @@ static __attribute__((noinline, no_sanitize("address"))) void start_on_stack(Cor
     context.uc_stack.ss_sp = co->stack;
     context.uc_stack.ss_size = co->stack_bytes;
     context.uc_link = NULL;
-    makecontext(&context, (void (*)(void))start, 2, (unsigned)address, (unsigned)(address >> 32));
+    makecontext(&context, (void (*)(void))co_start, 2, (unsigned)address, (unsigned)(address >> 32));
     setcontext(&context);
     sim_assert_fail(__FILE__, __LINE__, "setcontext");
 }
 
-void co_switch_in(Coroutine *co, bool cold)
+static __attribute__((noinline)) void co_switch_in(Coroutine *co, bool cold)
 {
     sigjmp_buf loop;
     void *fake = NULL;
@@ -49,7 +50,7 @@ void co_switch_in(Coroutine *co, bool cold)
     co_note_in_done(fake);
 }
 
-void co_switch_out(Coroutine *co)
+static __attribute__((noinline)) void co_switch_out(Coroutine *co)
 {
     co_note_out(co);
     if (sigsetjmp(co->context.env, 0) == 0) {
@@ -58,6 +59,4 @@ void co_switch_out(Coroutine *co)
     co_note_out_done(co);
 }
 
-#else
-typedef int sim_not_this_back_end;
 #endif
