@@ -164,6 +164,12 @@ unsigned bdrv_quiesce_counter(const BlockDriverState *bs);
 uint32_t bdrv_request_alignment(const BlockDriverState *bs);
 bool bdrv_has_monitor_ref(const BlockDriverState *bs);
 bool bdrv_supports_backing(const BlockDriverState *bs);
+enum bdrv_detect_zeroes bdrv_get_detect_zeroes(const BlockDriverState *bs);
+/* End of the highest write so far, whether it failed or not (2.7). */
+uint64_t bdrv_get_wr_highest_offset(const BlockDriverState *bs);
+/* Write threshold (4.1): the end of a write or discard beyond it sends BLOCK_WRITE_THRESHOLD once. 0: off. */
+uint64_t bdrv_get_write_threshold(const BlockDriverState *bs);
+void bdrv_set_write_threshold(BlockDriverState *bs, uint64_t threshold_bytes);
 /* Cumulative permissions over all parents (no parents: 0 and ALL). */
 void bdrv_cumulative_perms(const BlockDriverState *bs, uint64_t *perm, uint64_t *shared);
 

@@ -56,6 +56,7 @@ struct guest_req {
     int ret;
     int64_t submit_ns;
     bool held;
+    bool ignored;          /* ret 0 stands for a failure that the policy ignored; a read has no data then */
     struct guest_req *next;
 };
 /* Init zeroes and prepares data; the memory is the caller's and must live until done. */

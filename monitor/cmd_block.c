@@ -1,0 +1,111 @@
+/*
+ * Commands on nodes: blockdev-add, blockdev-del, block_resize, block-set-write-threshold (reference/block.md 9).
+ */
+#include "monitor/commands.h"
+
+static const struct qmp_arg add_args[] = {
+    {.name = "driver", .type = QMP_STR, .doc = "block driver; its own options follow"},
+    {.name = "node-name", .type = QMP_STR, .optional = true, .doc = "name of the node"},
+    {.name = "read-only", .type = QMP_BOOL, .optional = true, .def = "false", .doc = "open without write access"},
+    {.name = "auto-read-only", .type = QMP_BOOL, .optional = true, .def = "false", .doc = "fall back to read-only"},
+    {.name = "force-share", .type = QMP_BOOL, .optional = true, .def = "false", .doc = "share everything"},
+    {.name = "active", .type = QMP_BOOL, .optional = true, .def = "true", .doc = "take ownership of the image"},
+    {.name = NULL},
+};
+
+static const struct qmp_arg del_args[] = {
+    {.name = "node-name", .type = QMP_STR, .doc = "node made by blockdev-add"},
+    {.name = NULL},
+};
+
+static const struct qmp_arg resize_args[] = {
+    {.name = "device", .type = QMP_STR, .optional = true, .doc = "device, or"},
+    {.name = "node-name", .type = QMP_STR, .optional = true, .doc = "node"},
+    {.name = "size", .type = QMP_INT, .doc = "new length in bytes"},
+    {.name = NULL},
+};
+
+static const struct qmp_arg threshold_args[] = {
+    {.name = "node-name", .type = QMP_STR, .doc = "node"},
+    {.name = "write-threshold", .type = QMP_SIZE, .doc = "bytes, 0: off"},
+    {.name = NULL},
+};
+
+static bool cmd_blockdev_add(struct host *host, const struct qvalue *args, struct qvalue **reply, Error **errp)
+{
+    return qmp_blockdev_add_node(host, args, errp) != NULL;
+}
+
+static bool cmd_blockdev_del(struct host *host, const struct qvalue *args, struct qvalue **reply, Error **errp)
+{
+    return qmp_blockdev_del_node(host, qmp_arg_str(args, "node-name", NULL), errp);
+}
+
+/* The device's node when a device is named, else the node. */
+static BlockDriverState *device_or_node(struct host *host, const struct qvalue *args, Error **errp)
+{
+    const char *device = qmp_arg_str(args, "device", NULL);
+    const char *node = qmp_arg_str(args, "node-name", NULL);
+    BlockBackend *blk = device ? blk_by_name(host, device) : NULL;
+    BlockDriverState *bs = blk ? blk_bs(blk) : node ? bdrv_find_node(host, node) : NULL;
+    if (blk && !bs) {
+        error_setg(errp, "Device '%s' has no medium", device);
+    } else if (!bs) {
+        error_setg(errp, "Cannot find device='%s' nor node-name='%s'", device ? device : "", node ? node : "");
+    }
+    return bs;
+}
+
+/* Through a backend of its own, so that RESIZE is asked for like any other permission. */
+static bool resize(BlockDriverState *bs, int64_t size_bytes, Error **errp)
+{
+    BlockBackend *blk = blk_new(bdrv_host(bs), BLK_PERM_RESIZE, BLK_PERM_ALL);
+    bool ok = blk_insert_bs(blk, bs, errp) >= 0;
+    if (ok) {
+        bdrv_drained_begin(bs);
+        ok = blk_co_truncate(blk, size_bytes, false, PREALLOC_OFF, 0, errp) >= 0;
+        bdrv_drained_end(bs);
+    }
+    blk_unref(blk);
+    return ok;
+}
+
+static bool cmd_block_resize(struct host *host, const struct qvalue *args, struct qvalue **reply, Error **errp)
+{
+    int64_t size_bytes = qmp_arg_int(args, "size", 0);
+    BlockDriverState *bs = device_or_node(host, args, errp);
+    if (!bs) {
+        return false;
+    }
+    if (size_bytes < 0) {
+        error_setg(errp, "Parameter 'size' expects a >0 size");
+        return false;
+    }
+    if (bdrv_op_is_blocked(bs, BLOCK_OP_RESIZE, errp)) {
+        return false;
+    }
+    bdrv_ref(bs); /* draining may change the graph */
+    bool ok = resize(bs, size_bytes, errp);
+    bdrv_unref(bs);
+    return ok;
+}
+
+static bool cmd_set_threshold(struct host *host, const struct qvalue *args, struct qvalue **reply, Error **errp)
+{
+    const char *name = qmp_arg_str(args, "node-name", NULL);
+    BlockDriverState *bs = bdrv_find_node(host, name);
+    if (!bs) {
+        error_setg(errp, "Device '%s' not found", name);
+        return false;
+    }
+    bdrv_set_write_threshold(bs, (uint64_t)qmp_arg_int(args, "write-threshold", 0));
+    return true;
+}
+
+const struct qmp_command qmp_block_commands[] = {
+    {"blockdev-add", add_args, true, cmd_blockdev_add, "makes a node"},
+    {"blockdev-del", del_args, false, cmd_blockdev_del, "removes a node that nobody uses"},
+    {"block_resize", resize_args, false, cmd_block_resize, "changes the length of a disk"},
+    {"block-set-write-threshold", threshold_args, false, cmd_set_threshold, "asks for one event beyond an offset"},
+    {.name = NULL},
+};
