@@ -11,12 +11,9 @@
 
 #define ARITY 4
 
-static bool entry_before(const struct sim_heap_entry *a, const struct sim_heap_entry *b)
+static struct sim_heap_entry make_entry(struct sim_timer *timer)
 {
-    unsigned __int128 left = (unsigned __int128)(uint64_t)a->time_ns << 64 | a->key;
-    unsigned __int128 right = (unsigned __int128)(uint64_t)b->time_ns << 64 | b->key;
-
-    return left < right;
+    return (struct sim_heap_entry){(unsigned __int128)(uint64_t)timer->time_ns << 64 | timer->key, timer};
 }
 
 static void place(struct sim_queue *queue, uint32_t at, struct sim_heap_entry entry)
@@ -30,7 +27,7 @@ static void sift_up(struct sim_queue *queue, uint32_t at, struct sim_heap_entry 
     while (at > 0) {
         uint32_t parent = (at - 1) / ARITY;
 
-        if (!entry_before(&entry, &queue->heap[parent])) {
+        if (entry.order >= queue->heap[parent].order) {
             break;
         }
         place(queue, at, queue->heap[parent]);
@@ -39,22 +36,35 @@ static void sift_up(struct sim_queue *queue, uint32_t at, struct sim_heap_entry 
     place(queue, at, entry);
 }
 
+/* Smallest of the up to four children. Which one is pure chance, so a full group is compared without branches. */
+static uint32_t smallest_child(const struct sim_queue *queue, uint32_t child)
+{
+    const struct sim_heap_entry *group = &queue->heap[child];
+    uint32_t best = 0;
+
+    if (child + ARITY <= queue->heap_count) {
+        uint32_t low = group[1].order < group[0].order;
+        uint32_t high = 2 + (uint32_t)(group[3].order < group[2].order);
+
+        return child + low + (high - low) * (uint32_t)(group[high].order < group[low].order);
+    }
+    for (uint32_t i = 1; child + i < queue->heap_count; i++) {
+        best = group[i].order < group[best].order ? i : best;
+    }
+    return child + best;
+}
+
 static void sift_down(struct sim_queue *queue, uint32_t at, struct sim_heap_entry entry)
 {
     for (;;) {
         uint32_t child = at * ARITY + 1;
-        uint32_t end = MIN(child + ARITY, queue->heap_count);
-        uint32_t best = child;
+        uint32_t best;
 
         if (child >= queue->heap_count) {
             break;
         }
-        while (++child < end) {
-            if (entry_before(&queue->heap[child], &queue->heap[best])) {
-                best = child;
-            }
-        }
-        if (!entry_before(&queue->heap[best], &entry)) {
+        best = smallest_child(queue, child);
+        if (queue->heap[best].order >= entry.order) {
             break;
         }
         place(queue, at, queue->heap[best]);
@@ -70,7 +80,7 @@ static void heap_push(struct sim_queue *queue, struct sim_timer *timer)
         queue->heap = sim_xrealloc(queue->heap, queue->heap_room * sizeof(*queue->heap));
     }
     SIM_ASSERT_LT(queue->heap_count, INT32_MAX);
-    sift_up(queue, queue->heap_count++, (struct sim_heap_entry){timer->time_ns, timer->key, timer});
+    sift_up(queue, queue->heap_count++, make_entry(timer));
 }
 
 static void heap_remove(struct sim_queue *queue, struct sim_timer *timer)
@@ -83,7 +93,7 @@ static void heap_remove(struct sim_queue *queue, struct sim_timer *timer)
     if (last.timer == timer) {
         return;
     }
-    if (at > 0 && entry_before(&last, &queue->heap[(at - 1) / ARITY])) {
+    if (at > 0 && last.order < queue->heap[(at - 1) / ARITY].order) {
         sift_up(queue, at, last);
     } else {
         sift_down(queue, at, last);
@@ -133,10 +143,7 @@ struct sim_timer *sim_queue_peek(struct sim *sim)
         return due;
     }
     /* What is in a FIFO is due now; the heap goes first only with a smaller key of the same instant. */
-    if (!due || (queue->heap[0].time_ns <= due->time_ns && queue->heap[0].key < due->key)) {
-        return queue->heap[0].timer;
-    }
-    return due;
+    return !due || queue->heap[0].order < make_entry(due).order ? queue->heap[0].timer : due;
 }
 
 void sim_queue_remove(struct sim *sim, struct sim_timer *timer)

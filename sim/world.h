@@ -29,8 +29,7 @@
 #define SIM_SEQ_BITS 62
 
 struct sim_heap_entry {
-    int64_t time_ns;
-    uint64_t key;
+    unsigned __int128 order; /* time, then key */
     struct sim_timer *timer;
 };
 
