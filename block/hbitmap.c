@@ -150,6 +150,10 @@ static inline void leaf_each_word(struct hbitmap_leaf *leaf, unsigned lo, unsign
 {
     unsigned first = lo >> 6;
     unsigned last = hi >> 6;
+    if (first == last) {
+        op(leaf, first, word_mask(lo & 63, hi & 63));
+        return;
+    }
     for (unsigned w = first; w <= last; w++) {
         op(leaf, w, word_mask(w == first ? lo & 63 : 0, w == last ? hi & 63 : 63));
     }
