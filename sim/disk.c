@@ -385,7 +385,11 @@ static void req_complete(void *opaque)
     disk_journal_completed(disk, req);
     if (req->op == SIM_OP_READ && req->ret == 0) {
         req->content = payload_content_id(&req->sampled);
-        payload_append(req->out, &req->sampled, 0, req->sampled.size_bytes);
+        if (req->out->size_bytes == 0) {
+            payload_move(req->out, &req->sampled);
+        } else {
+            payload_append(req->out, &req->sampled, 0, req->sampled.size_bytes);
+        }
     }
     disk_forget(disk, req);
     SIM_EMIT(disk->sim, req->host, disk_complete, req, SIM_P(disk->name), req->number, req->op,

@@ -43,7 +43,7 @@ static void slot_drop(struct disk_tree *tree, tree_slot slot, uint32_t level)
         return;
     }
     if (level == 0) {
-        page_unref(tree->sim, slot_page(slot));
+        page_put(tree->sim, slot_page(slot));
         return;
     }
     struct disk_node *node = slot_node(slot);
@@ -355,19 +355,4 @@ struct page *tree_peek_page(struct disk_tree *tree, int64_t page)
     }
     *place = (tree_slot)tree_slot_content(tree, TREE_ABSENT, page);
     return slot_page(*place);
-}
-
-void tree_slot_store(struct disk_tree *tree, tree_slot *slot, int64_t page, struct page *content)
-{
-    bool was = !tree_is_marker(*slot) || *slot == TREE_ZERO || (*slot == TREE_ABSENT && page < tree->base_pages);
-    tree_slot old = *slot;
-
-    tree->allocated += !was;
-    if (page_is_zero(content)) {
-        page_unref(tree->sim, content);
-        *slot = TREE_ZERO;
-    } else {
-        *slot = (tree_slot)content;
-    }
-    slot_drop(tree, old, 0);
 }

@@ -93,6 +93,21 @@ void tree_allocate_units(struct disk_tree *tree, int64_t first, int64_t end);
 /* The content of a slot at level 0, as a new reference. */
 struct page *tree_slot_content(const struct disk_tree *tree, tree_slot slot, int64_t page);
 /* Takes over the reference. */
-void tree_slot_store(struct disk_tree *tree, tree_slot *slot, int64_t page, struct page *content);
+static inline void tree_slot_store(struct disk_tree *tree, tree_slot *slot, int64_t page, struct page *content)
+{
+    tree_slot old = *slot;
+
+    if (content->form == PAGE_FORM_ZERO) {
+        page_put(tree->sim, content);
+        *slot = TREE_ZERO;
+    } else {
+        *slot = (tree_slot)content;
+    }
+    if (!tree_is_marker(old)) {
+        page_put(tree->sim, (struct page *)old);
+    } else if (old == TREE_HOLE || (old == TREE_ABSENT && page >= tree->base_pages)) {
+        tree->allocated++;
+    }
+}
 
 #endif

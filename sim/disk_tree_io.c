@@ -3,6 +3,34 @@
 
 /* --- reading -------------------------------------------------------------------------------------------- */
 
+/* Whole pages, `count` of them from `page` on: of one leaf, or of the marker `slot` above it. */
+static void read_pages(const struct disk_tree *tree, const struct disk_node *leaf, tree_slot slot, int64_t page,
+                       uint32_t count, struct payload *out)
+{
+    struct payload_elem *elem = payload_extend(out, count);
+
+    for (uint32_t i = 0; i < count; i++) {
+        struct page *content;
+        if (leaf != NULL) {
+            slot = leaf->slot[(page + i) & (TREE_FAN - 1)];
+        }
+        if (tree_is_marker(slot)) {
+            content = tree_slot_content(tree, slot, page + i);
+        } else {
+            content = (struct page *)slot;
+            page_get(content);
+        }
+        elem[i] = (struct payload_elem){.page = content, .count = PAGE_SECTORS};
+    }
+}
+
+static bool on_sector_edge(const struct payload *p)
+{
+    return (p->head_bytes + p->size_bytes) % SIM_SECTOR_BYTES == 0;
+}
+
+#define READ_PAGES_MAX ((int64_t)1 << 20)
+
 void tree_read(const struct disk_tree *tree, int64_t offset, int64_t bytes, struct payload *out)
 {
     struct disk_node *leaf = NULL;
@@ -13,17 +41,21 @@ void tree_read(const struct disk_tree *tree, int64_t offset, int64_t bytes, stru
     SIM_ASSERT(offset >= 0 && bytes >= 0);
     while (offset < stop) {
         int64_t page = offset / SIM_PAGE_BYTES;
-        if (leaf != NULL && (page & (TREE_FAN - 1)) != 0) {
-            slot = leaf->slot[page & (TREE_FAN - 1)];
-            run_end = page + 1;
-        } else if (leaf != NULL || page >= run_end) {
-            slot = tree_find(tree, page, &leaf, &run_end);
-        }
         unsigned in_page = (unsigned)(offset % SIM_PAGE_BYTES);
         unsigned piece = (unsigned)MIN(stop - offset, SIM_PAGE_BYTES - in_page);
+        if (leaf != NULL || page >= run_end) {
+            slot = tree_find(tree, page, &leaf, &run_end);
+        }
+        if (piece == SIM_PAGE_BYTES && on_sector_edge(out)) {
+            int64_t count = MIN(stop / SIM_PAGE_BYTES, leaf != NULL ? ROUND_UP(page + 1, TREE_FAN) : run_end) - page;
+            count = MIN(count, READ_PAGES_MAX);
+            read_pages(tree, leaf, slot, page, (uint32_t)count, out);
+            offset += count * SIM_PAGE_BYTES;
+            continue;
+        }
         struct page *content = tree_slot_content(tree, slot, page);
         payload_append_page_bytes(out, content, in_page, piece);
-        page_unref(tree->sim, content);
+        page_put(tree->sim, content);
         offset += piece;
     }
 }
@@ -55,14 +87,31 @@ static struct page *page_overlay(struct disk_tree *tree, tree_slot slot, int64_t
         payload_read_bytes(in, in_offset, buf + in_page, piece);
         made = page_from_bytes(tree->sim, buf);
     }
-    page_unref(tree->sim, base);
+    page_put(tree->sim, base);
     return made;
+}
+
+/* Stores whole pages by reference as far as the payload has them and the leaf goes. Returns how many. */
+static int64_t write_whole_pages(struct disk_tree *tree, struct disk_node *leaf, int64_t page, int64_t most,
+                                 const struct payload *in, int64_t in_offset)
+{
+    int64_t start = in->head_bytes + in_offset;
+    const struct payload_elem *elem;
+
+    if (most == 0 || start % SIM_SECTOR_BYTES != 0) {
+        return 0;
+    }
+    int64_t count = payload_whole_pages(in, start / SIM_SECTOR_BYTES, (uint32_t)most, &elem);
+    tree_slot *slot = &leaf->slot[page & (TREE_FAN - 1)];
+    for (int64_t i = 0; i < count; i++) {
+        page_get(elem[i].page);
+        tree_slot_store(tree, &slot[i], page + i, elem[i].page);
+    }
+    return count;
 }
 
 void tree_write(struct disk_tree *tree, int64_t offset, int64_t bytes, const struct payload *in, int64_t in_offset)
 {
-    struct disk_node *leaf = NULL;
-
     SIM_ASSERT(offset >= 0 && in_offset >= 0);
     SIM_ASSERT_LE(in_offset + bytes, in->size_bytes);
     if (tree->grows) {
@@ -76,25 +125,19 @@ void tree_write(struct disk_tree *tree, int64_t offset, int64_t bytes, const str
     tree_allocate_units(tree, offset / SIM_PAGE_BYTES, DIV_ROUND_UP(stop, SIM_PAGE_BYTES));
     while (offset < stop) {
         int64_t page = offset / SIM_PAGE_BYTES;
+        int64_t leaf_end = ROUND_DOWN(page, TREE_FAN) + TREE_FAN;
         unsigned in_page = (unsigned)(offset % SIM_PAGE_BYTES);
-        unsigned piece = (unsigned)MIN(stop - offset, SIM_PAGE_BYTES - in_page);
-        int64_t start = in->head_bytes + in_offset;
-        struct page *content = NULL;
-        if (leaf == NULL || (page & (TREE_FAN - 1)) == 0) {
-            leaf = tree_leaf_open(tree, page);
+        struct disk_node *leaf = tree_leaf_open(tree, page);
+        int64_t whole = in_page == 0 ? MIN(stop / SIM_PAGE_BYTES, leaf_end) - page : 0;
+        int64_t done = write_whole_pages(tree, leaf, page, whole, in, in_offset) * SIM_PAGE_BYTES;
+        if (done == 0) {
+            tree_slot *slot = &leaf->slot[page & (TREE_FAN - 1)];
+            done = MIN(stop - offset, SIM_PAGE_BYTES - in_page);
+            tree_slot_store(tree, slot, page,
+                            page_overlay(tree, *slot, page, in_page, (unsigned)done, in, in_offset));
         }
-        tree_slot *slot = &leaf->slot[page & (TREE_FAN - 1)];
-        if (piece == SIM_PAGE_BYTES && start % SIM_SECTOR_BYTES == 0) {
-            content = payload_whole_page(in, start / SIM_SECTOR_BYTES);
-        }
-        if (content != NULL) {
-            page_get(content);
-        } else {
-            content = page_overlay(tree, *slot, page, in_page, piece, in, in_offset);
-        }
-        tree_slot_store(tree, slot, page, content);
-        offset += piece;
-        in_offset += piece;
+        offset += done;
+        in_offset += done;
     }
 }
 

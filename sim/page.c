@@ -275,11 +275,12 @@ struct page *page_ref(struct page *page)
 
 void page_unref(struct sim *sim, struct page *page)
 {
-    SIM_ASSERT(page->refs > 0);
-    if (--page->refs > 0) {
-        return;
-    }
-    SIM_ASSERT(!page->shared); /* the world keeps one reference on each of those */
+    page_put(sim, page);
+}
+
+void page_free(struct sim *sim, struct page *page)
+{
+    SIM_ASSERT(page->refs == 0 && !page->shared); /* the world keeps one reference on each shared one */
     if (page->form != PAGE_FORM_SECTORS) {
         sim_free(sim_arena(sim), SIM_TYPE_page, page, PAGE_SMALL_BYTES);
         return;
@@ -453,20 +454,6 @@ const uint64_t poly_power[PAGE_SECTORS + 1] = {
     UINT64_C(0x05d5ed6ff84d3e40), UINT64_C(0x078068eb588d604e), UINT64_C(0x07e18ed6784ed6b4),
     UINT64_C(0x00a4abc54398cd83), UINT64_C(0x15cf00b4552cbc7b), UINT64_C(0x0431e0ac83a95f5d),
 };
-
-uint64_t poly_add(uint64_t a, uint64_t b)
-{
-    uint64_t sum = a + b;
-
-    return sum >= POLY_MOD ? sum - POLY_MOD : sum;
-}
-
-uint64_t poly_mul(uint64_t a, uint64_t b)
-{
-    unsigned __int128 product = (unsigned __int128)a * b;
-
-    return poly_add((uint64_t)product & POLY_MOD, (uint64_t)(product >> 61));
-}
 
 static uint64_t poly_reduce(uint64_t x)
 {

@@ -98,15 +98,31 @@ void sector_drop(struct sim *sim, struct sector s);
 
 /* Appends bytes of a page, by reference wherever the seam allows it. */
 void payload_append_page_bytes(struct payload *p, struct page *page, unsigned offset, unsigned bytes);
+/* Room for so many whole pages, to be filled in by the caller; p ends on a sector edge. The caller owes each a
+ * reference. */
+struct payload_elem *payload_extend(struct payload *p, uint32_t pages);
+/* to (empty) becomes what `from` was, and from empty: no reference is touched. */
+void payload_move(struct payload *to, struct payload *from);
+/* How many whole pages, at most `most`, follow each other from `sector` on, and the element of the first. */
+uint32_t payload_whole_pages(const struct payload *p, int64_t sector, uint32_t most,
+                             const struct payload_elem **elem);
 /* Owned copies of `count` sectors from `sector` on, counted from the first sector that p touches. */
 void payload_sectors_get(const struct payload *p, int64_t sector, unsigned count, struct sector *out);
-/* The page, borrowed, when the eight sectors from `sector` on are one whole page; NULL otherwise. */
-struct page *payload_whole_page(const struct payload *p, int64_t sector);
-
 static inline void page_get(struct page *page)
 {
     SIM_ASSERT(page->refs > 0 && page->refs < UINT32_MAX);
     page->refs++;
+}
+
+/* The last reference is gone. */
+void page_free(struct sim *sim, struct page *page);
+
+static inline void page_put(struct sim *sim, struct page *page)
+{
+    SIM_ASSERT(page->refs > 0);
+    if (--page->refs == 0) {
+        page_free(sim, page);
+    }
 }
 
 /*
@@ -115,8 +131,20 @@ static inline void page_get(struct page *page)
  * eight consecutive tags cost two multiplications.
  */
 #define POLY_MOD ((UINT64_C(1) << 61) - 1)
-uint64_t poly_mul(uint64_t a, uint64_t b);
-uint64_t poly_add(uint64_t a, uint64_t b);
+static inline uint64_t poly_add(uint64_t a, uint64_t b)
+{
+    uint64_t sum = a + b;
+
+    return sum >= POLY_MOD ? sum - POLY_MOD : sum;
+}
+
+static inline uint64_t poly_mul(uint64_t a, uint64_t b)
+{
+    unsigned __int128 product = (unsigned __int128)a * b;
+
+    return poly_add((uint64_t)product & POLY_MOD, (uint64_t)(product >> 61));
+}
+
 extern const uint64_t poly_power[PAGE_SECTORS + 1]; /* R^0..R^8 */
 uint64_t sector_poly(const struct sector *s);
 uint64_t page_poly(struct page *page);                                   /* all eight, remembered */

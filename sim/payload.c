@@ -101,7 +101,7 @@ static void payload_spill_free(struct payload *p)
 void payload_clear(struct payload *p)
 {
     for (uint32_t i = 0; i < p->count; i++) {
-        page_unref(p->sim, p->elem[i].page);
+        page_put(p->sim, p->elem[i].page);
     }
     payload_spill_free(p);
     payload_init(p->sim, p);
@@ -120,6 +120,32 @@ static void payload_reserve(struct payload *p, uint32_t more)
     p->room = room;
 }
 
+struct payload_elem *payload_extend(struct payload *p, uint32_t pages)
+{
+    SIM_ASSERT_EQ(payload_end(p), 0);
+    payload_reserve(p, pages);
+    p->count += pages;
+    p->size_bytes += (int64_t)pages * SIM_PAGE_BYTES;
+    return &p->elem[p->count - pages];
+}
+
+void payload_move(struct payload *to, struct payload *from)
+{
+    SIM_ASSERT(to != from && to->sim == from->sim);
+    SIM_ASSERT_EQ(to->size_bytes, 0);
+    payload_clear(to);
+    to->count = from->count;
+    to->head_bytes = from->head_bytes;
+    to->size_bytes = from->size_bytes;
+    if (from->elem == from->inline_elem) {
+        memcpy(to->elem, from->elem, sizeof(*to->elem) * from->count);
+    } else {
+        to->elem = from->elem;
+        to->room = from->room;
+    }
+    payload_init(from->sim, from);
+}
+
 /* Takes over the reference. Parts of one page that follow each other become one element. */
 static void payload_push(struct payload *p, struct page *page, unsigned first, unsigned count)
 {
@@ -128,7 +154,7 @@ static void payload_push(struct payload *p, struct page *page, unsigned first, u
         struct payload_elem *last = &p->elem[p->count - 1];
         if (last->page == page && last->first + last->count == first) {
             last->count = (uint8_t)(last->count + count);
-            page_unref(p->sim, page);
+            page_put(p->sim, page);
             return;
         }
     }
@@ -146,7 +172,7 @@ static void payload_pop_sectors(struct payload *p, int64_t sectors)
             return;
         }
         sectors -= last->count;
-        page_unref(p->sim, last->page);
+        page_put(p->sim, last->page);
         p->count--;
     }
 }
@@ -233,12 +259,20 @@ void payload_append_fill(struct payload *p, uint8_t byte, int64_t bytes)
         payload_append_piece(p, page, end, seam);
         bytes -= seam;
     }
-    while (bytes > 0) {
-        unsigned piece = (unsigned)MIN(bytes, SIM_PAGE_BYTES);
-        payload_append_piece(p, page, 0, piece);
-        bytes -= piece;
+    if (bytes >= SIM_PAGE_BYTES) {
+        uint32_t pages = (uint32_t)MIN(bytes / SIM_PAGE_BYTES, (int64_t)UINT32_MAX / 2);
+        struct payload_elem *elem = payload_extend(p, pages);
+        for (uint32_t i = 0; i < pages; i++) {
+            page_get(page);
+            elem[i] = (struct payload_elem){.page = page, .count = PAGE_SECTORS};
+        }
+        bytes -= (int64_t)pages * SIM_PAGE_BYTES;
     }
-    page_unref(p->sim, page);
+    SIM_ASSERT_LT(bytes, SIM_PAGE_BYTES);
+    if (bytes > 0) {
+        payload_append_piece(p, page, 0, (unsigned)bytes);
+    }
+    page_put(p->sim, page);
 }
 
 void payload_append_zero(struct payload *p, int64_t bytes)
@@ -253,10 +287,27 @@ void payload_append_tags(struct payload *p, uint64_t tag, int64_t sectors)
         unsigned count = (unsigned)MIN(sectors, PAGE_SECTORS);
         struct page *page = page_tags(p->sim, tag);
         payload_append_piece(p, page, 0, count * SIM_SECTOR_BYTES);
-        page_unref(p->sim, page);
+        page_put(p->sim, page);
         tag += count;
         sectors -= count;
     }
+}
+
+/* Up to `most` elements that are whole pages, from element `at` on. */
+static uint32_t payload_append_whole(struct payload *p, const struct payload *from, uint32_t at, int64_t most)
+{
+    uint32_t limit = (uint32_t)MIN((int64_t)(from->count - at), most);
+    uint32_t n = 0;
+
+    while (n < limit && from->elem[at + n].count == PAGE_SECTORS) {
+        n++;
+    }
+    struct payload_elem *to = payload_extend(p, n);
+    for (uint32_t i = 0; i < n; i++) {
+        to[i] = from->elem[at + i];
+        page_get(to[i].page);
+    }
+    return n;
 }
 
 void payload_append(struct payload *p, const struct payload *from, int64_t offset, int64_t bytes)
@@ -271,6 +322,13 @@ void payload_append(struct payload *p, const struct payload *from, int64_t offse
     unsigned in_sector = (unsigned)(start % SIM_SECTOR_BYTES);
     while (bytes > 0) {
         unsigned sectors = cursor_left(&c);
+        int64_t whole = c.sector == 0 && in_sector == 0 && payload_end(p) == 0 ? bytes / SIM_PAGE_BYTES : 0;
+        uint32_t pages = whole > 0 ? payload_append_whole(p, from, c.elem, whole) : 0;
+        if (pages > 0) {
+            bytes -= (int64_t)pages * SIM_PAGE_BYTES;
+            c.elem += pages;
+            continue;
+        }
         unsigned piece = (unsigned)MIN(bytes, sectors * SIM_SECTOR_BYTES - in_sector);
         payload_append_piece(p, from->elem[c.elem].page, cursor_page_sector(&c) * SIM_SECTOR_BYTES + in_sector,
                              piece);
@@ -465,8 +523,11 @@ int64_t payload_first_difference(const struct payload *a, const struct payload *
 
 /* --- content ids ---------------------------------------------------------------------------------------- */
 
-static uint64_t elem_poly(const struct payload_elem *elem)
+static inline uint64_t elem_poly(const struct payload_elem *elem)
 {
+    if (elem->count == PAGE_SECTORS && elem->page->poly_known) {
+        return elem->page->poly;
+    }
     return page_poly_part(elem->page, elem->first, elem->count);
 }
 
@@ -558,10 +619,19 @@ void payload_sectors_get(const struct payload *p, int64_t sector, unsigned count
     }
 }
 
-struct page *payload_whole_page(const struct payload *p, int64_t sector)
+uint32_t payload_whole_pages(const struct payload *p, int64_t sector, uint32_t most,
+                             const struct payload_elem **elem)
 {
     struct cursor c = cursor_at(p, sector);
-    const struct payload_elem *elem = &p->elem[c.elem];
+    uint32_t limit = c.elem + MIN(p->count - c.elem, most);
+    uint32_t n = c.elem;
 
-    return c.sector == 0 && elem->count == PAGE_SECTORS ? elem->page : NULL;
+    *elem = &p->elem[c.elem];
+    if (c.sector != 0) {
+        return 0;
+    }
+    while (n < limit && p->elem[n].count == PAGE_SECTORS) {
+        n++;
+    }
+    return n - c.elem;
 }
