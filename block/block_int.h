@@ -156,10 +156,10 @@ extern const BdrvChildClass bdrv_child_of_bds;
 
 /* --- nodes ----------------------------------------------------------------------------------------------- */
 
-struct bdrv_op_blocker {
+typedef struct bdrv_op_blocker {
     Error *reason;
     LIST_ENTRY(bdrv_op_blocker) list;
-};
+} bdrv_op_blocker;
 
 struct BlockDriverState {
     struct host *host;
@@ -175,6 +175,8 @@ struct BlockDriverState {
     bool monitor_owned;
     bool inherited;      /* made inline by its parent's options */
     bool name_generated;
+    bool inherit_inactive;   /* inline children open inactive too: the flag came from above, not from `active` */
+    bool read_only_explicit; /* its own options say read-only: a parent's reopen does not change it */
     unsigned refcnt;
     LIST_HEAD(, BdrvChild) children;
     LIST_HEAD(, BdrvChild) parents;
@@ -207,12 +209,15 @@ struct BlockDriverState {
     char *backing_filename; /* what the image's header names, or NULL; host arena string */
 
     TAILQ_ENTRY(BlockDriverState) node_list; /* BlockGraph.nodes, newest first */
+
+    uint64_t visit;               /* graph walks: equals BlockGraph.visit when seen */
+    BlockDriverState *topo_next;  /* permission updates: the next node in topological order */
 };
 
 TAILQ_HEAD(bdrv_node_list, BlockDriverState);
 TAILQ_HEAD(blk_list, BlockBackend);
 
-struct BlockGraph {
+typedef struct BlockGraph {
     struct host *host;
     struct bdrv_node_list nodes;
     struct blk_list backends;
@@ -220,7 +225,8 @@ struct BlockGraph {
     uint64_t next_node_number;
     uint64_t next_bitmap_id;
     uint64_t next_generated_name;
-};
+    uint64_t visit; /* number of the present walk */
+} BlockGraph;
 
 /* --- for drivers ----------------------------------------------------------------------------------------- */
 
@@ -247,6 +253,8 @@ void bdrv_root_unref_child(BdrvChild *child);
 char *bdrv_perm_names(uint64_t perm);
 /* A name nobody uses yet is free: not a node's, not a BB's, well formed (1.2). */
 bool bdrv_name_usable(struct host *host, const char *name, Error **errp);
+/* A letter, then letters, digits, '-', '.', '_'. */
+bool bdrv_name_well_formed(const char *name);
 
 /* --- between the files of block/ -------------------------------------------------------------------------- */
 
@@ -257,5 +265,22 @@ bool bdrv_drain_poll(BlockDriverState *bs); /* true: something still runs */
 /* Edge helpers that keep the quiesce counters right when an edge is linked or unlinked (3). */
 void bdrv_parent_drained_begin_single(BdrvChild *child);
 void bdrv_parent_drained_end_single(BdrvChild *child);
+
+/* Runs fn, which may do I/O, and returns its result. On the main coroutine it gets a coroutine of its own and the
+ * caller polls, so that callbacks go on; elsewhere it is simply called. `what` is static. */
+int bdrv_run_co(struct host *host, const char *what, int (*fn)(void *opaque), void *opaque);
+/* Drops a reference during a graph edit: if it is the last one, the node goes one turn of the loop later (1.5). */
+void bdrv_unref_later(BlockDriverState *bs);
+/* A node without driver, one reference, in the list; quiesced as often as drain-all is in force. name NULL: made
+ * up. */
+BlockDriverState *bdrv_new_node(struct host *host, const BlockDriver *drv, const char *name);
+/* Sets the stable entity of a node that has no name of its own. */
+void bdrv_set_entity_below(BlockDriverState *bs, const BlockDriverState *parent, const char *child_name);
+/* Starts a walk; a node is seen once bdrv_visit said true for it. */
+void bdrv_walk_begin(struct BlockGraph *graph);
+bool bdrv_visit(BlockDriverState *bs);
+/* For events: the node's name, or the description of a parent that is no node. */
+const struct sim_name *bdrv_child_parent_name(struct sim *sim, const BdrvChild *child);
+extern const BdrvChildClass blk_child_root;
 
 #endif

@@ -1,0 +1,235 @@
+/*
+ * Driver `disk`: a protocol node that stands for a fake disk of the world.
+ *
+ *     driver=disk disk=NAME
+ *
+ * Type file behaves as a regular file does under the reference's file driver (length follows writes and truncate,
+ * falloc and full preallocation), type device as a host device (fixed length).
+ */
+#include <errno.h>
+
+#include "block/block_int.h"
+
+struct disk_state {
+    struct disk *disk;
+};
+
+static struct disk *medium(const BlockDriverState *bs)
+{
+    return ((const struct disk_state *)bs->opaque)->disk;
+}
+
+static bool is_file(const BlockDriverState *bs)
+{
+    return disk_get_config(medium(bs))->type == DISK_FILE;
+}
+
+/* --- life ------------------------------------------------------------------------------------------------ */
+
+static int disk_open(BlockDriverState *bs, const struct qvalue *options, Error **errp)
+{
+    struct disk_state *s = bs->opaque;
+    const char *name;
+
+    if (!qdict_get_str(options, "disk", &name, NULL, errp)) {
+        return -EINVAL;
+    }
+    s->disk = disk_find(bs->host->sim, name);
+    if (!s->disk) {
+        error_setg_errno(errp, ENOENT, "Could not open '%s'", name);
+        return -ENOENT;
+    }
+    int ret = disk_co_query(s->disk, SIM_OP_OPEN, 0, 0);
+    bool denied = ret == -EACCES || ret == -EROFS || ret == -EPERM;
+    if (denied && (bs->open_flags & BDRV_O_RDWR) && (bs->open_flags & BDRV_O_AUTO_RDONLY)) {
+        bs->open_flags &= ~(uint32_t)BDRV_O_RDWR;
+        ret = disk_co_query(s->disk, SIM_OP_OPEN, 0, 0);
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, ret, "Could not open '%s'", name);
+        return ret;
+    }
+    bs->supported_write_flags = BDRV_REQ_FUA;
+    bs->supported_zero_flags = BDRV_REQ_FUA | BDRV_REQ_MAY_UNMAP;
+    bs->supported_truncate_flags = is_file(bs) ? BDRV_REQ_ZERO_WRITE : 0; /* growth of a file is a hole */
+    return 0;
+}
+
+static void disk_refresh_limits(BlockDriverState *bs)
+{
+    const struct disk_config *config = disk_get_config(medium(bs));
+
+    bs->bl.request_alignment = config->align_bytes;
+    bs->bl.min_mem_alignment = config->align_bytes;
+}
+
+static bool disk_has_zero_init(BlockDriverState *bs)
+{
+    return is_file(bs);
+}
+
+static const char *disk_filename(const BlockDriverState *bs)
+{
+    return disk_name(medium(bs))->str;
+}
+
+/* --- requests -------------------------------------------------------------------------------------------- */
+
+static uint32_t medium_flags(uint32_t flags)
+{
+    return ((flags & BDRV_REQ_FUA) ? DISK_REQ_FUA : 0) | ((flags & BDRV_REQ_MAY_UNMAP) ? DISK_REQ_MAY_UNMAP : 0);
+}
+
+static int disk_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes, struct payload *out, uint32_t flags)
+{
+    return disk_co_read(medium(bs), offset, bytes, out);
+}
+
+static int disk_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes, const struct payload *in, uint32_t flags)
+{
+    return disk_co_write(medium(bs), offset, bytes, in, medium_flags(flags));
+}
+
+static int disk_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes, uint32_t flags)
+{
+    return disk_co_write_zeroes(medium(bs), offset, bytes, medium_flags(flags));
+}
+
+static int disk_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
+{
+    return disk_co_discard(medium(bs), offset, bytes);
+}
+
+static int disk_flush_to_disk(BlockDriverState *bs)
+{
+    return disk_co_flush(medium(bs));
+}
+
+/* --- length ---------------------------------------------------------------------------------------------- */
+
+static int64_t disk_getlength(BlockDriverState *bs)
+{
+    return disk_co_getlength(medium(bs));
+}
+
+static int truncate_device(BlockDriverState *bs, int64_t length, bool exact, enum bdrv_prealloc prealloc, Error **errp)
+{
+    int64_t old = disk_length(medium(bs));
+
+    if (prealloc != PREALLOC_OFF) {
+        error_setg(errp, "Preallocation is not supported for a device");
+        return -ENOTSUP;
+    }
+    if (length != old && exact) {
+        error_setg(errp, "Cannot resize a device");
+        return -ENOTSUP;
+    }
+    if (length > old) {
+        error_setg(errp, "Cannot grow a device");
+        return -EINVAL;
+    }
+    return 0;
+}
+
+/* Makes the new area of a grown file take space: zeroes that are really there. */
+static int allocate(BlockDriverState *bs, int64_t from, int64_t to)
+{
+    struct disk *disk = medium(bs);
+    uint32_t align = bs->bl.request_alignment;
+
+    from = ROUND_UP(from, align);
+    to = ROUND_DOWN(to, align);
+    return from < to ? disk_co_write_zeroes(disk, from, to - from, 0) : 0;
+}
+
+static int truncate_file(BlockDriverState *bs, int64_t length, enum bdrv_prealloc prealloc, Error **errp)
+{
+    struct disk *disk = medium(bs);
+    int64_t old = disk_length(disk);
+
+    if (prealloc == PREALLOC_METADATA) {
+        error_setg(errp, "Unsupported preallocation mode 'metadata'");
+        return -ENOTSUP;
+    }
+    if (prealloc != PREALLOC_OFF && length < old) {
+        error_setg(errp, "Preallocation can't be used for shrinking files");
+        return -ENOTSUP;
+    }
+    int ret = length == old ? 0 : disk_co_truncate(disk, length);
+    if (ret >= 0 && prealloc != PREALLOC_OFF) {
+        ret = allocate(bs, old, length);
+        if (ret < 0) {
+            disk_co_truncate(disk, old); /* the first error is the one to tell */
+        }
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, ret, "Failed to resize the file");
+    }
+    return ret;
+}
+
+static int disk_truncate(BlockDriverState *bs, int64_t length, bool exact, enum bdrv_prealloc prealloc, uint32_t flags,
+                         Error **errp)
+{
+    return is_file(bs) ? truncate_file(bs, length, prealloc, errp)
+                       : truncate_device(bs, length, exact, prealloc, errp);
+}
+
+/* --- status and views ------------------------------------------------------------------------------------ */
+
+static int disk_block_status(BlockDriverState *bs, bool want_zero, int64_t offset, int64_t bytes, int64_t *pnum,
+                             int64_t *map, BlockDriverState **file)
+{
+    bool zero;
+
+    int ret = disk_co_query(medium(bs), SIM_OP_BLOCK_STATUS, offset, bytes);
+    if (ret < 0) {
+        return ret;
+    }
+    disk_status(medium(bs), offset, bytes, pnum, &zero);
+    *map = offset;
+    *file = bs;
+    return (zero ? BDRV_BLOCK_ZERO : BDRV_BLOCK_DATA) | BDRV_BLOCK_OFFSET_VALID;
+}
+
+static int disk_peek_node(const BlockDriverState *bs, int64_t offset, int64_t bytes, struct payload *out)
+{
+    disk_peek(medium(bs), offset, bytes, out);
+    return 0;
+}
+
+static bool disk_peek_node_status(const BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *pnum)
+{
+    bool zero;
+
+    disk_status(medium(bs), offset, bytes, pnum, &zero);
+    return !zero;
+}
+
+static const BdrvOption disk_options[] = {
+    {"disk", BDRV_OPT_STR, true, "name of the fake disk", NULL},
+    {NULL, BDRV_OPT_STR, false, NULL, NULL},
+};
+
+extern const BlockDriver bdrv_disk;
+const BlockDriver bdrv_disk = {
+    .format_name = "disk",
+    .doc = "a fake disk of the world",
+    .instance_size = sizeof(struct disk_state),
+    .options = disk_options,
+    .is_protocol = true,
+    .bdrv_open = disk_open,
+    .bdrv_co_preadv = disk_preadv,
+    .bdrv_co_pwritev = disk_pwritev,
+    .bdrv_co_pwrite_zeroes = disk_pwrite_zeroes,
+    .bdrv_co_pdiscard = disk_pdiscard,
+    .bdrv_co_flush_to_disk = disk_flush_to_disk,
+    .bdrv_co_truncate = disk_truncate,
+    .bdrv_co_getlength = disk_getlength,
+    .bdrv_co_block_status = disk_block_status,
+    .bdrv_refresh_limits = disk_refresh_limits,
+    .bdrv_has_zero_init = disk_has_zero_init,
+    .bdrv_peek = disk_peek_node,
+    .bdrv_peek_status = disk_peek_node_status,
+    .bdrv_filename = disk_filename,
+};

@@ -1,0 +1,29 @@
+/* The drivers that blockdev-add knows, one line each. Drivers that a job inserts live with their job. */
+#include <string.h>
+
+#include "block/block_int.h"
+
+extern const BlockDriver bdrv_disk;
+extern const BlockDriver bdrv_null_co;
+extern const BlockDriver bdrv_raw;
+
+static const BlockDriver *const drivers[] = {
+    &bdrv_disk,
+    &bdrv_null_co,
+    &bdrv_raw,
+};
+
+const BlockDriver *bdrv_find_driver(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(drivers); i++) {
+        if (strcmp(drivers[i]->format_name, name) == 0) {
+            return drivers[i];
+        }
+    }
+    return NULL;
+}
+
+const BlockDriver *bdrv_driver_at(size_t index)
+{
+    return index < ARRAY_SIZE(drivers) ? drivers[index] : NULL;
+}

@@ -1,0 +1,388 @@
+/* Edges: making and ending them, what they look like from outside, and walks along chains (1.3, 1.4, 1.7). */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "block/tran.h"
+
+/* --- edges between nodes --------------------------------------------------------------------------------- */
+
+static char *node_parent_desc(const BdrvChild *child)
+{
+    const BlockDriverState *parent = child->opaque;
+    char *desc = NULL;
+
+    if (asprintf(&desc, "node '%s'", bdrv_get_node_name(parent)) < 0) {
+        abort();
+    }
+    return desc;
+}
+
+static void node_parent_drained_begin(BdrvChild *child)
+{
+    bdrv_do_drained_begin_quiesce(child->opaque);
+}
+
+static void node_parent_drained_end(BdrvChild *child)
+{
+    bdrv_do_drained_end(child->opaque);
+}
+
+static bool node_parent_drained_poll(BdrvChild *child)
+{
+    return bdrv_drain_poll(child->opaque);
+}
+
+/* Which of the parent's two slots the edge sits in; NULL: an additional child. */
+static BdrvChild **child_slot(const BdrvChild *child)
+{
+    BlockDriverState *parent = child->opaque;
+
+    if (child->role & BDRV_CHILD_COW) {
+        return &parent->backing;
+    }
+    if (!(child->role & BDRV_CHILD_PRIMARY)) {
+        return NULL;
+    }
+    bool in_backing = parent->drv && parent->drv->is_filter && parent->drv->filtered_child_is_backing;
+    return in_backing ? &parent->backing : &parent->file;
+}
+
+static void node_parent_attach(BdrvChild *child)
+{
+    BdrvChild **slot = child_slot(child);
+
+    if (slot) {
+        SIM_ASSERT(*slot == NULL);
+        *slot = child;
+    }
+}
+
+static void node_parent_detach(BdrvChild *child)
+{
+    BdrvChild **slot = child_slot(child);
+
+    if (slot) {
+        SIM_ASSERT(*slot == child);
+        *slot = NULL;
+    }
+}
+
+const BdrvChildClass bdrv_child_of_bds = {
+    .parent_is_bds = true,
+    .get_parent_desc = node_parent_desc,
+    .drained_begin = node_parent_drained_begin,
+    .drained_end = node_parent_drained_end,
+    .drained_poll = node_parent_drained_poll,
+    .attach = node_parent_attach,
+    .detach = node_parent_detach,
+};
+
+/* --- attaching ------------------------------------------------------------------------------------------- */
+
+static bool reaches(const BlockDriverState *from, const BlockDriverState *to)
+{
+    const BdrvChild *child;
+
+    if (from == to) {
+        return true;
+    }
+    LIST_FOREACH(child, &from->children, next) {
+        if (child->bs && reaches(child->bs, to)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* 1.3: what a role may look like. A violation is a driver's mistake, not a user's. */
+static void check_role(const BlockDriverState *parent, uint32_t role)
+{
+    uint32_t kinds = role & ~(uint32_t)BDRV_CHILD_PRIMARY;
+
+    SIM_ASSERT(kinds != 0);
+    SIM_ASSERT(!(role & BDRV_CHILD_FILTERED) || kinds == BDRV_CHILD_FILTERED);
+    SIM_ASSERT(!(role & BDRV_CHILD_COW) || role == BDRV_CHILD_COW);
+    SIM_ASSERT(!(role & BDRV_CHILD_COW) || (parent->drv->supports_backing && !parent->drv->is_filter));
+}
+
+static bool check_new_child(BlockDriverState *parent, BlockDriverState *child, const char *name, uint32_t role,
+                            Error **errp)
+{
+    check_role(parent, role);
+    if (reaches(child, parent)) {
+        error_setg(errp, "Making '%s' a %s child of '%s' would create a cycle", bdrv_get_node_name(child), name,
+                   bdrv_get_node_name(parent));
+        return false;
+    }
+    return true;
+}
+
+BdrvChild *bdrv_attach_child(BlockDriverState *parent, BlockDriverState *child, const char *name, uint32_t role,
+                             Error **errp)
+{
+    struct bdrv_tran tran;
+    uint64_t perm, shared, nperm, nshared;
+
+    SIM_ASSERT(parent->drv != NULL);
+    if (!check_new_child(parent, child, name, role, errp)) {
+        return NULL;
+    }
+    /* A node that nobody uses yet has nothing to wait for. */
+    bool drain = !LIST_EMPTY(&child->parents) || child->in_flight > 0;
+    if (drain) {
+        bdrv_drained_begin(child);
+    }
+    bdrv_tran_begin(&tran);
+    BdrvChild *edge = bdrv_edge_new(parent->host, name, &bdrv_child_of_bds, role, parent);
+    bdrv_cumulative_perms(parent, &perm, &shared);
+    bdrv_child_perm(parent, edge, child, perm, shared, &nperm, &nshared);
+    int ret = bdrv_tran_attach(&tran, edge, child, nperm, nshared, errp);
+    if (ret >= 0) {
+        ret = bdrv_tran_perms(&tran, &parent, 1, errp);
+    }
+    ret = bdrv_tran_finish(&tran, ret);
+    if (ret >= 0 && parent->bl.request_alignment > 0) {
+        bdrv_refresh_limits(parent); /* while it is being opened they come at the end */
+    }
+    if (drain) {
+        bdrv_drained_end(child);
+    }
+    return ret < 0 ? NULL : edge;
+}
+
+BdrvChild *bdrv_root_attach_child(BlockDriverState *bs, const char *name, const BdrvChildClass *klass, uint32_t role,
+                                  uint64_t perm, uint64_t shared, void *opaque, Error **errp)
+{
+    struct bdrv_tran tran;
+
+    SIM_ASSERT(!klass->parent_is_bds);
+    bdrv_tran_begin(&tran);
+    BdrvChild *edge = bdrv_edge_new(bs->host, name, klass, role, opaque);
+    int ret = bdrv_tran_attach(&tran, edge, bs, perm, shared, errp);
+    if (ret >= 0) {
+        ret = bdrv_tran_perms(&tran, &bs, 1, errp);
+    }
+    ret = bdrv_tran_finish(&tran, ret);
+    return ret < 0 ? NULL : edge;
+}
+
+/* --- detaching ------------------------------------------------------------------------------------------- */
+
+/* Drains what the edge points to, which may change while others run. Returns it, with a reference. */
+static BlockDriverState *drain_child(const BdrvChild *child)
+{
+    for (;;) {
+        BlockDriverState *bs = child->bs;
+        bdrv_ref(bs);
+        bdrv_drained_begin(bs);
+        if (child->bs == bs) {
+            return bs;
+        }
+        bdrv_drained_end(bs);
+        bdrv_unref(bs);
+    }
+}
+
+static void remove_edge(BdrvChild *child)
+{
+    struct bdrv_tran tran;
+
+    BlockDriverState *bs = drain_child(child);
+    bdrv_tran_begin(&tran);
+    bdrv_tran_detach(&tran, child);
+    bdrv_tran_finish(&tran, 0);
+    /* One parent less only loosens; should it fail all the same, the old state is as safe as before. */
+    bdrv_refresh_perms(bs, NULL);
+    bdrv_drained_end(bs);
+    bdrv_unref(bs);
+}
+
+void bdrv_unref_child(BlockDriverState *parent, BdrvChild *child)
+{
+    SIM_ASSERT(child->klass == &bdrv_child_of_bds);
+    SIM_ASSERT(child->opaque == parent);
+    remove_edge(child);
+}
+
+void bdrv_root_unref_child(BdrvChild *child)
+{
+    SIM_ASSERT(!child->klass->parent_is_bds);
+    remove_edge(child);
+}
+
+/* --- looking --------------------------------------------------------------------------------------------- */
+
+BdrvChild *bdrv_first_child(const BlockDriverState *bs)
+{
+    return LIST_FIRST(&bs->children);
+}
+
+BdrvChild *bdrv_next_child(const BdrvChild *child)
+{
+    return LIST_NEXT(child, next);
+}
+
+BdrvChild *bdrv_first_parent(const BlockDriverState *bs)
+{
+    return LIST_FIRST(&bs->parents);
+}
+
+BdrvChild *bdrv_next_parent(const BdrvChild *child)
+{
+    return LIST_NEXT(child, next_parent);
+}
+
+BlockDriverState *bdrv_child_bs(const BdrvChild *child)
+{
+    return child->bs;
+}
+
+BlockDriverState *bdrv_child_parent_bs(const BdrvChild *child)
+{
+    return child->klass->parent_is_bds ? child->opaque : NULL;
+}
+
+const char *bdrv_child_name(const BdrvChild *child)
+{
+    return child->name;
+}
+
+uint32_t bdrv_child_role(const BdrvChild *child)
+{
+    return child->role;
+}
+
+void bdrv_child_perms(const BdrvChild *child, uint64_t *perm, uint64_t *shared)
+{
+    *perm = child->perm;
+    *shared = child->shared_perm;
+}
+
+bool bdrv_child_frozen(const BdrvChild *child)
+{
+    return child->frozen;
+}
+
+char *bdrv_child_user_desc(const BdrvChild *child)
+{
+    char *desc = child->klass->get_parent_desc ? child->klass->get_parent_desc(child) : strdup("an unnamed user");
+
+    SIM_ASSERT(desc != NULL);
+    return desc;
+}
+
+const struct sim_name *bdrv_child_parent_name(struct sim *sim, const BdrvChild *child)
+{
+    const BlockDriverState *parent = bdrv_child_parent_bs(child);
+
+    if (parent) {
+        return parent->name;
+    }
+    char *desc = bdrv_child_user_desc(child);
+    const struct sim_name *name = sim_name(sim, desc);
+    free(desc);
+    return name;
+}
+
+/* --- chains ---------------------------------------------------------------------------------------------- */
+
+BdrvChild *bdrv_cow_child(const BlockDriverState *bs)
+{
+    if (!bs || !bs->drv || bs->drv->is_filter || !bs->backing) {
+        return NULL;
+    }
+    SIM_ASSERT(bs->backing->role & BDRV_CHILD_COW);
+    return bs->backing;
+}
+
+BdrvChild *bdrv_filter_child(const BlockDriverState *bs)
+{
+    if (!bs || !bs->drv || !bs->drv->is_filter) {
+        return NULL;
+    }
+    return bs->drv->filtered_child_is_backing ? bs->backing : bs->file;
+}
+
+BdrvChild *bdrv_filter_or_cow_child(const BlockDriverState *bs)
+{
+    BdrvChild *cow = bdrv_cow_child(bs);
+
+    return cow ? cow : bdrv_filter_child(bs);
+}
+
+BdrvChild *bdrv_primary_child(const BlockDriverState *bs)
+{
+    BdrvChild *child;
+
+    if (!bs) {
+        return NULL;
+    }
+    LIST_FOREACH(child, &bs->children, next) {
+        if (child->role & BDRV_CHILD_PRIMARY) {
+            return child;
+        }
+    }
+    return NULL;
+}
+
+static BlockDriverState *edge_bs(const BdrvChild *child)
+{
+    return child ? child->bs : NULL;
+}
+
+BlockDriverState *bdrv_cow_bs(const BlockDriverState *bs)
+{
+    return edge_bs(bdrv_cow_child(bs));
+}
+
+BlockDriverState *bdrv_filter_bs(const BlockDriverState *bs)
+{
+    return edge_bs(bdrv_filter_child(bs));
+}
+
+BlockDriverState *bdrv_filter_or_cow_bs(const BlockDriverState *bs)
+{
+    return edge_bs(bdrv_filter_or_cow_child(bs));
+}
+
+BlockDriverState *bdrv_primary_bs(const BlockDriverState *bs)
+{
+    return edge_bs(bdrv_primary_child(bs));
+}
+
+static BlockDriverState *skip_filters(BlockDriverState *bs, bool implicit_only)
+{
+    while (bs && (!implicit_only || bs->implicit)) {
+        BlockDriverState *below = bdrv_filter_bs(bs);
+        if (!below) {
+            break;
+        }
+        bs = below;
+    }
+    return bs;
+}
+
+BlockDriverState *bdrv_skip_filters(BlockDriverState *bs)
+{
+    return skip_filters(bs, false);
+}
+
+BlockDriverState *bdrv_skip_implicit_filters(BlockDriverState *bs)
+{
+    return skip_filters(bs, true);
+}
+
+BlockDriverState *bdrv_backing_chain_next(BlockDriverState *bs)
+{
+    return bdrv_skip_filters(bdrv_cow_bs(bdrv_skip_filters(bs)));
+}
+
+bool bdrv_chain_contains(BlockDriverState *top, const BlockDriverState *base)
+{
+    while (top && top != base) {
+        top = bdrv_filter_or_cow_bs(top);
+    }
+    return top != NULL;
+}

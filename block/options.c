@@ -1,0 +1,245 @@
+#include "block/options.h"
+
+#include <string.h>
+
+/* --- shape ------------------------------------------------------------------------------------------------ */
+
+static bool expand_into(struct qvalue *out, const struct qvalue *options, Error **errp)
+{
+    for (size_t i = 0; i < options->seq.count; i++) {
+        const char *key = options->seq.keys[i];
+        struct qvalue *value = qvalue_copy(options->seq.items[i]);
+
+        if (value->type == QVALUE_DICT) {
+            struct qvalue *expanded = bdrv_options_expand(value, errp);
+            qvalue_free(value);
+            if (!expanded) {
+                return false;
+            }
+            value = expanded;
+        }
+        if (!qdict_put_path(out, key, value)) {
+            error_setg(errp, "Parameter '%s' is given twice", key);
+            return false;
+        }
+    }
+    return true;
+}
+
+struct qvalue *bdrv_options_expand(const struct qvalue *options, Error **errp)
+{
+    if (!options || options->type != QVALUE_DICT) {
+        error_setg(errp, "Options of a node must be a dictionary");
+        return NULL;
+    }
+    struct qvalue *out = qvalue_dict();
+    if (!expand_into(out, options, errp)) {
+        qvalue_free(out);
+        return NULL;
+    }
+    return out;
+}
+
+/* --- generic keys ----------------------------------------------------------------------------------------- */
+
+static const char *const generic_keys[] = {
+    "driver", "node-name", "read-only", "auto-read-only", "force-share", "discard", "detect-zeroes", "cache", "active",
+};
+
+static bool is_generic(const char *key)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(generic_keys); i++) {
+        if (strcmp(key, generic_keys[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* One of a NULL-ended list of words, by index; absent gives def. */
+static bool get_word(const struct qvalue *options, const char *key, const char *const *words, unsigned *out,
+                     unsigned def, Error **errp)
+{
+    const char *text;
+
+    if (!qdict_get_str(options, key, &text, words[def], errp)) {
+        return false;
+    }
+    for (unsigned i = 0; words[i]; i++) {
+        if (strcmp(text, words[i]) == 0) {
+            *out = i;
+            return true;
+        }
+    }
+    error_setg(errp, "Parameter '%s' does not accept value '%s'", key, text);
+    return false;
+}
+
+/* A boolean key that stands for a flag; invert: the flag is set when the key is off. */
+static bool get_flag(const struct qvalue *options, const char *key, uint32_t flag, bool invert, uint32_t *flags,
+                     Error **errp)
+{
+    bool on;
+
+    if (!qdict_get_bool(options, key, &on, ((*flags & flag) != 0) != invert, errp)) {
+        return false;
+    }
+    *flags = on != invert ? *flags | flag : *flags & ~flag;
+    return true;
+}
+
+static bool get_cache(const struct qvalue *options, uint32_t *flags, Error **errp)
+{
+    const struct qvalue *cache = qdict_get(options, "cache");
+
+    if (!cache) {
+        return true;
+    }
+    if (cache->type != QVALUE_DICT) {
+        error_setg(errp, "Parameter 'cache' expects a dictionary");
+        return false;
+    }
+    for (size_t i = 0; i < cache->seq.count; i++) {
+        const char *key = cache->seq.keys[i];
+        if (strcmp(key, "direct") != 0 && strcmp(key, "no-flush") != 0) {
+            error_setg(errp, "Parameter 'cache.%s' is unexpected", key);
+            return false;
+        }
+    }
+    return get_flag(cache, "direct", BDRV_O_NOCACHE, false, flags, errp) &&
+           get_flag(cache, "no-flush", BDRV_O_NO_FLUSH, false, flags, errp);
+}
+
+static bool get_driver(const struct qvalue *options, const BlockDriver **drv, Error **errp)
+{
+    const char *name;
+
+    if (!qdict_get_str(options, "driver", &name, NULL, errp)) {
+        return false;
+    }
+    if (!name) {
+        error_setg(errp, "Parameter 'driver' is missing");
+        return false;
+    }
+    *drv = bdrv_find_driver(name);
+    if (!*drv || (*drv)->internal) {
+        error_setg(errp, "Parameter 'driver' does not accept value '%s'", name);
+        return false;
+    }
+    return true;
+}
+
+static bool check_generic(const struct bdrv_generic_options *o, Error **errp)
+{
+    if ((o->flags & BDRV_O_FORCE_SHARE) && (o->flags & BDRV_O_RDWR)) {
+        error_setg(errp, "force-share=on can only be used with read-only images");
+        return false;
+    }
+    if (o->detect_zeroes == BDRV_DETECT_ZEROES_UNMAP && !(o->flags & BDRV_O_UNMAP)) {
+        error_setg(errp, "detect-zeroes=unmap is not allowed without discard=unmap");
+        return false;
+    }
+    return true;
+}
+
+bool bdrv_options_generic(const struct qvalue *options, uint32_t flags, struct bdrv_generic_options *out, Error **errp)
+{
+    static const char *const discard_words[] = {"ignore", "unmap", NULL};
+    static const char *const detect_words[] = {"off", "on", "unmap", NULL};
+    unsigned discard, detect;
+    bool active;
+
+    memset(out, 0, sizeof(*out));
+    out->flags = flags;
+    if (!get_driver(options, &out->drv, errp) || !qdict_get_str(options, "node-name", &out->node_name, NULL, errp) ||
+        !get_flag(options, "read-only", BDRV_O_RDWR, true, &out->flags, errp) ||
+        !get_flag(options, "auto-read-only", BDRV_O_AUTO_RDONLY, false, &out->flags, errp) ||
+        !get_flag(options, "force-share", BDRV_O_FORCE_SHARE, false, &out->flags, errp) ||
+        !get_cache(options, &out->flags, errp) ||
+        !get_word(options, "discard", discard_words, &discard, (flags & BDRV_O_UNMAP) ? 1 : 0, errp) ||
+        !get_word(options, "detect-zeroes", detect_words, &detect, 0, errp) ||
+        !qdict_get_bool(options, "active", &active, true, errp)) {
+        return false;
+    }
+    out->flags = discard ? out->flags | BDRV_O_UNMAP : out->flags & ~(uint32_t)BDRV_O_UNMAP;
+    out->detect_zeroes = (enum bdrv_detect_zeroes)detect;
+    out->read_only_explicit = qdict_get(options, "read-only") != NULL;
+    if (!active) {
+        out->flags |= BDRV_O_INACTIVE;
+    }
+    return check_generic(out, errp);
+}
+
+/* --- a driver's own --------------------------------------------------------------------------------------- */
+
+static const BdrvOption *find_option(const BlockDriver *drv, const char *key)
+{
+    for (const BdrvOption *option = drv->options; option && option->name; option++) {
+        if (strcmp(option->name, key) == 0) {
+            return option;
+        }
+    }
+    return NULL;
+}
+
+static bool check_node_value(const BdrvOption *option, const struct qvalue *value, Error **errp)
+{
+    bool absent = value->type == QVALUE_NULL;
+
+    if (absent && option->required) {
+        error_setg(errp, "Parameter '%s' is missing", option->name);
+        return false;
+    }
+    if (!absent && value->type != QVALUE_STR && value->type != QVALUE_DICT) {
+        error_setg(errp, "Parameter '%s' expects a node name or a dictionary", option->name);
+        return false;
+    }
+    return true;
+}
+
+static bool check_value(const BdrvOption *option, const struct qvalue *options, Error **errp)
+{
+    const char *text;
+    bool boolean;
+    int64_t integer;
+    unsigned word;
+
+    switch (option->type) {
+    case BDRV_OPT_STR:
+        return qdict_get_str(options, option->name, &text, NULL, errp);
+    case BDRV_OPT_BOOL:
+        return qdict_get_bool(options, option->name, &boolean, false, errp);
+    case BDRV_OPT_INT:
+        return qdict_get_int(options, option->name, &integer, 0, errp);
+    case BDRV_OPT_SIZE:
+        return qdict_get_size(options, option->name, &integer, 0, errp);
+    case BDRV_OPT_ENUM:
+        return get_word(options, option->name, option->choices, &word, 0, errp);
+    case BDRV_OPT_NODE:
+        return check_node_value(option, qdict_get(options, option->name), errp);
+    }
+    return false;
+}
+
+bool bdrv_options_check(const BlockDriver *drv, const struct qvalue *options, Error **errp)
+{
+    for (size_t i = 0; i < options->seq.count; i++) {
+        const char *key = options->seq.keys[i];
+        const BdrvOption *option = find_option(drv, key);
+
+        if (!option && !is_generic(key)) {
+            error_setg(errp, "Parameter '%s' is unexpected", key);
+            return false;
+        }
+        if (option && !check_value(option, options, errp)) {
+            return false;
+        }
+    }
+    for (const BdrvOption *option = drv->options; option && option->name; option++) {
+        if (option->required && !qdict_get(options, option->name)) {
+            error_setg(errp, "Parameter '%s' is missing", option->name);
+            return false;
+        }
+    }
+    return true;
+}

@@ -1,0 +1,215 @@
+/*
+ * Driver `raw`: the file's bytes as they are, or a window of them (2.15, 1.3).
+ *
+ *     driver=raw file=... [offset=N] [size=N]
+ *
+ * Not a filter driver: chain walks never skip it. Without a window its file is FILTERED|PRIMARY, with one
+ * DATA|PRIMARY. It takes WRITE and RESIZE only as far as its users do (1.11).
+ */
+#include <errno.h>
+
+#include "block/block_int.h"
+
+struct raw_state {
+    int64_t offset;
+    int64_t size; /* of the window; meaningless unless has_size */
+    bool has_size;
+    bool window;
+};
+
+static int check_window(const struct raw_state *s, int64_t file_length, Error **errp)
+{
+    if (s->offset > file_length) {
+        error_setg(errp, "Offset (%lld) cannot be greater than the size of the file (%lld)", (long long)s->offset,
+                   (long long)file_length);
+        return -EINVAL;
+    }
+    if (s->has_size && s->size > file_length - s->offset) {
+        error_setg(errp, "The sum of offset (%lld) and size (%lld) has to be smaller or equal to the size of the "
+                   "file (%lld)", (long long)s->offset, (long long)s->size, (long long)file_length);
+        return -EINVAL;
+    }
+    if (s->has_size && s->size % SIM_SECTOR_BYTES != 0) {
+        error_setg(errp, "Specified size is not a multiple of %d", SIM_SECTOR_BYTES);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static int raw_open(BlockDriverState *bs, const struct qvalue *options, Error **errp)
+{
+    struct raw_state *s = bs->opaque;
+
+    if (!qdict_get_size(options, "offset", &s->offset, 0, errp) || !qdict_get_size(options, "size", &s->size, 0, errp)) {
+        return -EINVAL;
+    }
+    s->has_size = qdict_get(options, "size") != NULL;
+    s->window = s->offset > 0 || s->has_size;
+    uint32_t kind = s->window ? BDRV_CHILD_DATA : BDRV_CHILD_FILTERED;
+    if (!bdrv_open_child(bs, options, "file", kind | BDRV_CHILD_PRIMARY, false, errp)) {
+        return -EINVAL;
+    }
+    BlockDriverState *file = bs->file->bs;
+    /* What the file may not do its user may not either; with auto-read-only the user bears that. */
+    if ((bs->open_flags & BDRV_O_RDWR) && bdrv_is_read_only(file) && (bs->open_flags & BDRV_O_AUTO_RDONLY)) {
+        bs->open_flags &= ~(uint32_t)BDRV_O_RDWR;
+    }
+    bs->supported_write_flags = BDRV_REQ_WRITE_UNCHANGED | (BDRV_REQ_FUA & file->supported_write_flags);
+    bs->supported_zero_flags = BDRV_REQ_WRITE_UNCHANGED |
+        ((BDRV_REQ_FUA | BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK) & file->supported_zero_flags);
+    bs->supported_truncate_flags = file->supported_truncate_flags & BDRV_REQ_ZERO_WRITE;
+    int64_t length = bdrv_co_getlength(file);
+    if (length < 0) {
+        error_setg_errno(errp, (int)length, "Could not get the length of '%s'", bdrv_get_node_name(file));
+        return (int)length;
+    }
+    return check_window(s, length, errp);
+}
+
+/* --- requests -------------------------------------------------------------------------------------------- */
+
+/* Moves the request into the window; fails it with beyond when it leaves the window. */
+static int adjust(const BlockDriverState *bs, int64_t *offset, int64_t bytes, int beyond)
+{
+    const struct raw_state *s = bs->opaque;
+
+    if (s->has_size && (*offset > s->size || bytes > s->size - *offset)) {
+        return beyond;
+    }
+    if (*offset > INT64_MAX - s->offset) {
+        return -EINVAL;
+    }
+    *offset += s->offset;
+    return 0;
+}
+
+static int raw_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes, struct payload *out, uint32_t flags)
+{
+    int ret = adjust(bs, &offset, bytes, -EINVAL);
+
+    return ret < 0 ? ret : bdrv_co_preadv(bs->file, offset, bytes, out, flags);
+}
+
+static int raw_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes, const struct payload *in, uint32_t flags)
+{
+    int ret = adjust(bs, &offset, bytes, -ENOSPC);
+
+    return ret < 0 ? ret : bdrv_co_pwritev(bs->file, offset, bytes, in, flags);
+}
+
+static int raw_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes, uint32_t flags)
+{
+    int ret = adjust(bs, &offset, bytes, -ENOSPC);
+
+    return ret < 0 ? ret : bdrv_co_pwrite_zeroes(bs->file, offset, bytes, flags);
+}
+
+static int raw_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
+{
+    int ret = adjust(bs, &offset, bytes, -ENOSPC);
+
+    return ret < 0 ? ret : bdrv_co_pdiscard(bs->file, offset, bytes);
+}
+
+static int raw_block_status(BlockDriverState *bs, bool want_zero, int64_t offset, int64_t bytes, int64_t *pnum,
+                            int64_t *map, BlockDriverState **file)
+{
+    const struct raw_state *s = bs->opaque;
+
+    *pnum = bytes;
+    *map = offset + s->offset;
+    *file = bs->file->bs;
+    return BDRV_BLOCK_OFFSET_VALID | BDRV_BLOCK_RAW;
+}
+
+/* --- length ---------------------------------------------------------------------------------------------- */
+
+static int64_t window_length(const struct raw_state *s, int64_t file_length)
+{
+    int64_t rest = MAX(file_length - s->offset, (int64_t)0);
+
+    return s->has_size ? MIN(s->size, rest) : rest;
+}
+
+static int64_t raw_getlength(BlockDriverState *bs)
+{
+    int64_t length = bdrv_co_getlength(bs->file->bs);
+
+    return length < 0 ? length : window_length(bs->opaque, length);
+}
+
+static int raw_truncate(BlockDriverState *bs, int64_t length, bool exact, enum bdrv_prealloc prealloc, uint32_t flags,
+                        Error **errp)
+{
+    const struct raw_state *s = bs->opaque;
+
+    if (s->has_size) {
+        error_setg(errp, "Cannot resize fixed-size raw disks");
+        return -ENOTSUP;
+    }
+    if (length > INT64_MAX - s->offset) {
+        error_setg(errp, "Disk size too large for the chosen offset");
+        return -EINVAL;
+    }
+    return bdrv_co_truncate(bs->file, length + s->offset, exact, prealloc, flags, errp);
+}
+
+/* --- the rest -------------------------------------------------------------------------------------------- */
+
+static int raw_get_info(BlockDriverState *bs, BlockDriverInfo *info)
+{
+    return bdrv_co_get_info(bs->file->bs, info);
+}
+
+static bool raw_has_zero_init(BlockDriverState *bs)
+{
+    return bdrv_has_zero_init(bs->file->bs);
+}
+
+/* A windowed file counts as storage, whose defaults add WRITE and RESIZE; this driver writes only when told to. */
+static void raw_child_perm(BlockDriverState *bs, BdrvChild *child, uint32_t role, uint64_t perm, uint64_t shared,
+                           uint64_t *nperm, uint64_t *nshared)
+{
+    const uint64_t own = BLK_PERM_WRITE | BLK_PERM_RESIZE;
+
+    bdrv_default_perms(bs, child, role, perm, shared, nperm, nshared);
+    *nperm = (*nperm & ~own) | (perm & own);
+}
+
+static int raw_peek(const BlockDriverState *bs, int64_t offset, int64_t bytes, struct payload *out)
+{
+    return bdrv_peek(bs->file->bs, offset + ((const struct raw_state *)bs->opaque)->offset, bytes, out);
+}
+
+static bool raw_peek_status(const BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *pnum)
+{
+    return bdrv_peek_status(bs->file->bs, offset + ((const struct raw_state *)bs->opaque)->offset, bytes, pnum);
+}
+
+static const BdrvOption raw_options[] = {
+    {"file", BDRV_OPT_NODE, true, "node that holds the bytes", NULL},
+    {"offset", BDRV_OPT_SIZE, false, "first byte of the window in bytes, default 0", NULL},
+    {"size", BDRV_OPT_SIZE, false, "length of the window in bytes, a multiple of 512, default up to the end", NULL},
+    {NULL, BDRV_OPT_STR, false, NULL, NULL},
+};
+
+extern const BlockDriver bdrv_raw;
+const BlockDriver bdrv_raw = {
+    .format_name = "raw",
+    .doc = "the bytes of a file as they are, or a window of them",
+    .instance_size = sizeof(struct raw_state),
+    .options = raw_options,
+    .bdrv_open = raw_open,
+    .bdrv_co_preadv = raw_preadv,
+    .bdrv_co_pwritev = raw_pwritev,
+    .bdrv_co_pwrite_zeroes = raw_pwrite_zeroes,
+    .bdrv_co_pdiscard = raw_pdiscard,
+    .bdrv_co_truncate = raw_truncate,
+    .bdrv_co_getlength = raw_getlength,
+    .bdrv_co_get_info = raw_get_info,
+    .bdrv_co_block_status = raw_block_status,
+    .bdrv_has_zero_init = raw_has_zero_init,
+    .bdrv_child_perm = raw_child_perm,
+    .bdrv_peek = raw_peek,
+    .bdrv_peek_status = raw_peek_status,
+};
