@@ -1,0 +1,133 @@
+/*
+ * The scenario language from inside: what its files share. See scenario/ast.h.
+ *
+ *   ast.c        the tree itself                    lex.c       text to tokens, with places
+ *   verbs.c      the table of verbs, table checks   parse.c     tokens to steps
+ *   verbs_io.c   io rows                            print.c     steps to canonical text
+ *   verbs_qmp.c  rows made from the QMP table       precheck.c  names and files before a run
+ *   spell.c      "did you mean"                     names.c     what a step defines and needs
+ *   codec*.c     bytes                              gen*.c      the scenario of a seed
+ */
+#ifndef SCENARIO_LANG_H
+#define SCENARIO_LANG_H
+
+#include "scenario/ast.h"
+
+#define SCN_LABEL_MAX 20 /* characters: a label fits a buffer of 24 bytes */
+
+/* --- text that grows (ast.c) ----------------------------------------------------------------------------- */
+
+struct scn_text {
+    char *bytes; /* NUL-terminated once something was added */
+    size_t length;
+    size_t room;
+};
+void scn_text_add(struct scn_text *text, const char *bytes, size_t count);
+void scn_text_str(struct scn_text *text, const char *str);
+void scn_text_char(struct scn_text *text, char c);
+
+/* --- tokens (lex.c) -------------------------------------------------------------------------------------- */
+
+struct scn_place {
+    int line;   /* 1, 2, ... */
+    int column; /* 1, 2, ... in characters */
+};
+
+struct scn_lexer {
+    const char *file;
+    const char *at;
+    const char *end;
+    struct scn_place place;
+};
+
+/* key=value, key="value" or a bare word. The text of a quoted value is unescaped. */
+struct scn_token {
+    struct scn_place place;       /* of the token */
+    struct scn_place value_place; /* of what follows the '=' */
+    struct scn_text key;          /* empty unless there is a '=' */
+    struct scn_text value;        /* the word or what follows the '=' */
+    bool has_key;
+    bool quoted;                  /* the value was quoted: it is a string whatever it looks like */
+    bool json;                    /* the value is a JSON object or list */
+};
+
+void scn_token_clear(struct scn_token *token);
+/* Refuses NULs, invalid UTF-8 and stray control characters, with their place. */
+bool scn_lex_validate(const char *file, const char *text, size_t length, Error **errp);
+void scn_lex_init(struct scn_lexer *lexer, const char *file, const char *text, size_t length);
+/* Skips blanks and a comment; true at the end of the (continued) line. */
+bool scn_lex_line_end(struct scn_lexer *lexer);
+/* To the first character of the next line. False at the end of the text. */
+bool scn_lex_next_line(struct scn_lexer *lexer);
+/* Next token of the line; scn_lex_line_end() was false. */
+bool scn_lex_token(struct scn_lexer *lexer, struct scn_token *token, Error **errp);
+
+/* "FILE:LINE:COLUMN: " and the message. */
+void scn_error(Error **errp, const char *file, struct scn_place place, const char *fmt, ...) SIM_PRINTF(4, 5);
+
+/* Shortened for messages: at most 60 characters and "..." into buf. */
+#define SCN_SHOWN 72
+const char *scn_shown(const char *text, size_t length, char buf[SCN_SHOWN]);
+
+/* --- spelling (spell.c) ---------------------------------------------------------------------------------- */
+
+/* Collects candidates for a misspelt word: the nearest, first among equals, and all of them for "expected". */
+struct scn_spell {
+    const char *word;
+    unsigned best_distance;
+    const char *best; /* NULL: nothing is near */
+};
+void scn_spell_init(struct scn_spell *spell, const char *word);
+void scn_spell_try(struct scn_spell *spell, const char *candidate);
+/* " (did you mean 'X'?)" or "" into buf. */
+#define SCN_HINT 112
+const char *scn_spell_hint(const struct scn_spell *spell, char buf[SCN_HINT]);
+
+/* --- values (values.c) ----------------------------------------------------------------------------------- */
+
+/* The shell form: true, false, null, canonical integers, JSON objects and lists; anything else and all that was
+ * quoted is a string. NULL with errp (bad JSON). */
+struct qvalue *scn_value_parse(const struct scn_token *token, const char *file, Error **errp);
+/* A value of a table's type from text; NULL with errp ("expected a size ..."). */
+struct qvalue *scn_typed_parse(const struct scn_arg_def *def, const char *text, Error **errp);
+/* What the table asks of a value that is there already: type, range, choices. */
+bool scn_typed_check(const struct scn_arg_def *def, const struct qvalue *value, Error **errp);
+/* Canonical text of a typed value, of a free value, and key=value with dictionaries as dotted keys. */
+void scn_typed_print(struct scn_text *out, const struct scn_arg_def *def, const struct qvalue *value);
+void scn_value_print(struct scn_text *out, const struct qvalue *value);
+void scn_pair_print(struct scn_text *out, const char *key, const struct qvalue *value);
+/* A letter or '_' first, then letters, digits and "-._"; '#' may come first (generated node names). */
+bool scn_is_name(const char *text);
+
+/* --- verbs (verbs.c) ------------------------------------------------------------------------------------- */
+
+extern const struct scn_verb scn_io_verbs[];  /* verbs_io.c; NULL name ends */
+extern const char *const scn_unknown_yet[];   /* verbs of the language that this version does not have */
+/* The rows of the QMP table, made at first use (verbs_qmp.c). */
+const struct scn_verb *scn_qmp_verb_at(size_t index);
+const struct scn_arg_def *scn_verb_arg(const struct scn_verb *verb, const char *name);
+/* Whether `try` means something before it. */
+bool scn_verb_takes_try(const struct scn_verb *verb);
+/* Presence, types and keys by the table, then the verb's own check. *key (may be NULL) is set to the argument to
+ * blame, or NULL. The message has no place. */
+bool scn_step_check(const struct scn_step *step, const char **key, Error **errp);
+
+/* --- pre-run checks (precheck.c) ------------------------------------------------------------------------- */
+
+struct scn_names;  /* what has been defined so far, by domain */
+struct scn_names *scn_names_new(void);
+void scn_names_free(struct scn_names *names);
+bool scn_names_has(const struct scn_names *names, enum scn_domain domain, const char *name);
+size_t scn_names_count(const struct scn_names *names, enum scn_domain domain);
+const char *scn_names_at(const struct scn_names *names, enum scn_domain domain, size_t index);
+void scn_names_add(struct scn_names *names, enum scn_domain domain, const char *name);
+/* The nearest defined name for a hint. */
+void scn_names_spell(const struct scn_names *names, enum scn_domain domain, struct scn_spell *spell);
+/* Puts what the step defines into names. */
+void scn_step_define(struct scn_names *names, const struct scn_step *step);
+/* Every name the step uses is defined. lenient: a command may name nodes and jobs that are not there. */
+bool scn_step_names_known(const struct scn_names *names, const struct scn_step *step, bool lenient, Error **errp);
+/* A command whose refusal is expected or tried. previous is the step before, NULL for the first. */
+bool scn_step_lenient(const struct scn_step *step, const struct scn_step *previous);
+
+#endif

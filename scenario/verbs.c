@@ -1,0 +1,489 @@
+/*
+ * The table of verbs. A verb is one row here (io rows: verbs_io.c; QMP rows: made from the monitor's table) and its
+ * function in run_*.c; parser, printer, codec, checks and `list` read the row.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "faults/fault.h"
+#include "scenario/lang.h"
+#include "scenario/verb_run.h"
+#include "sim/disk.h"
+#include "sim/world.h"
+
+#define END {.name = NULL}
+#define POSITIONAL .positional = true, .required = true
+
+/* --- arguments ------------------------------------------------------------------------------------------- */
+
+static const char *const disk_types[] = {"file", "device", NULL};
+static const char *const disk_contents[] = {"hole", "stamp", NULL};
+static const char *const read_policies[] = {"ignore", "report", "stop", "auto", NULL};
+static const char *const write_policies[] = {"ignore", "report", "stop", "enospc", "auto", NULL};
+static const char *const profiles[] = {"uniform", "hot", "sequential", "edges", NULL};
+static const char *const outcomes[] = {"ok", "error", NULL};
+static const char *const statuses[] = {"created", "running", "paused",   "ready",     "standby", "waiting",
+                                       "pending", "aborting", "concluded", "null",    NULL};
+static const char *const error_classes[] = {"GenericError", "CommandNotFound", "DeviceNotActive", "DeviceNotFound",
+                                            "KVMMissingCap", NULL};
+
+static const struct scn_arg_def disk_args[] = {
+    {"name", SCN_NAME, POSITIONAL, .domain = SCN_DOM_DISK, .defines = true, .doc = "name of the disk"},
+    {"type", SCN_ENUM, .choices = disk_types, .doc = "file: length follows writes; device: fixed length"},
+    {"size", SCN_SIZE, .min = 0, .max = 1024 * 1024 * TiB, .doc = "length at the start, default 0"},
+    {"capacity", SCN_SIZE, .min = 0, .max = 1024 * 1024 * TiB, .doc = "what can be allocated, 0: no limit"},
+    {"align", SCN_SIZE, .min = 1, .max = 4096, .doc = "request alignment, default 512"},
+    {"alloc-unit", SCN_SIZE, .min = 4096, .max = MiB, .doc = "unit of allocation, default 4k"},
+    {"atomic", SCN_SIZE, .min = 512, .max = 4096, .doc = "what power loss never tears, default 512"},
+    {"latency", SCN_TIME, .min = 0, .max = 3600 * NS_PER_S, .doc = "of a request, default 50us"},
+    {"per-kib", SCN_TIME, .min = 0, .max = 3600 * NS_PER_S, .doc = "further latency for each KiB, default 250ns"},
+    {"queue-depth", SCN_INT, .min = 1, .max = 1024, .doc = "requests served at once, default 32"},
+    {"write-cache", SCN_BOOL, .doc = "a completed write is durable only after a flush, default on"},
+    {"discard", SCN_BOOL, .doc = "can discard, default on"},
+    {"write-zeroes", SCN_BOOL, .doc = "can write zeroes, default on"},
+    {"content", SCN_ENUM, .choices = disk_contents, .doc = "hole: reads zero; stamp: each sector carries its own stamp"},
+    {"file", SCN_STR, .domain = SCN_DOM_PATH, .doc = "host file loaded into the disk, never written back"},
+    END,
+};
+
+static const struct scn_arg_def export_args[] = {
+    {"name", SCN_NAME, POSITIONAL, .domain = SCN_DOM_DISK, .doc = "disk"},
+    {"path", SCN_STR, POSITIONAL, .domain = SCN_DOM_PATH, .doc = "host file to write"},
+    END,
+};
+
+static const struct scn_arg_def guest_args[] = {
+    {"name", SCN_NAME, POSITIONAL, .domain = SCN_DOM_GUEST, .defines = true, .doc = "device and backend name"},
+    {"node", SCN_NAME, .domain = SCN_DOM_NODE, .doc = "its medium; none without it"},
+    {"queue-depth", SCN_INT, .min = 1, .max = 256, .doc = "active requests, default 16"},
+    {"rerror", SCN_ENUM, .choices = read_policies, .doc = "when a read fails"},
+    {"werror", SCN_ENUM, .choices = write_policies, .doc = "when a write fails"},
+    {"read-only", SCN_BOOL, .doc = "default: whether the node is"},
+    {"share-rw", SCN_BOOL, .doc = "others may write the node too, default off"},
+    {"write-cache", SCN_BOOL, .doc = "off: every write is followed by a flush; default on"},
+    {"block-size", SCN_SIZE, .min = 512, .max = 4096, .doc = "logical block size, 512 or 4k"},
+    END,
+};
+
+static const struct scn_arg_def unplug_args[] = {
+    {"name", SCN_NAME, POSITIONAL, .domain = SCN_DOM_GUEST, .doc = "guest device"},
+    END,
+};
+
+static const struct scn_arg_def workload_args[] = {
+    {"guest", SCN_NAME, POSITIONAL, .domain = SCN_DOM_GUEST, .doc = "guest device"},
+    {"ops", SCN_INT, .min = 0, .max = 1000000000, .doc = "requests, default 100"},
+    {"depth", SCN_INT, .min = 1, .max = 256, .doc = "requests at once, default 4"},
+    {"profile", SCN_ENUM, .choices = profiles, .doc = "where requests go, default uniform"},
+    {"read", SCN_INT, .min = 0, .max = 1000000, .doc = "weight of reads, default 20"},
+    {"write", SCN_INT, .min = 0, .max = 1000000, .doc = "weight of writes, default 70"},
+    {"zero", SCN_INT, .min = 0, .max = 1000000, .doc = "weight of zero writes, default 3"},
+    {"discard", SCN_INT, .min = 0, .max = 1000000, .doc = "weight of discards, default 2"},
+    {"flush", SCN_INT, .min = 0, .max = 1000000, .doc = "weight of flushes, default 5"},
+    {"min", SCN_SIZE, .min = 0, .max = GiB, .doc = "shortest request, default 4k"},
+    {"max", SCN_SIZE, .min = 0, .max = GiB, .doc = "longest request, default 64k"},
+    {"align", SCN_SIZE, .min = 1, .max = MiB, .doc = "of offsets and lengths, default the block size"},
+    {"think", SCN_TIME, .min = 0, .max = 3600 * NS_PER_S, .doc = "mean pause before a request, default 0"},
+    {"offset", SCN_SIZE, .min = 0, .max = 1024 * 1024 * TiB, .doc = "where its area begins, default 0"},
+    {"length", SCN_SIZE, .min = 0, .max = 1024 * 1024 * TiB, .doc = "of its area, default to the end"},
+    {"wait", SCN_BOOL, .doc = "the step waits for the end, default off"},
+    {"iolog", SCN_STR, .domain = SCN_DOM_PATH, .doc = "replays a recorded fio iolog, version 2 or 3, instead"},
+    {"name", SCN_NAME, .doc = "for reports"},
+    END,
+};
+
+#define TIMEOUT {"timeout", SCN_TIME, .min = 0, .max = 365 * 86400 * NS_PER_S, .doc = "of virtual time, default 60s"}
+
+static const struct scn_arg_def wait_args[] = {
+    {"event", SCN_NAME, POSITIONAL, .domain = SCN_DOM_EVENT, .doc = "QMP event"},
+    TIMEOUT,
+    END,
+};
+
+static const struct scn_arg_def no_args[] = {END};
+
+static const struct scn_arg_def run_args[] = {
+    {"time", SCN_TIME, POSITIONAL, .min = 0, .max = 365 * 86400 * NS_PER_S, .doc = "virtual time to let pass"},
+    END,
+};
+
+static const struct scn_arg_def expect_job_args[] = {
+    {"job", SCN_NAME, POSITIONAL, .domain = SCN_DOM_JOB, .doc = "job ID"},
+    {"status", SCN_ENUM, POSITIONAL, .choices = statuses, .doc = "its state, the last one when it is gone"},
+    {"outcome", SCN_ENUM, .positional = true, .choices = outcomes, .doc = "how it ended"},
+    {"text", SCN_STR, .positional = true, .doc = "part of the error's text"},
+    END,
+};
+
+static const struct scn_arg_def expect_same_args[] = {
+    {"node", SCN_NAME, POSITIONAL, .domain = SCN_DOM_NODE, .doc = "node"},
+    {"other", SCN_NAME, POSITIONAL, .domain = SCN_DOM_NODE, .doc = "node to compare with"},
+    {"offset", SCN_SIZE, .positional = true, .doc = "first byte"},
+    {"length", SCN_SIZE, .positional = true, .doc = "bytes"},
+    END,
+};
+
+static const struct scn_arg_def expect_bitmap_args[] = {
+    {"node", SCN_NAME, POSITIONAL, .domain = SCN_DOM_NODE, .doc = "node"},
+    {"bitmap", SCN_NAME, POSITIONAL, .domain = SCN_DOM_BITMAP, .doc = "bitmap on it"},
+    {"count", SCN_SIZE, .doc = "dirty bytes"},
+    {"granularity", SCN_SIZE, .doc = "bytes a bit stands for"},
+    {"recording", SCN_BOOL, .doc = "marks guest writes"},
+    {"busy", SCN_BOOL, .doc = "in use by an operation"},
+    {"persistent", SCN_BOOL, .doc = "stored when the image is closed"},
+    {"inconsistent", SCN_BOOL, .doc = "was not stored properly"},
+    {"sha256", SCN_STR, .doc = "hash of its serialised content"},
+    END,
+};
+
+static const struct scn_arg_def expect_event_args[] = {
+    {"event", SCN_NAME, POSITIONAL, .domain = SCN_DOM_EVENT, .doc = "QMP event"},
+    END,
+};
+
+static const struct scn_arg_def expect_view_args[] = {
+    {"node", SCN_NAME, POSITIONAL, .domain = SCN_DOM_NODE, .doc = "node"},
+    {"-P", SCN_BYTE, .required = true, .doc = "the byte that is read throughout"},
+    {"offset", SCN_SIZE, POSITIONAL, .doc = "first byte"},
+    {"length", SCN_SIZE, POSITIONAL, .doc = "bytes"},
+    END,
+};
+
+static const struct scn_arg_def expect_error_args[] = {
+    {"class", SCN_ENUM, POSITIONAL, .choices = error_classes, .doc = "error class of the next command's refusal"},
+    {"text", SCN_STR, .positional = true, .doc = "part of its text"},
+    END,
+};
+
+static const struct scn_arg_def fault_args[] = {
+    {"name", SCN_NAME, POSITIONAL, .domain = SCN_DOM_FAULT, .doc = "fault; `blksim list faults`"},
+    END,
+};
+
+static const struct scn_arg_def powerloss_args[] = {
+    {"host", SCN_NAME, POSITIONAL, .domain = SCN_DOM_HOST, .doc = "host or all"},
+    END,
+};
+
+static const struct scn_arg_def json_args[] = {
+    {"json", SCN_VALUE, POSITIONAL, .doc = "{\"execute\": NAME, \"arguments\": {...}}"},
+    END,
+};
+
+/* --- checks beyond the table ----------------------------------------------------------------------------- */
+
+static bool check_disk(const struct scn_step *step, Error **errp)
+{
+    struct qvalue *keys = qvalue_copy(step->args);
+    struct disk_config config;
+    bool ok;
+
+    qvalue_free(qdict_take(keys, "name"));
+    qvalue_free(qdict_take(keys, "file"));
+    ok = disk_config_parse(keys, &config, errp);
+    qvalue_free(keys);
+    return ok;
+}
+
+static bool check_guest(const struct scn_step *step, Error **errp)
+{
+    const struct qvalue *size = qdict_get(step->args, "block-size");
+
+    if (size && size->integer != 512 && size->integer != 4096) {
+        error_setg(errp, "'block-size' is %lld, expected 512 or 4k", (long long)size->integer);
+        return false;
+    }
+    return true;
+}
+
+static int64_t int_or(const struct scn_step *step, const char *key, int64_t def)
+{
+    const struct qvalue *value = qdict_get(step->args, key);
+
+    return value ? value->integer : def;
+}
+
+static bool check_workload(const struct scn_step *step, Error **errp)
+{
+    static const char *const drawn[] = {"ops", "profile", "read", "write", "zero", "discard", "flush", "min", "max",
+                                        "align", "think", "offset", "length"};
+    int64_t align = int_or(step, "align", 512);
+
+    for (size_t i = 0; qdict_get(step->args, "iolog") && i < ARRAY_SIZE(drawn); i++) {
+        if (qdict_get(step->args, drawn[i])) {
+            error_setg(errp, "'%s' has no meaning with 'iolog', expected only depth, wait and name beside it", drawn[i]);
+            return false;
+        }
+    }
+    if (!is_power_of_2((uint64_t)align)) {
+        error_setg(errp, "'align' is %lld, expected a power of two", (long long)align);
+        return false;
+    }
+    if (int_or(step, "min", 4 * KiB) > int_or(step, "max", MAX(64 * KiB, int_or(step, "min", 0)))) {
+        error_setg(errp, "'min' is above 'max' (default 64k), expected at most that");
+        return false;
+    }
+    return true;
+}
+
+static bool check_expect_job(const struct scn_step *step, Error **errp)
+{
+    const struct qvalue *outcome = qdict_get(step->args, "outcome");
+
+    if (qdict_get(step->args, "text") && (!outcome || strcmp(outcome->str.bytes, "error") != 0)) {
+        error_setg(errp, "'text' without an error, expected it only after 'error'");
+        return false;
+    }
+    return true;
+}
+
+static bool check_fault(const struct scn_step *step, Error **errp)
+{
+    const struct fault_class *fault = fault_find(qdict_get(step->args, "name")->str.bytes);
+    struct qvalue *args;
+    bool ok;
+
+    if (!fault) {
+        return true; /* the name is looked at with the other names */
+    }
+    args = qvalue_copy(step->args);
+    qvalue_free(qdict_take(args, "name"));
+    ok = fault_check_args(fault, args, errp);
+    qvalue_free(args);
+    return ok;
+}
+
+static bool check_powerloss(const struct scn_step *step, Error **errp)
+{
+    SIM_ASSERT(qdict_get(step->args, "host") != NULL);
+    return true;
+}
+
+/* Only the form: what the command makes of its arguments is part of the run. */
+static bool check_json(const struct scn_step *step, Error **errp)
+{
+    const struct qvalue *object = qdict_get(step->args, "json");
+    const struct qvalue *execute = object->type == QVALUE_DICT ? qdict_get(object, "execute") : NULL;
+    const struct qvalue *arguments = object->type == QVALUE_DICT ? qdict_get(object, "arguments") : NULL;
+
+    if (!execute || execute->type != QVALUE_STR || strlen(execute->str.bytes) != execute->str.length) {
+        error_setg(errp, "the JSON is no command, expected an object with \"execute\": NAME");
+        return false;
+    }
+    if (arguments && arguments->type != QVALUE_DICT) {
+        error_setg(errp, "\"arguments\" is no object, expected {\"key\": value, ...}");
+        return false;
+    }
+    for (size_t i = 0; i < object->seq.count; i++) {
+        const char *key = object->seq.keys[i];
+
+        if (strcmp(key, "execute") != 0 && strcmp(key, "arguments") != 0 && strcmp(key, "id") != 0) {
+            error_setg(errp, "\"%.60s\" is no key of a command, expected execute, arguments or id", key);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* --- the table ------------------------------------------------------------------------------------------- */
+
+#define VERB(verb, arguments, checker, runs, text, line) \
+    {.name = verb, .form = SCN_FORM_WORLD, .args = arguments, .check = checker, .run = runs, .doc = text, \
+     .example = line}
+#define OPEN_VERB(verb, arguments, checker, runs, text, line) \
+    {.name = verb, .form = SCN_FORM_WORLD, .args = arguments, .check = checker, .run = runs, .doc = text, \
+     .example = line, .open_args = true}
+
+static const struct scn_verb world_verbs[] = {
+    VERB("disk", disk_args, check_disk, scn_run_disk, "makes a disk, or changes capacity and latency of one",
+         "disk src size=64M latency=50us"),
+    VERB("export", export_args, NULL, scn_run_export, "writes a disk to a host file", "export dst out.img"),
+    VERB("guest", guest_args, check_guest, scn_run_guest, "plugs a guest block device", "guest g node=s werror=stop"),
+    VERB("unplug", unplug_args, NULL, scn_run_unplug, "removes a guest block device", "unplug g"),
+    VERB("workload", workload_args, check_workload, scn_run_workload, "a stream of guest requests",
+         "workload g ops=500 profile=hot"),
+    OPEN_VERB("wait", wait_args, NULL, scn_run_wait, "waits for an event", "wait BLOCK_JOB_READY device=m timeout=5s"),
+    VERB("settle", no_args, NULL, scn_run_settle, "waits until no work is pending", "settle"),
+    VERB("run", run_args, NULL, scn_run_run, "lets virtual time pass", "run 10ms"),
+    VERB("check", no_args, NULL, scn_run_check, "runs the end-of-scenario checks now", "check"),
+    VERB("expect job", expect_job_args, check_expect_job, scn_run_expect_job, "state and outcome of a job",
+         "expect job m concluded ok"),
+    VERB("expect same", expect_same_args, NULL, scn_run_expect_same, "two nodes hold the same", "expect same s d"),
+    VERB("expect bitmap", expect_bitmap_args, NULL, scn_run_expect_bitmap, "what a dirty bitmap is like",
+         "expect bitmap s b0 count=64k"),
+    OPEN_VERB("expect event", expect_event_args, NULL, scn_run_expect_event, "an event was sent",
+              "expect event BLOCK_JOB_ERROR device=m"),
+    VERB("expect view", expect_view_args, NULL, scn_run_expect_view, "a range reads as one byte",
+         "expect view s -P 0x11 0 64k"),
+    VERB("expect error", expect_error_args, NULL, scn_run_expect_error, "the next command is refused",
+         "expect error DeviceNotActive \"not found\""),
+    OPEN_VERB("fault", fault_args, check_fault, scn_run_fault, "arms a fault", "fault error disk=src op=read"),
+    VERB("fault-stop", no_args, NULL, scn_run_fault_stop, "disarms all faults, lets stuck requests go", "fault-stop"),
+    VERB("powerloss", powerloss_args, check_powerloss, scn_run_powerloss, "power fails: the host dies, its disks lose "
+         "what was not flushed", "powerloss all"),
+    {.name = "json", .form = SCN_FORM_JSON, .args = json_args, .check = check_json, .run = scn_run_json,
+     .doc = "a command as raw JSON", .example = "{\"execute\": \"query-jobs\"}"},
+};
+
+const char *const scn_unknown_yet[] = {"host", "link", "migrate", "crash", "img", NULL};
+
+const struct scn_verb *scn_verb_at(size_t index)
+{
+    size_t io_count = 0;
+
+    if (index < ARRAY_SIZE(world_verbs)) {
+        return &world_verbs[index];
+    }
+    index -= ARRAY_SIZE(world_verbs);
+    while (scn_io_verbs[io_count].name) {
+        io_count++;
+    }
+    return index < io_count ? &scn_io_verbs[index] : scn_qmp_verb_at(index - io_count);
+}
+
+/* --- finding --------------------------------------------------------------------------------------------- */
+
+/* All verbs by name; made once, then only read. */
+static struct {
+    const struct scn_verb **rows;
+    size_t count;
+} by_name;
+
+static int compare_names(const void *a, const void *b)
+{
+    const struct scn_verb *const *left = a;
+    const struct scn_verb *const *right = b;
+
+    return strcmp((*left)->name, (*right)->name);
+}
+
+static int compare_key(const void *key, const void *row)
+{
+    const struct scn_verb *const *verb = row;
+
+    return strcmp(key, (*verb)->name);
+}
+
+static void sort_verbs(void)
+{
+    size_t count = 0;
+
+    while (scn_verb_at(count)) {
+        count++;
+    }
+    by_name.rows = sim_xmalloc(count * sizeof(*by_name.rows));
+    for (size_t i = 0; i < count; i++) {
+        by_name.rows[i] = scn_verb_at(i);
+    }
+    qsort(by_name.rows, count, sizeof(*by_name.rows), compare_names);
+    for (size_t i = 1; i < count; i++) {
+        SIM_ASSERT(strcmp(by_name.rows[i - 1]->name, by_name.rows[i]->name) != 0);
+    }
+    by_name.count = count;
+}
+
+const struct scn_verb *scn_verb_find(const char *name)
+{
+    const struct scn_verb **found;
+
+    if (!by_name.rows) {
+        sort_verbs();
+    }
+    found = bsearch(name, by_name.rows, by_name.count, sizeof(*by_name.rows), compare_key);
+    return found ? *found : NULL;
+}
+
+const struct scn_arg_def *scn_verb_arg(const struct scn_verb *verb, const char *name)
+{
+    for (const struct scn_arg_def *def = verb->args; def->name; def++) {
+        if (strcmp(def->name, name) == 0) {
+            return def;
+        }
+    }
+    return NULL;
+}
+
+/* An expectation that may fail is none; the others may meet a world that is not as they need it. */
+bool scn_verb_takes_try(const struct scn_verb *verb)
+{
+    return strncmp(verb->name, "expect ", 7) != 0;
+}
+
+/* --- a step against its row ------------------------------------------------------------------------------ */
+
+static bool unknown_key(const struct scn_verb *verb, const char *key, Error **errp)
+{
+    struct scn_text all = {.bytes = NULL};
+    struct scn_spell spell;
+    char hint[SCN_HINT];
+    char shown[SCN_SHOWN];
+
+    scn_spell_init(&spell, key);
+    for (const struct scn_arg_def *def = verb->args; def->name; def++) {
+        scn_text_str(&all, all.length ? ", " : "");
+        scn_text_str(&all, def->name);
+        scn_spell_try(&spell, def->name);
+    }
+    error_setg(errp, "'%s' is unknown to '%s', expected %s%s%s", scn_shown(key, strlen(key), shown), verb->name,
+               all.length ? "one of " : "no arguments", all.length ? all.bytes : "", scn_spell_hint(&spell, hint));
+    free(all.bytes);
+    return false;
+}
+
+static bool check_keys(const struct scn_step *step, const char **key, Error **errp)
+{
+    for (size_t i = 0; i < step->args->seq.count; i++) {
+        const char *name = step->args->seq.keys[i];
+        const struct scn_arg_def *def = scn_verb_arg(step->verb, name);
+
+        *key = name;
+        if (!def && !step->verb->open_args) {
+            return unknown_key(step->verb, name, errp);
+        }
+        if (def && !scn_typed_check(def, step->args->seq.items[i], errp)) {
+            return false;
+        }
+    }
+    *key = NULL;
+    return true;
+}
+
+/* The argument that a message of a table's owner speaks of ("Parameter 'x' ..."). */
+static const char *blamed_key(const struct scn_step *step, const char *message)
+{
+    const char *quote = strchr(message, '\'');
+
+    for (size_t i = 0; quote && i < step->args->seq.count; i++) {
+        const char *name = step->args->seq.keys[i];
+        size_t length = strlen(name);
+
+        if (strncmp(quote + 1, name, length) == 0 && (quote[1 + length] == '\'' || quote[1 + length] == '.')) {
+            return name;
+        }
+    }
+    return NULL;
+}
+
+bool scn_step_check(const struct scn_step *step, const char **key, Error **errp)
+{
+    const char *blamed = NULL;
+    const char **out = key ? key : &blamed;
+    Error *local = NULL;
+
+    if (!check_keys(step, out, errp)) {
+        return false;
+    }
+    for (const struct scn_arg_def *def = step->verb->args; def->name; def++) {
+        if (def->required && !qdict_get(step->args, def->name)) {
+            error_setg(errp, "'%s' needs '%s'%s%s", step->verb->name, def->name, def->doc ? ", expected " : "",
+                       def->doc ? def->doc : "");
+            return false;
+        }
+    }
+    if (step->verb->check && !step->verb->check(step, &local)) {
+        *out = blamed_key(step, error_get_pretty(local));
+        error_propagate(errp, local);
+        return false;
+    }
+    return true;
+}

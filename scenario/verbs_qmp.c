@@ -1,0 +1,128 @@
+/*
+ * QMP commands as verbs: rows made from the monitor's table, so that a command that is added there is part of the
+ * language. Made once at first use and only read from then on.
+ */
+#include <string.h>
+
+#include "monitor/monitor.h"
+#include "scenario/lang.h"
+#include "scenario/verb_run.h"
+#include "sim/world.h"
+
+static bool starts_with(const char *text, const char *prefix)
+{
+    return strncmp(text, prefix, strlen(prefix)) == 0;
+}
+
+/* What an argument names. The monitor's table knows types only; the names of the protocol are regular enough. */
+static enum scn_domain domain_of(const char *command, const char *arg, bool *defines)
+{
+    static const struct {
+        const char *command; /* prefix */
+        const char *arg;
+        enum scn_domain domain;
+        bool defines;
+    } rules[] = {
+        {"blockdev-add", "node-name", SCN_DOM_NODE, true},
+        {"blockdev-del", "node-name", SCN_DOM_NODE, false},
+        {"block-job-", "device", SCN_DOM_JOB, false},
+        {"block-job-", "id", SCN_DOM_JOB, false},
+        {"job-", "id", SCN_DOM_JOB, false},
+        {"block-dirty-bitmap-add", "name", SCN_DOM_BITMAP, true},
+        {"block-dirty-bitmap-", "name", SCN_DOM_BITMAP, false},
+        {"block-dirty-bitmap-", "node", SCN_DOM_NODE, false},
+        {"block_resize", "node-name", SCN_DOM_NODE, false},
+        {"drive-", "target", SCN_DOM_DISK, true},
+        {"drive-", "node-name", SCN_DOM_NODE, true},
+        {"", "job-id", SCN_DOM_JOB, true},
+        {"", "filter-node-name", SCN_DOM_NODE, true},
+        {"", "device", SCN_DOM_NODE, false},
+        {"blockdev-", "target", SCN_DOM_NODE, false},
+        {"", "replaces", SCN_DOM_NODE, false},
+        {"", "base-node", SCN_DOM_NODE, false},
+        {"", "top-node", SCN_DOM_NODE, false},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(rules); i++) {
+        if (starts_with(command, rules[i].command) && strcmp(arg, rules[i].arg) == 0) {
+            *defines = rules[i].defines;
+            return rules[i].domain;
+        }
+    }
+    *defines = false;
+    return SCN_DOM_NONE;
+}
+
+static const struct scn_arg_def *make_args(const struct qmp_command *command)
+{
+    struct scn_arg_def *defs;
+    size_t count = 0;
+
+    while (command->args && command->args[count].name) {
+        count++;
+    }
+    defs = sim_xcalloc(count + 1, sizeof(*defs));
+    for (size_t i = 0; i < count; i++) {
+        const struct qmp_arg *arg = &command->args[i];
+
+        /* Values stay as written: the monitor's own check converts them, before the run and again in it. */
+        defs[i] = (struct scn_arg_def){
+            .name = arg->name,
+            .type = SCN_VALUE,
+            .required = !arg->optional,
+            .choices = arg->choices,
+            .doc = arg->doc,
+        };
+        defs[i].domain = domain_of(command->name, arg->name, &defs[i].defines);
+    }
+    return defs;
+}
+
+static bool check_qmp(const struct scn_step *step, Error **errp)
+{
+    const struct qmp_command *command = qmp_find_command(step->verb->name);
+    struct qvalue *args = qvalue_copy(step->args);
+    bool ok;
+
+    SIM_ASSERT(command != NULL);
+    ok = qmp_check_args(command, args, errp);
+    qvalue_free(args);
+    return ok;
+}
+
+static struct {
+    struct scn_verb *rows;
+    size_t count;
+} qmp_verbs;
+
+static void make_rows(void)
+{
+    size_t count = 0;
+
+    while (qmp_command_at(count)) {
+        count++;
+    }
+    qmp_verbs.rows = sim_xcalloc(count + 1, sizeof(*qmp_verbs.rows));
+    for (size_t i = 0; i < count; i++) {
+        const struct qmp_command *command = qmp_command_at(i);
+
+        qmp_verbs.rows[i] = (struct scn_verb){
+            .name = command->name,
+            .form = SCN_FORM_QMP,
+            .args = make_args(command),
+            .open_args = command->open_args,
+            .doc = command->doc,
+            .check = check_qmp,
+            .run = scn_run_qmp,
+        };
+    }
+    qmp_verbs.count = count;
+}
+
+const struct scn_verb *scn_qmp_verb_at(size_t index)
+{
+    if (!qmp_verbs.rows) {
+        make_rows();
+    }
+    return index < qmp_verbs.count ? &qmp_verbs.rows[index] : NULL;
+}
