@@ -43,9 +43,7 @@ static bool cmd_query_block(struct host *host, const struct qvalue *args, struct
     *reply = qvalue_list();
     for (BlockBackend *blk = blk_next(host, NULL); blk; blk = blk_next(host, blk)) {
         if (is_visible(blk)) {
-            blk_ref(blk); /* the image's info may take an I/O */
             qlist_append(*reply, backend_info(blk));
-            blk_unref(blk);
         }
     }
     return true;
