@@ -143,8 +143,8 @@ void disk_each_in_flight(struct disk *disk, void (*fn)(void *opaque, const struc
 /*
  * Called when a request is submitted (before) and just before its effect (at_effect); either may be NULL. `before`
  * may set req->ret < 0 (the request fails with it after its latency; a write leaves a prefix by choice), add
- * extra_latency_ns, or set stuck. `at_effect` may set ret < 0, effect_offset, effect_bytes or lose; it is not called
- * for a request that has failed already. Several interposers are called in the order they were added.
+ * extra_latency_ns, or set stuck. `at_effect` may set ret < 0, effect_offset, effect_bytes or lose; it is not
+ * called for a request that has failed already. Several interposers are called in the order they were added.
  */
 struct disk_interposer {
     void (*before)(struct disk_interposer *self, struct disk_req *req);
@@ -164,9 +164,9 @@ void disk_set_journal(struct disk *disk, bool on);
 /* When a host crashes its requests vanish from all media without completing, each with or without effect (choice
  * disk.crash); what they wrote is in the cache.
  *
- * Power loss: content becomes the durable state plus a chosen subset of the unflushed writes, each perhaps torn at the atomic
- * unit (choices disk.power). Requests in flight vanish without completing (their submitters are dead), each with
- * or without effect. Without a journal everything applied stays. */
+ * Power loss: content becomes the durable state plus a chosen subset of the unflushed writes, each perhaps torn at
+ * the atomic unit (choices disk.power). Requests in flight vanish without completing (their submitters are dead),
+ * each with or without effect. Without a journal everything applied stays. */
 void disk_power_loss(struct disk *disk);
 /* Writes completed but not yet durable. */
 uint64_t disk_unflushed(const struct disk *disk);

@@ -66,10 +66,15 @@ struct disk {
     uint64_t unflushed;
 };
 
-/* --- disk.c --------------------------------------------------------------------------------------------- */
+/* --- disk_effect.c --------------------------------------------------------------------------------------- */
 
+/* The instant at which the request reads or changes the content. */
+void disk_req_effect(struct disk *disk, struct disk_req *req);
 /* The change that a request would make now; false when it makes none (reads, failures, no room). */
 bool disk_pending_change(struct disk *disk, struct disk_req *req, struct disk_change *change);
+
+/* --- disk.c --------------------------------------------------------------------------------------------- */
+
 /* Takes the request out of the medium, without completing it, and does not serve others. */
 void disk_forget(struct disk *disk, struct disk_req *req);
 void disk_serve_waiting(struct disk *disk);

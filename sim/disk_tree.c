@@ -302,8 +302,10 @@ void tree_fill(struct disk_tree *tree, int64_t from, int64_t to, tree_slot marke
 
 void tree_allocate_units(struct disk_tree *tree, int64_t first, int64_t end)
 {
-    if (tree->unit > 1) {
-        tree_fill(tree, ROUND_DOWN(first, (int64_t)tree->unit), ROUND_UP(end, (int64_t)tree->unit), TREE_ZERO, true);
+    int64_t unit = tree->unit;
+
+    if (unit > 1) {
+        tree_fill(tree, ROUND_DOWN(first, unit), ROUND_UP(end, unit), TREE_ZERO, true);
     }
 }
 

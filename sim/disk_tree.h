@@ -64,7 +64,7 @@ void tree_read(const struct disk_tree *tree, int64_t offset, int64_t bytes, stru
 void tree_write(struct disk_tree *tree, int64_t offset, int64_t bytes, const struct payload *in, int64_t in_offset);
 /* Zeroes. unmap: whole units become holes and holes stay; otherwise all is allocated. */
 void tree_write_zeroes(struct disk_tree *tree, int64_t offset, int64_t bytes, bool unmap);
-/* Units wholly inside become holes; the one that holds the end counts as whole when the range reaches the length. */
+/* Units wholly inside become holes; the last one counts as inside when the range reaches the length. */
 void tree_discard(struct disk_tree *tree, int64_t offset, int64_t bytes);
 void tree_truncate(struct disk_tree *tree, int64_t length);
 

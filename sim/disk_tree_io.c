@@ -47,8 +47,8 @@ void tree_read(const struct disk_tree *tree, int64_t offset, int64_t bytes, stru
             slot = tree_find(tree, page, &leaf, &run_end);
         }
         if (piece == SIM_PAGE_BYTES && on_sector_edge(out)) {
-            int64_t count = MIN(stop / SIM_PAGE_BYTES, leaf != NULL ? ROUND_UP(page + 1, TREE_FAN) : run_end) - page;
-            count = MIN(count, READ_PAGES_MAX);
+            int64_t end = leaf != NULL ? ROUND_UP(page + 1, TREE_FAN) : run_end;
+            int64_t count = MIN(MIN(stop / SIM_PAGE_BYTES, end) - page, READ_PAGES_MAX);
             read_pages(tree, leaf, slot, page, (uint32_t)count, out);
             offset += count * SIM_PAGE_BYTES;
             continue;

@@ -126,9 +126,9 @@ static inline void page_put(struct sim *sim, struct page *page)
 }
 
 /*
- * Content ids are polynomials over the field of 2^61 - 1: the sum of c(sector i) * R^i, where c is 0 for zero, linear
- * in a tag and a hash otherwise. So an id is put together from those of the pages, wherever the pages begin, and
- * eight consecutive tags cost two multiplications.
+ * Content ids are polynomials over the field of 2^61 - 1: the sum of c(sector i) * R^i, where c is 0 for zero,
+ * linear in a tag and a hash otherwise. So an id is put together from those of the pages, wherever these begin,
+ * and eight consecutive tags cost two multiplications.
  */
 #define POLY_MOD ((UINT64_C(1) << 61) - 1)
 static inline uint64_t poly_add(uint64_t a, uint64_t b)

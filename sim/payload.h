@@ -83,8 +83,9 @@ uint64_t payload_sector_id(const struct payload *p, int64_t sector);
 bool payload_sector_tag(const struct payload *p, int64_t sector, uint64_t *tag);
 /*
  * The bytes of a tag: 64 little-endian words on every host,
- *     w[0] = tag    w[1] = ~tag    w[i] = sim_mix64(tag + i * 0x9e3779b97f4a7c15)    w[63] = tag ^ 0x626c6b73696d2d74
- * for i = 2..62. Never uniform (w[1] is the complement of w[0]), so never all zero; tag 0 is legal. The tag can be
+ *     w[0] = tag    w[1] = ~tag    w[63] = tag ^ 0x626c6b73696d2d74
+ *     w[i] = sim_mix64(tag + i * 0x9e3779b97f4a7c15) for i = 2..62
+ * Never uniform (w[1] is the complement of w[0]), so never all zero; tag 0 is legal. The tag can be
  * read off a hex dump, and three words tell whether a full comparison is worth while.
  */
 void sim_tag_expand(uint64_t tag, uint8_t bytes[SIM_SECTOR_BYTES]);
