@@ -1,0 +1,263 @@
+/*
+ * The result of a run as data: the `hosts` object while the world stands, and the whole as one JSON object in the key
+ * order that DESIGN 6 fixes.
+ */
+#include "scenario/runner_int.h"
+
+#include <openssl/evp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DIGEST_MAX_BYTES (4 * GiB)
+#define DIGEST_CHUNK_BYTES (256 * KiB)
+
+/* --- digests ---------------------------------------------------------------------------------------------- */
+
+static void digest_run(EVP_MD_CTX *ctx, const BlockDriverState *bs, int64_t offset, int64_t bytes, bool data)
+{
+    static const uint8_t zeroes[DIGEST_CHUNK_BYTES];
+    uint8_t *buf = data ? malloc(DIGEST_CHUNK_BYTES) : NULL;
+
+    SIM_ASSERT(!data || buf);
+    for (int64_t done = 0; done < bytes; done += DIGEST_CHUNK_BYTES) {
+        int64_t n = MIN(DIGEST_CHUNK_BYTES, bytes - done);
+        struct payload p;
+
+        if (!data) {
+            EVP_DigestUpdate(ctx, zeroes, (size_t)n);
+            continue;
+        }
+        payload_init(bdrv_host(bs)->sim, &p);
+        bdrv_peek(bs, offset + done, n, &p);
+        payload_read_bytes(&p, 0, buf, n);
+        payload_clear(&p);
+        EVP_DigestUpdate(ctx, buf, (size_t)n);
+    }
+    free(buf);
+}
+
+/* SHA-256 of the whole guest view; NULL above 4 GiB. */
+static struct qvalue *view_digest(const BlockDriverState *bs, bool wanted)
+{
+    int64_t length = bdrv_getlength_cached(bs);
+    unsigned char md[EVP_MAX_MD_SIZE];
+    unsigned int md_len = 0;
+    char hex[2 * EVP_MAX_MD_SIZE + 1];
+    EVP_MD_CTX *ctx;
+
+    if (!wanted || length > DIGEST_MAX_BYTES) {
+        return qvalue_null();
+    }
+    ctx = EVP_MD_CTX_new();
+    SIM_ASSERT(ctx);
+    EVP_DigestInit_ex(ctx, EVP_sha256(), NULL);
+    for (int64_t at = 0; at < length;) {
+        int64_t run = 0;
+        bool data = bdrv_peek_status(bs, at, length - at, &run);
+
+        digest_run(ctx, bs, at, run, data);
+        at += run;
+    }
+    EVP_DigestFinal_ex(ctx, md, &md_len);
+    EVP_MD_CTX_free(ctx);
+    for (unsigned i = 0; i < md_len; i++) {
+        snprintf(hex + 2 * i, 3, "%02x", md[i]);
+    }
+    return qvalue_str(hex);
+}
+
+/* --- hosts ------------------------------------------------------------------------------------------------ */
+
+static int64_t allocated_below(const BlockDriverState *bs)
+{
+    struct disk *disk = disk_find(bdrv_host(bs)->sim, bdrv_filename(bs) ? bdrv_filename(bs) : "");
+
+    return disk ? disk_allocated_bytes(disk) : 0;
+}
+
+static struct qvalue *nodes_object(struct host *host, bool digest)
+{
+    struct qvalue *nodes = qvalue_dict();
+
+    for (BlockDriverState *bs = bdrv_next_node(host, NULL); bs; bs = bdrv_next_node(host, bs)) {
+        struct qvalue *node = qvalue_dict();
+
+        qdict_put(node, "driver", qvalue_str(bdrv_driver_name(bs)));
+        qdict_put(node, "size", qvalue_int(bdrv_getlength_cached(bs)));
+        qdict_put(node, "sha256", view_digest(bs, digest));
+        qdict_put(node, "allocated", qvalue_int(allocated_below(bs)));
+        qdict_put(node, "check", qvalue_null());
+        qdict_put(nodes, bdrv_get_node_name(bs), node);
+    }
+    return nodes;
+}
+
+static struct qvalue *bitmap_entry(const BlockDriverState *bs, const BdrvDirtyBitmap *bitmap)
+{
+    const char *name = bdrv_dirty_bitmap_name(bitmap);
+    struct qvalue *entry = qvalue_dict();
+    char hash[65];
+
+    bdrv_dirty_bitmap_sha256(bitmap, hash);
+    qdict_put(entry, "node", qvalue_str(bdrv_get_node_name(bs)));
+    qdict_put(entry, "name", name ? qvalue_str(name) : qvalue_null());
+    qdict_put(entry, "granularity", qvalue_int(bdrv_dirty_bitmap_granularity(bitmap)));
+    qdict_put(entry, "count", qvalue_int(bdrv_get_dirty_count(bitmap)));
+    qdict_put(entry, "sha256", qvalue_str(hash));
+    qdict_put(entry, "recording", qvalue_bool(bdrv_dirty_bitmap_recording(bitmap)));
+    qdict_put(entry, "busy", qvalue_bool(bdrv_dirty_bitmap_busy(bitmap)));
+    qdict_put(entry, "persistent", qvalue_bool(bdrv_dirty_bitmap_persistent(bitmap)));
+    qdict_put(entry, "inconsistent", qvalue_bool(bdrv_dirty_bitmap_inconsistent(bitmap)));
+    return entry;
+}
+
+static struct qvalue *bitmaps_list(struct host *host)
+{
+    struct qvalue *list = qvalue_list();
+
+    for (BlockDriverState *bs = bdrv_next_node(host, NULL); bs; bs = bdrv_next_node(host, bs)) {
+        for (BdrvDirtyBitmap *b = bdrv_dirty_bitmap_next(bs, NULL); b; b = bdrv_dirty_bitmap_next(bs, b)) {
+            qlist_append(list, bitmap_entry(bs, b));
+        }
+    }
+    return list;
+}
+
+static struct qvalue *jobs_list(struct runner *runner)
+{
+    struct qvalue *list = qvalue_list();
+    struct job_outcome *o;
+
+    TAILQ_FOREACH(o, &runner->outcomes, list) {
+        struct qvalue *entry = qvalue_dict();
+
+        qdict_put(entry, "id", qvalue_str(o->id));
+        qdict_put(entry, "type", o->type ? qvalue_str(o->type) : qvalue_null());
+        qdict_put(entry, "status", o->status ? qvalue_str(o->status) : qvalue_null());
+        qdict_put(entry, "error", o->error ? qvalue_str(o->error) : qvalue_null());
+        qlist_append(list, entry);
+    }
+    return list;
+}
+
+static struct qvalue *events_list(struct runner *runner, const struct host *host)
+{
+    struct qvalue *list = qvalue_list();
+    struct seen_event *seen;
+
+    TAILQ_FOREACH(seen, &runner->events, list) {
+        struct qvalue *entry;
+
+        if (seen->host != host) {
+            continue;
+        }
+        entry = qvalue_dict();
+        qdict_put(entry, "event", qvalue_str(sim_event_desc(seen->kind)->qmp));
+        qdict_put(entry, "data", qvalue_copy(seen->fields));
+        qlist_append(list, entry);
+    }
+    return list;
+}
+
+struct qvalue *result_hosts(struct runner *runner, bool digest)
+{
+    struct qvalue *hosts = qvalue_dict();
+
+    for (struct host *host = host_first(runner->sim); host; host = host->next) {
+        struct qvalue *object = qvalue_dict();
+
+        qdict_put(object, "nodes", nodes_object(host, digest));
+        qdict_put(object, "bitmaps", bitmaps_list(host));
+        qdict_put(object, "jobs", jobs_list(runner));
+        qdict_put(object, "events", events_list(runner, host));
+        qdict_put(hosts, host->name->str, object);
+    }
+    return hosts;
+}
+
+/* --- the whole -------------------------------------------------------------------------------------------- */
+
+static struct qvalue *text_or_null(const char *text)
+{
+    return text ? qvalue_str(text) : qvalue_null();
+}
+
+static struct qvalue *violations_list(const struct run_result *result)
+{
+    struct qvalue *list = qvalue_list();
+
+    for (const struct violation *v = result->violations; v; v = v->next) {
+        struct qvalue *entry = qvalue_dict();
+
+        qdict_put(entry, "check", qvalue_str(v->check));
+        qdict_put(entry, "signature", qvalue_str(v->signature));
+        qdict_put(entry, "time_ns", qvalue_int(v->time_ns));
+        qdict_put(entry, "event", qvalue_int((int64_t)v->event));
+        qdict_put(entry, "host", text_or_null(v->host));
+        qdict_put(entry, "node", text_or_null(v->node));
+        qdict_put(entry, "job", text_or_null(v->job));
+        qdict_put(entry, "detail", qvalue_str(v->detail));
+        qlist_append(list, entry);
+    }
+    return list;
+}
+
+static struct qvalue *marks_object(const struct run_result *result)
+{
+    struct qvalue *marks = qvalue_dict();
+
+    for (unsigned m = 0; m < MARK_COUNT; m++) {
+        if (result->marks[m]) {
+            qdict_put(marks, sim_mark_name(m), qvalue_int((int64_t)result->marks[m]));
+        }
+    }
+    return marks;
+}
+
+char *run_result_json(const struct run_result *result, const char *profile, const char *scenario_name)
+{
+    struct qvalue *object = qvalue_dict();
+    char hash[17];
+    char *text;
+
+    snprintf(hash, sizeof(hash), "%016llx", (unsigned long long)result->trace_hash);
+    qdict_put(object, "seed", qvalue_int((int64_t)result->seed));
+    qdict_put(object, "profile", text_or_null(profile));
+    qdict_put(object, "scenario", text_or_null(scenario_name));
+    qdict_put(object, "verdict", qvalue_str(verdict_name(result->verdict)));
+    qdict_put(object, "trace_hash", qvalue_str(hash));
+    qdict_put(object, "virtual_ns", qvalue_int(result->virtual_ns));
+    qdict_put(object, "event_count", qvalue_int((int64_t)result->event_count));
+    qdict_put(object, "requests", qvalue_int((int64_t)result->requests));
+    qdict_put(object, "violations", violations_list(result));
+    qdict_put(object, "hosts", result->hosts ? qvalue_copy(result->hosts) : qvalue_dict());
+    qdict_put(object, "marks", marks_object(result));
+    if (result->error) {
+        qdict_put(object, "error", qvalue_str(result->error));
+    }
+    text = qvalue_to_json(object);
+    qvalue_free(object);
+    return text;
+}
+
+void run_result_clear(struct run_result *result)
+{
+    while (result->violations) {
+        struct violation *v = result->violations;
+
+        result->violations = v->next;
+        free(v->check);
+        free(v->signature);
+        free(v->host);
+        free(v->node);
+        free(v->job);
+        free(v->detail);
+        free(v);
+    }
+    qvalue_free(result->hosts);
+    free(result->choices);
+    free(result->error);
+    result->hosts = NULL;
+    result->choices = NULL;
+    result->error = NULL;
+}

@@ -1,0 +1,255 @@
+/*
+ * Single guest requests in qemu-io's words: io GUEST read|write|discard|flush|truncate|map|alloc, aio_* not waiting.
+ */
+#include "scenario/runner_int.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct aio_request {
+    struct guest_req req;
+    struct runner *runner;
+    const struct scn_step *step;
+    Coroutine *waiter; /* the runner, when the step waits */
+    bool finished;
+    LIST_ENTRY(aio_request) list;
+};
+
+void runner_stamp(struct runner *runner, struct payload *data, int64_t offset, int64_t bytes)
+{
+    uint64_t id = runner->next_write_id++;
+
+    SIM_ASSERT_EQ(offset % SIM_SECTOR_BYTES, 0);
+    SIM_ASSERT_EQ(bytes % SIM_SECTOR_BYTES, 0);
+    payload_append_tags(data, id << 32 | ((uint64_t)(offset / SIM_SECTOR_BYTES) & UINT32_MAX),
+                        bytes / SIM_SECTOR_BYTES);
+}
+
+static void free_aio(struct aio_request *aio)
+{
+    LIST_REMOVE(aio, list);
+    guest_req_clear(&aio->req);
+    sim_free(sim_check_arena(aio->runner->sim), SIM_TYPE_runner_obj, aio, sizeof(*aio));
+}
+
+static void aio_done(struct guest_req *req)
+{
+    struct aio_request *aio = req->opaque;
+
+    aio->finished = true;
+    runner_stream_ended(aio->runner);
+    if (aio->waiter) {
+        coroutine_wake(aio->waiter);
+    } else {
+        free_aio(aio);
+    }
+}
+
+/* "io aio_write" and "io write" are the same request; the former is not waited for. */
+static bool is_aio(const struct scn_step *step, const char **op)
+{
+    const char *word = strchr(step->verb->name, ' ');
+
+    SIM_ASSERT(word);
+    word++;
+    if (strncmp(word, "aio_", 4) == 0) {
+        *op = word + 4;
+        return true;
+    }
+    *op = word;
+    return false;
+}
+
+static bool stampable(const struct guest_req *req)
+{
+    return req->offset % SIM_SECTOR_BYTES == 0 && req->bytes % SIM_SECTOR_BYTES == 0;
+}
+
+static void fill_request(struct runner *runner, const struct scn_step *step, const char *op, struct guest_req *req)
+{
+    req->offset = step_int(step, "offset", 0);
+    req->bytes = step_int(step, "length", 0);
+    req->entity = runner_step_entity(runner, step);
+    if (step_bool(step, "-f", false)) {
+        req->flags |= BDRV_REQ_FUA;
+    }
+    if (step_bool(step, "-u", false)) {
+        req->flags |= BDRV_REQ_MAY_UNMAP;
+    }
+    if (step_bool(step, "-n", false)) {
+        req->flags |= BDRV_REQ_NO_FALLBACK;
+    }
+    SIM_ASSERT(sim_op_parse(op, &req->op));
+    if (req->op != SIM_OP_WRITE) {
+        return;
+    }
+    if (step_bool(step, "-z", false)) {
+        req->op = SIM_OP_WRITE_ZEROES;
+    } else if (step_has(step, "-P") || !stampable(req)) {
+        payload_append_fill(&req->data, (uint8_t)step_int(step, "-P", 0xcd), req->bytes);
+    } else {
+        runner_stamp(runner, &req->data, req->offset, req->bytes);
+    }
+}
+
+/* read -P BYTE: the data must be that byte throughout. */
+static void verify_pattern(struct runner *runner, const struct scn_step *step, const struct guest_req *req)
+{
+    struct payload want;
+    int64_t at;
+
+    payload_init(runner->sim, &want);
+    payload_append_fill(&want, (uint8_t)step_int(step, "-P", 0), req->bytes);
+    at = payload_first_difference(&want, &req->data, req->bytes);
+    if (at >= 0) {
+        uint8_t byte;
+
+        payload_read_bytes(&req->data, at, &byte, 1);
+        runner_expect_failed(runner, step, "pattern", "byte %lld is 0x%02x, expected 0x%02x",
+                             (long long)(req->offset + at), byte, (unsigned)step_int(step, "-P", 0));
+    }
+    payload_clear(&want);
+}
+
+static void io_request(struct runner *runner, const struct scn_step *step, struct guest *guest, const char *op,
+                       bool wait)
+{
+    struct aio_request *aio =
+        sim_alloc(sim_check_arena(runner->sim), SIM_TYPE_runner_obj, sizeof(*aio));
+
+    aio->runner = runner;
+    aio->step = step;
+    guest_req_init(runner->host, &aio->req);
+    aio->req.done = aio_done;
+    aio->req.opaque = aio;
+    fill_request(runner, step, op, &aio->req);
+    LIST_INSERT_HEAD(&runner->aios, aio, list);
+    runner->outstanding++;
+    if (wait) {
+        aio->waiter = runner->co;
+    }
+    guest_submit(guest, &aio->req);
+    if (!wait) {
+        return;
+    }
+    while (!aio->finished && !runner->give_up) {
+        coroutine_yield(runner->sim);
+    }
+    aio->waiter = NULL;
+    if (!aio->finished) {
+        return; /* goes on as an aio request */
+    }
+    if (aio->req.ret < 0 && !step->try_) {
+        runner_expect_failed(runner, step, "io", "the request failed: %s", sim_errno_text(aio->req.ret));
+    } else if (aio->req.ret >= 0 && aio->req.op == SIM_OP_READ && step_has(step, "-P")) {
+        verify_pattern(runner, step, &aio->req);
+    }
+    free_aio(aio);
+}
+
+/* --- map, alloc, truncate: questions to the block layer, not guest requests -------------------------------- */
+
+static void io_truncate(struct runner *runner, const struct scn_step *step, struct guest *guest)
+{
+    Error *err = NULL;
+    int ret = blk_co_truncate(guest_blk(guest), step_int(step, "length", 0), false, PREALLOC_OFF, 0, &err);
+
+    if (ret < 0 && !step->try_) {
+        runner_expect_failed(runner, step, "io", "truncate failed: %s",
+                             err ? error_get_pretty(err) : sim_errno_text(ret));
+    }
+    error_free(err);
+}
+
+static void io_status(struct runner *runner, const struct scn_step *step, struct guest *guest)
+{
+    BlockDriverState *bs = blk_bs(guest_blk(guest));
+    int64_t at = step_int(step, "offset", 0);
+    int64_t end = bs ? bdrv_getlength_cached(bs) : 0;
+
+    if (step_has(step, "length")) {
+        end = MIN(end, at + step_int(step, "length", 0));
+    }
+    while (at < end) {
+        int64_t pnum = 0;
+        int ret = bdrv_co_block_status_above(bs, NULL, at, end - at, &pnum, NULL, NULL);
+
+        if (ret < 0 || pnum <= 0) {
+            if (!step->try_) {
+                runner_expect_failed(runner, step, "io", "block status failed: %s", sim_errno_text(ret));
+            }
+            return;
+        }
+        SIM_EMIT(runner->sim, runner->host, io_map, step, (uint64_t)at, (uint64_t)pnum,
+                 SIM_P(ret & BDRV_BLOCK_ZERO ? "zero" : ret & BDRV_BLOCK_DATA ? "data" : "none"));
+        at += pnum;
+    }
+}
+
+void scn_run_io(struct runner *runner, const struct scn_step *step)
+{
+    struct guest *guest = runner_guest(runner, step);
+    const char *op;
+    bool aio = is_aio(step, &op);
+
+    if (!guest) {
+        return;
+    }
+    if (strcmp(op, "truncate") == 0) {
+        io_truncate(runner, step, guest);
+    } else if (strcmp(op, "map") == 0 || strcmp(op, "alloc") == 0) {
+        io_status(runner, step, guest);
+    } else {
+        io_request(runner, step, guest, op, !aio);
+    }
+}
+
+/* --- the streams as a whole ------------------------------------------------------------------------------ */
+
+void runner_stream_ended(struct runner *runner)
+{
+    SIM_ASSERT_LT(0, runner->outstanding);
+    runner->outstanding--;
+    if (runner->waits_outstanding) {
+        coroutine_wake(runner->co);
+    }
+}
+
+void runner_wait_guest(struct runner *runner, struct guest *guest)
+{
+    runner->waits_outstanding = true;
+    while (!runner->give_up && (runner_guest_has_aio(runner, guest) || runner_guest_has_workload(runner, guest))) {
+        coroutine_yield(runner->sim);
+    }
+    runner->waits_outstanding = false;
+}
+
+bool runner_guest_has_aio(struct runner *runner, const struct guest *guest)
+{
+    struct aio_request *aio;
+
+    LIST_FOREACH(aio, &runner->aios, list) {
+        if (!aio->finished && aio->req.guest == guest) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void runner_forget_aios(struct runner *runner)
+{
+    struct aio_request *aio;
+
+    while ((aio = LIST_FIRST(&runner->aios))) {
+        if (!aio->finished) {
+            runner->outstanding--;
+        }
+        free_aio(aio);
+    }
+}
+
+void runner_forget_requests(struct runner *runner)
+{
+    runner_forget_aios(runner);
+    runner_forget_workloads(runner);
+}

@@ -1,0 +1,74 @@
+/*
+ * QMP commands as steps, and what may be expected of them.
+ */
+#include "scenario/runner_int.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Matches `expect error CLASS [TEXT]` against the reply of the command after it. */
+static void judge_expected(struct runner *runner, const struct scn_step *step, const Error *err)
+{
+    const struct scn_step *want = runner->expected_error;
+    const char *class_name = step_str(want, "class", "");
+    const char *text = step_str(want, "text", NULL);
+
+    runner->expected_error = NULL;
+    if (!err) {
+        runner_expect_failed(runner, step, "error", "the command succeeded, expected a refusal (%s)", class_name);
+    } else if (strcmp(error_class_name(error_get_class(err)), class_name) != 0) {
+        runner_expect_failed(runner, step, "error", "refused with %s '%s', expected class %s",
+                             error_class_name(error_get_class(err)), error_get_pretty(err), class_name);
+    } else if (text && !strstr(error_get_pretty(err), text)) {
+        runner_expect_failed(runner, step, "error", "refused with '%s', expected '%s'", error_get_pretty(err), text);
+    }
+}
+
+static void call_command(struct runner *runner, const struct scn_step *step, const struct qmp_command *command,
+                         struct qvalue *args)
+{
+    struct qmp_call call = {
+        .command = command,
+        .args = args,
+        .entity = runner_step_entity(runner, step),
+    };
+    bool ok = monitor_co_call(runner->host, &call);
+
+    SIM_ASSERT_EQ(ok, call.err == NULL);
+    if (runner->expected_error) {
+        judge_expected(runner, step, call.err);
+    } else if (call.err && !step->try_) {
+        runner_expect_failed(runner, step, "refused", "%s: %s", error_class_name(error_get_class(call.err)),
+                             error_get_pretty(call.err));
+    }
+    qvalue_free(call.reply);
+    error_free(call.err);
+}
+
+void scn_run_qmp(struct runner *runner, const struct scn_step *step)
+{
+    const struct qmp_command *command = qmp_find_command(step->verb->name);
+    struct qvalue *args = qvalue_copy(step->args);
+
+    SIM_ASSERT(command);
+    call_command(runner, step, command, args);
+    qvalue_free(args);
+}
+
+void scn_run_json(struct runner *runner, const struct scn_step *step)
+{
+    const struct qvalue *object = qdict_get(step->args, "json");
+    const struct qvalue *execute = qdict_get(object, "execute");
+    const struct qvalue *arguments = qdict_get(object, "arguments");
+    const struct qmp_command *command = qmp_find_command(execute ? execute->str.bytes : "");
+    struct qvalue *args = arguments ? qvalue_copy(arguments) : qvalue_dict();
+
+    SIM_ASSERT(command);
+    call_command(runner, step, command, args);
+    qvalue_free(args);
+}
+
+void scn_run_expect_error(struct runner *runner, const struct scn_step *step)
+{
+    runner->expected_error = step;
+}

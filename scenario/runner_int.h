@@ -1,0 +1,142 @@
+/*
+ * The runner from inside: what its files share. See scenario/runner.h.
+ *
+ *   runner.c        one run from fresh world to census      run_qmp.c       commands, expected refusals
+ *   run_world.c     disks, guests, faults, power            run_io.c        single guest requests
+ *   run_workload.c  streams of guest requests               run_expect.c    waiting and expecting
+ *   recorder.c      events, outcomes and statistics         result.c        the result as JSON
+ */
+#ifndef SCENARIO_RUNNER_INT_H
+#define SCENARIO_RUNNER_INT_H
+
+#include <sys/queue.h>
+
+#include "block/dirty-bitmap.h"
+#include "faults/fault.h"
+#include "jobs/mirror.h"
+#include "monitor/monitor.h"
+#include "scenario/runner.h"
+#include "scenario/verb_run.h"
+#include "vm/guest.h"
+
+/* A QMP event as it happened, kept until the end of the run. */
+struct seen_event {
+    enum sim_event_kind kind;
+    struct host *host;
+    bool matched; /* by a wait */
+    struct qvalue *fields;
+    TAILQ_ENTRY(seen_event) list;
+};
+TAILQ_HEAD(seen_event_list, seen_event);
+
+/* The last that is known of a job, dismissed or not. */
+struct job_outcome {
+    char *id;
+    char *type;
+    char *status; /* last state other than null */
+    char *error;  /* NULL: none */
+    bool cancelled;
+    TAILQ_ENTRY(job_outcome) list;
+};
+TAILQ_HEAD(job_outcome_list, job_outcome);
+
+/* A copy in flight, for counting guest writes that overlap it. */
+struct copy_in_flight {
+    const struct sim_name *job;
+    int64_t offset, bytes;
+};
+
+struct workload;
+struct aio_request;
+LIST_HEAD(workload_list, workload);
+LIST_HEAD(aio_list, aio_request);
+
+struct runner {
+    struct sim *sim;
+    struct host *host;
+    const struct scenario *scn;
+    const struct run_options *options;
+    struct run_result *result;
+    struct check_set *checks;
+
+    Coroutine *co;          /* plays the steps */
+    size_t step;            /* index of the step in hand */
+    bool steps_done;
+    bool finished;          /* the end phase is over too */
+    bool stop;              /* a violation or an end: no further steps */
+    enum {
+        RUNNER_GOES,        /* runs or waits for something of its own */
+        RUNNER_SETTLES,     /* waits until no work is pending */
+    } wants;
+    bool settle_gave_up;
+    size_t relieved_step;   /* step (from 1) for which faults were stopped already */
+    bool give_up;           /* the step in hand only tries, and nothing it waits for can come */
+    bool waits_outstanding; /* woken when a request stream ends */
+    bool loses_power;       /* some step takes the power away: media keep journals */
+
+    uint32_t next_write_id; /* stamps: write id << 32 | low bits of the sector */
+    struct workload_list workloads;
+    struct aio_list aios;
+    unsigned outstanding;   /* aio requests and workloads not finished */
+
+    /* expect error CLASS TEXT, for the next command */
+    const struct scn_step *expected_error;
+
+    /* recorder.c */
+    struct seen_event_list events;
+    struct job_outcome_list outcomes;
+    CoSleep event_wait;     /* the wait step, woken by each QMP event */
+    struct copy_in_flight copies[64];
+    unsigned copy_count;
+    struct run_stats stats;
+};
+
+/* --- steps ----------------------------------------------------------------------------------------------- */
+
+/* Violation of checker `expect` at the step in hand. */
+void runner_expect_failed(struct runner *runner, const struct scn_step *step, const char *rule, const char *fmt, ...)
+    SIM_PRINTF(4, 5);
+uint64_t runner_step_entity(struct runner *runner, const struct scn_step *step);
+/* Waits until no work is pending (bounded: see runner.c). */
+void runner_settle(struct runner *runner);
+/* Path relative to the scenario's file; caller frees. */
+char *runner_path(struct runner *runner, const char *path);
+/* The guest a step names, or NULL after a violation. */
+struct guest *runner_guest(struct runner *runner, const struct scn_step *step);
+BlockDriverState *runner_node(struct runner *runner, const struct scn_step *step, const char *name);
+
+/* Arguments of a checked step: absent ones give the default. */
+const char *step_str(const struct scn_step *step, const char *name, const char *def);
+int64_t step_int(const struct scn_step *step, const char *name, int64_t def);
+bool step_bool(const struct scn_step *step, const char *name, bool def);
+bool step_has(const struct scn_step *step, const char *name);
+
+/* --- workloads and requests ------------------------------------------------------------------------------ */
+
+/* Ends what still runs without waiting: the guests are gone (power loss). */
+void runner_forget_requests(struct runner *runner);
+void runner_forget_aios(struct runner *runner);
+void runner_forget_workloads(struct runner *runner);
+/* Waits until no request stream uses the guest. */
+void runner_wait_guest(struct runner *runner, struct guest *guest);
+bool runner_guest_has_aio(struct runner *runner, const struct guest *guest);
+bool runner_guest_has_workload(struct runner *runner, const struct guest *guest);
+/* A request stream ended: wakes runner_wait_guest and waiting workloads. */
+void runner_stream_ended(struct runner *runner);
+/* Stamps for a write of whole sectors at offset; fills data otherwise. */
+void runner_stamp(struct runner *runner, struct payload *data, int64_t offset, int64_t bytes);
+
+/* --- hosts ----------------------------------------------------------------------------------------------- */
+
+struct host *runner_host_boot(struct runner *runner, const char *name);
+/* Closes everything of a host in order; main coroutine of that host. */
+void runner_host_close(struct host *host);
+
+/* --- recorder.c, result.c -------------------------------------------------------------------------------- */
+
+void recorder_attach(struct runner *runner);
+void recorder_clear(struct runner *runner);
+struct job_outcome *recorder_outcome(struct runner *runner, const char *id);
+struct qvalue *result_hosts(struct runner *runner, bool digest);
+
+#endif
