@@ -20,12 +20,14 @@ struct run_options {
     bool no_files;           /* host files forbidden */
     bool digest;             /* sha256 of guest views in the JSON result */
     FILE *log;               /* text log, NULL: none */
+    bool log_full;           /* all events; else those a person follows: steps, QMP, jobs, faults */
     FILE *trace;             /* JSON event log, NULL: none */
     FILE *timeline;          /* trace-event JSON, NULL: none */
     bool record_choices;
     int64_t limit_ns;        /* virtual time; 0: 24 hours */
     uint64_t limit_events;   /* 0: 20 million */
     uint64_t until_event;    /* stop before this event number; 0: no */
+    uint64_t break_event;    /* raise SIGTRAP at this event; 0: no */
     bool no_marks;
 };
 

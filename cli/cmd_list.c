@@ -1,0 +1,250 @@
+/*
+ * blksim list and explain: the registries, for people and for scripts.
+ */
+#include "cli/cli.h"
+
+#include "block/block_int.h"
+#include "faults/fault.h"
+#include "monitor/monitor.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct entry {
+    const char *kind;
+    const char *name;
+    const char *doc;
+};
+
+/* One row a registry: entry i, or false at the end. */
+struct registry {
+    const char *name; /* plural, as in `list` */
+    bool (*at)(size_t i, struct entry *e);
+};
+
+static bool check_entry(size_t i, struct entry *e)
+{
+    const struct check_class *c = check_at(i);
+
+    *e = (struct entry){"checker", c ? c->name : NULL, c ? c->doc : NULL};
+    return c != NULL;
+}
+
+static bool fault_entry(size_t i, struct entry *e)
+{
+    const struct fault_class *f = fault_at(i);
+
+    *e = (struct entry){"fault", f ? f->name : NULL, f ? f->doc : NULL};
+    return f != NULL;
+}
+
+static bool driver_entry(size_t i, struct entry *e)
+{
+    const BlockDriver *d = bdrv_driver_at(i);
+
+    *e = (struct entry){"driver", d ? d->format_name : NULL, d ? d->doc : NULL};
+    return d != NULL;
+}
+
+static bool profile_entry(size_t i, struct entry *e)
+{
+    const struct scn_profile *p = scn_profile_at(i);
+
+    *e = (struct entry){"profile", p ? p->name : NULL, p ? p->doc : NULL};
+    return p != NULL;
+}
+
+static bool mark_entry(size_t i, struct entry *e)
+{
+    if (i >= MARK_COUNT) {
+        return false;
+    }
+    *e = (struct entry){"mark", sim_mark_name((enum sim_mark)i), sim_mark_doc((enum sim_mark)i)};
+    return true;
+}
+
+static bool command_entry(size_t i, struct entry *e)
+{
+    const struct scn_verb *v = scn_verb_at(i);
+
+    *e = (struct entry){"command", v ? v->name : NULL, v ? v->doc : NULL};
+    return v != NULL;
+}
+
+static bool event_entry(size_t i, struct entry *e)
+{
+    if (i >= EV_COUNT) {
+        return false;
+    }
+    *e = (struct entry){"event", sim_event_desc((enum sim_event_kind)i)->name,
+                        sim_event_desc((enum sim_event_kind)i)->doc};
+    return true;
+}
+
+static bool site_entry(size_t i, struct entry *e)
+{
+    if (i >= SITE_COUNT) {
+        return false;
+    }
+    *e = (struct entry){"choice", sim_site_name((enum sim_site)i), sim_site_doc((enum sim_site)i)};
+    return true;
+}
+
+static const struct registry registries[] = {
+    {"checks", check_entry},   {"faults", fault_entry},     {"drivers", driver_entry},
+    {"profiles", profile_entry}, {"marks", mark_entry},     {"commands", command_entry},
+    {"events", event_entry},   {"choices", site_entry},
+};
+
+static void print_json(const struct entry *e)
+{
+    struct qvalue *object = qvalue_dict();
+    char *text;
+
+    qdict_put(object, "kind", qvalue_str(e->kind));
+    qdict_put(object, "name", qvalue_str(e->name));
+    qdict_put(object, "doc", qvalue_str(e->doc ? e->doc : ""));
+    text = qvalue_to_json(object);
+    printf("%s\n", text);
+    free(text);
+    qvalue_free(object);
+}
+
+static int list(int argc, char **argv)
+{
+    bool json = false;
+    const struct cli_opt opts[] = {{"--json", NULL, CLI_FLAG, &json, "one object a line"}, {NULL}};
+    int status;
+
+    if (!cli_parse(&cli_list, opts, &argc, argv, &status)) {
+        return status;
+    }
+    for (size_t r = 0; argc == 1 && r < ARRAY_SIZE(registries); r++) {
+        struct entry e;
+
+        if (strcmp(argv[1], registries[r].name) != 0) {
+            continue;
+        }
+        for (size_t i = 0; registries[r].at(i, &e); i++) {
+            if (json) {
+                print_json(&e);
+            } else {
+                printf("%-28s %s\n", e.name, e.doc ? e.doc : "");
+            }
+        }
+        return EXIT_PASS;
+    }
+    return cli_error("list: expected one of checks, faults, drivers, profiles, marks, commands, events, choices");
+}
+
+const struct cli_command cli_list = {
+    .name = "list",
+    .usage = "checks|faults|drivers|profiles|marks|commands|events|choices [--json]",
+    .summary = "what there is",
+    .run = list,
+};
+
+/* --- explain ------------------------------------------------------------------------------------------------ */
+
+static void explain_check(const char *name)
+{
+    const struct check_class *c = check_find(name);
+
+    if (c && c->rules) {
+        printf("\nrules:\n%s\n", c->rules);
+    }
+}
+
+static void explain_fault(const char *name)
+{
+    const struct fault_class *f = fault_find(name);
+
+    if (!f) {
+        return;
+    }
+    printf("\nparameters:\n");
+    for (const struct fault_arg *a = f->args; a && a->name; a++) {
+        printf("  %-16s %s%s%s%s\n", a->name, a->doc, a->def ? " (default " : "", a->def ? a->def : "",
+               a->def ? ")" : a->required ? " (required)" : "");
+    }
+    printf("\nexample:\n  %s\n", f->example);
+    if (f->detect_only) {
+        printf("\ndetect-only: a correct block layer cannot survive it; normal sweeps leave it out.\n");
+    }
+}
+
+static void explain_event(const char *name)
+{
+    int kind = sim_event_find(name);
+    const struct sim_event_desc *desc = kind >= 0 ? sim_event_desc((enum sim_event_kind)kind) : NULL;
+
+    if (!desc) {
+        return;
+    }
+    printf("\nfields:");
+    for (unsigned i = 0; i < desc->field_count; i++) {
+        printf(" %s:%c", desc->field[i].name, desc->field[i].type);
+    }
+    printf("%s\n", desc->qmp ? "\nsent to QMP clients; `wait` and `expect event` see it" : "");
+}
+
+static void explain_command(const char *name)
+{
+    const struct scn_verb *v = scn_verb_find(name);
+
+    if (!v) {
+        return;
+    }
+    printf("\narguments:\n");
+    for (const struct scn_arg_def *a = v->args; a && a->name; a++) {
+        printf("  %-18s %s%s\n", a->name, a->doc ? a->doc : "", a->required ? " (required)" : "");
+    }
+    if (v->example) {
+        printf("\nexample:\n  %s\n", v->example);
+    }
+}
+
+static int explain(int argc, char **argv)
+{
+    const struct cli_opt opts[] = {{NULL}};
+    bool found = false;
+    int status;
+
+    if (!cli_parse(&cli_explain, opts, &argc, argv, &status)) {
+        return status;
+    }
+    if (argc != 1) {
+        return cli_error("explain: expected one name: a checker, fault, driver, mark, command, event or choice");
+    }
+    for (size_t r = 0; r < ARRAY_SIZE(registries); r++) {
+        struct entry e;
+
+        for (size_t i = 0; registries[r].at(i, &e); i++) {
+            if (strcmp(e.name, argv[1]) != 0) {
+                continue;
+            }
+            printf("%s%s (%s): %s\n", found ? "\n" : "", e.name, e.kind, e.doc ? e.doc : "");
+            found = true;
+            if (strcmp(e.kind, "checker") == 0) {
+                explain_check(e.name);
+            } else if (strcmp(e.kind, "fault") == 0) {
+                explain_fault(e.name);
+            } else if (strcmp(e.kind, "event") == 0) {
+                explain_event(e.name);
+            } else if (strcmp(e.kind, "command") == 0) {
+                explain_command(e.name);
+            }
+        }
+    }
+    if (!found) {
+        return cli_error("explain: there is nothing of the name '%s'; `blksim list` shows the names", argv[1]);
+    }
+    return EXIT_PASS;
+}
+
+const struct cli_command cli_explain = {
+    .name = "explain",
+    .usage = "NAME",
+    .summary = "what a checker, fault, driver, mark, command, event or choice means",
+    .run = explain,
+};

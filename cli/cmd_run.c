@@ -1,0 +1,417 @@
+/*
+ * blksim run: files, one seed, or a range of seeds.
+ */
+#include "cli/cli.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+struct run_command {
+    struct cli_source source;
+    struct run_options options;
+    const char *seed_text, *seeds_text, *shard_text, *log_text;
+    const char *trace_path, *timeline_path, *junit_path, *sarif_path;
+    uint64_t workers, max_failures, break_event;
+    int64_t limit_ns;
+    bool json, stats, tap, quiet;
+    uint64_t shard, shards;
+
+    /* as results come */
+    uint64_t total, done, failures, errors;
+    uint64_t ready_runs, pivot_runs, fault_runs, overlap_runs;
+    uint64_t events, requests;
+    int64_t virtual_ns;
+    struct run_stats sum;
+    uint64_t marks[MARK_COUNT];
+    FILE *junit, *sarif;
+    bool terminal;
+    double started;
+};
+
+static double now_seconds(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+/* --- items -------------------------------------------------------------------------------------------------- */
+
+static uint64_t seed_of(const struct run_command *c, uint64_t index)
+{
+    return c->source.first_seed + (c->shard - 1) + index * c->shards;
+}
+
+static struct scenario *item(void *opaque, uint64_t index, Error **errp)
+{
+    struct run_command *c = opaque;
+    struct scenario *scn;
+
+    if (c->source.has_seeds) {
+        return scenario_generate(c->source.profile, seed_of(c, index), errp);
+    }
+    scn = scenario_load(c->source.files[index], errp);
+    if (scn && !scenario_check(scn, &c->options, errp)) {
+        scenario_free(scn);
+        scn = NULL;
+    }
+    return scn;
+}
+
+/* --- results ------------------------------------------------------------------------------------------------ */
+
+static void add_stats(struct run_command *c, const struct run_result *r)
+{
+    uint64_t *sum = (uint64_t *)&c->sum;
+    const uint64_t *part = (const uint64_t *)&r->stats;
+
+    for (size_t i = 0; i < sizeof(c->sum) / sizeof(uint64_t); i++) {
+        sum[i] += part[i];
+    }
+    for (unsigned m = 0; m < MARK_COUNT; m++) {
+        c->marks[m] += r->marks[m];
+    }
+    c->ready_runs += r->stats.jobs_ready != 0;
+    c->pivot_runs += r->stats.jobs_pivoted != 0;
+    c->fault_runs += r->stats.faults_fired != 0;
+    c->overlap_runs += r->stats.guest_overlaps != 0;
+    c->virtual_ns += r->virtual_ns;
+    c->events += r->event_count;
+    c->requests += r->requests;
+}
+
+static void xml_text(FILE *out, const char *text)
+{
+    for (; *text; text++) {
+        switch (*text) {
+        case '<':
+            fputs("&lt;", out);
+            break;
+        case '&':
+            fputs("&amp;", out);
+            break;
+        case '"':
+            fputs("&quot;", out);
+            break;
+        default:
+            fputc(*text, out);
+        }
+    }
+}
+
+static void name_of(const struct run_command *c, uint64_t index, char *buf, size_t room)
+{
+    if (c->source.has_seeds) {
+        snprintf(buf, room, "%s/%llu", c->source.profile, (unsigned long long)seed_of(c, index));
+    } else {
+        snprintf(buf, room, "%s", c->source.files[index]);
+    }
+}
+
+static void machine_reports(struct run_command *c, const struct pool_result *result, const char *name)
+{
+    const struct violation *v = result->r.violations;
+    bool ok = result->r.verdict == VERDICT_PASS;
+
+    if (c->tap) {
+        printf("%sok %llu - %s\n", ok ? "" : "not ", (unsigned long long)result->index + 1, name);
+    }
+    if (c->junit) {
+        fprintf(c->junit, "  <testcase classname=\"blksim\" name=\"");
+        xml_text(c->junit, name);
+        fprintf(c->junit, "\">");
+        if (!ok) {
+            fprintf(c->junit, "<failure message=\"");
+            xml_text(c->junit, v ? v->signature : "error");
+            fprintf(c->junit, "\">");
+            xml_text(c->junit, v ? v->detail : result->r.error ? result->r.error : "");
+            fprintf(c->junit, "</failure>");
+        }
+        fprintf(c->junit, "</testcase>\n");
+    }
+    if (c->sarif && !ok && v) {
+        char *text = NULL;
+        struct qvalue *message = qvalue_str(v->detail);
+
+        text = qvalue_to_json(message);
+        fprintf(c->sarif, "%s{\"ruleId\": \"%s\", \"level\": \"error\", \"message\": {\"text\": %s}}",
+                c->failures > 1 ? ",\n" : "", v->signature, text);
+        free(text);
+        qvalue_free(message);
+    }
+}
+
+static void progress(struct run_command *c)
+{
+    if (c->terminal && (c->done % 64 == 0 || c->done == c->total)) {
+        double spent = now_seconds() - c->started;
+
+        fprintf(stderr, "\r%llu/%llu  %.0f/s  %llu failed ", (unsigned long long)c->done,
+                (unsigned long long)c->total, spent > 0 ? (double)c->done / spent : 0.0,
+                (unsigned long long)c->failures);
+        if (c->done == c->total) {
+            fputs("\r\033[K", stderr);
+        }
+    }
+}
+
+static bool on_result(void *opaque, const struct pool_result *result)
+{
+    struct run_command *c = opaque;
+    struct run_result r = result->r;
+    char name[256];
+
+    c->done++;
+    if (c->source.has_seeds) {
+        r.seed = seed_of(c, result->index);
+    }
+    add_stats(c, &r);
+    if (r.verdict == VERDICT_ERROR) {
+        c->errors++;
+        cli_error("%s", r.error);
+        return true;
+    }
+    c->failures += r.verdict != VERDICT_PASS;
+    name_of(c, result->index, name, sizeof(name));
+    machine_reports(c, result, name);
+    if (c->json) {
+        printf("%s\n", result->json);
+    } else if (r.verdict != VERDICT_PASS) {
+        struct scenario *scn = item(c, result->index, NULL);
+
+        if (c->terminal) {
+            fputs("\r\033[K", stderr);
+        }
+        report_failure(stdout, &r, scn, c->source.profile, c->source.has_seeds);
+        scenario_free(scn);
+    }
+    progress(c);
+    return !c->max_failures || c->failures < c->max_failures;
+}
+
+static void summary(const struct run_command *c)
+{
+    double spent = now_seconds() - c->started;
+    double virtual_s = (double)c->virtual_ns / 1e9;
+    unsigned reached = 0;
+
+    for (unsigned m = 0; m < MARK_COUNT; m++) {
+        reached += c->marks[m] != 0;
+    }
+    if (c->done == 1 && !c->stats) {
+        printf("%s: %llu events, %llu media requests, %.3f s of virtual time\n", c->failures ? "FAILED" : "passed",
+               (unsigned long long)c->events, (unsigned long long)c->requests, virtual_s);
+        return;
+    }
+    printf("%llu %s run in %.1f s (%.0f/s): %llu failed; %.1f virtual hours (%.0f x real time), %llu media requests, "
+           "%llu events, %u of %u marks reached\n",
+           (unsigned long long)c->done, c->source.has_seeds ? "seeds" : "scenarios", spent,
+           spent > 0 ? (double)c->done / spent : 0.0, (unsigned long long)c->failures, virtual_s / 3600,
+           spent > 0 ? virtual_s / spent : 0.0, (unsigned long long)c->requests, (unsigned long long)c->events,
+           reached, (unsigned)MARK_COUNT);
+}
+
+static void marks_report(const struct run_command *c)
+{
+    bool any = false;
+
+    for (unsigned m = 0; m < MARK_COUNT; m++) {
+        if (!c->marks[m]) {
+            printf("%s%s", any ? " " : "marks never reached: ", sim_mark_name(m));
+            any = true;
+        }
+    }
+    if (any) {
+        printf("\n");
+    }
+}
+
+/* --- the command -------------------------------------------------------------------------------------------- */
+
+static bool parse_shard(struct run_command *c)
+{
+    unsigned long long i, n;
+    char end;
+
+    c->shard = c->shards = 1;
+    if (!c->shard_text) {
+        return true;
+    }
+    if (sscanf(c->shard_text, "%llu/%llu%c", &i, &n, &end) != 2 || i < 1 || i > n) {
+        cli_error("run: '%s' is no valid value of option '--shard', expected I/N with 1 <= I <= N", c->shard_text);
+        return false;
+    }
+    c->shard = i;
+    c->shards = n;
+    return true;
+}
+
+static bool parse_sources(struct run_command *c, int operands, char **argv)
+{
+    const char *seeds = c->seeds_text ? c->seeds_text : c->seed_text;
+
+    c->source.files = argv + 1;
+    c->source.file_count = operands;
+    if (seeds && operands) {
+        cli_error("run: give either files or seeds");
+        return false;
+    }
+    if (seeds) {
+        if (!cli_parse_seeds(seeds, &c->source.first_seed, &c->source.last_seed)) {
+            cli_error("run: '%s' is no seed range, expected N or A..B with A <= B", seeds);
+            return false;
+        }
+        c->source.has_seeds = true;
+        uint64_t all = c->source.last_seed - c->source.first_seed + 1;
+
+        c->total = all >= c->shard ? (all - c->shard) / c->shards + 1 : 0;
+        if (!scn_profile_find(c->source.profile) && !strchr(c->source.profile, ':')) {
+            cli_error("run: there is no profile '%s'; see `blksim list profiles`", c->source.profile);
+            return false;
+        }
+        return true;
+    }
+    if (!operands) {
+        cli_error("run: nothing to run, expected files, '-', --seed N or --seeds A..B");
+        return false;
+    }
+    c->total = (uint64_t)operands;
+    return true;
+}
+
+static bool open_out(FILE **out, const char *path)
+{
+    if (!path) {
+        return true;
+    }
+    *out = strcmp(path, "-") == 0 ? stdout : fopen(path, "w");
+    if (!*out) {
+        cli_error("cannot write '%s'", path);
+        return false;
+    }
+    return true;
+}
+
+static bool open_outputs(struct run_command *c)
+{
+    bool one = c->total == 1;
+
+    if (c->log_text && strcmp(c->log_text, "none") != 0) {
+        if (strcmp(c->log_text, "short") != 0 && strcmp(c->log_text, "full") != 0) {
+            cli_error("run: '%s' is no valid value of option '--log', expected short, full or none", c->log_text);
+            return false;
+        }
+        c->options.log = stdout;
+        c->options.log_full = strcmp(c->log_text, "full") == 0;
+    }
+    if (!one && (c->options.log || c->trace_path || c->timeline_path)) {
+        cli_error("run: --log, --trace and --timeline need exactly one scenario");
+        return false;
+    }
+    if (!open_out(&c->options.trace, c->trace_path) || !open_out(&c->options.timeline, c->timeline_path) ||
+        !open_out(&c->junit, c->junit_path) || !open_out(&c->sarif, c->sarif_path)) {
+        return false;
+    }
+    if (c->junit) {
+        fprintf(c->junit, "<testsuite name=\"blksim\" tests=\"%llu\">\n", (unsigned long long)c->total);
+    }
+    if (c->sarif) {
+        fprintf(c->sarif, "{\"version\": \"2.1.0\", \"$schema\": \"https://json.schemastore.org/sarif-2.1.0.json\", "
+                          "\"runs\": [{\"tool\": {\"driver\": {\"name\": \"blksim\"}}, \"results\": [\n");
+    }
+    if (c->tap) {
+        printf("TAP version 13\n1..%llu\n", (unsigned long long)c->total);
+    }
+    return true;
+}
+
+static void close_outputs(struct run_command *c)
+{
+    if (c->junit) {
+        fprintf(c->junit, "</testsuite>\n");
+        fclose(c->junit);
+    }
+    if (c->sarif) {
+        fprintf(c->sarif, "\n]}]}\n");
+        fclose(c->sarif);
+    }
+    if (c->options.trace && c->options.trace != stdout) {
+        fclose(c->options.trace);
+    }
+    if (c->options.timeline && c->options.timeline != stdout) {
+        fclose(c->options.timeline);
+    }
+}
+
+static int run(int argc, char **argv)
+{
+    struct run_command c = {.source = {.profile = "mirror"}, .workers = 1, .max_failures = 10};
+    const struct cli_opt opts[] = {
+        {"--seeds", "A..B", CLI_STR, &c.seeds_text, "run the scenarios of these seeds"},
+        {"--seed", "N", CLI_STR, &c.seed_text, "run the scenario of one seed"},
+        {"--profile", "P", CLI_STR, &c.source.profile, "what the seeds are drawn for (default mirror)"},
+        {"-j", "N", CLI_U64, &c.workers, "worker processes (default 1)"},
+        {"--shard", "I/N", CLI_STR, &c.shard_text, "only the Ith of N parts of the seeds"},
+        {"--max-failures", "N", CLI_U64, &c.max_failures, "stop after so many (default 10, 0: never)"},
+        {"--checks", "LIST", CLI_STR, &c.options.checks, "checkers to attach, by commas (default all; none)"},
+        {"--digest", NULL, CLI_FLAG, &c.options.digest, "sha256 of guest views in --json"},
+        {"--no-files", NULL, CLI_FLAG, &c.options.no_files, "refuse scenarios that touch host files"},
+        {"--stats", NULL, CLI_FLAG, &c.stats, "what the sweep really did, and marks never reached"},
+        {"--json", NULL, CLI_FLAG, &c.json, "one JSON object a run"},
+        {"--log", "short|full|none", CLI_STR, &c.log_text, "print events as they happen"},
+        {"--trace", "F", CLI_STR, &c.trace_path, "write all events as JSON lines"},
+        {"--timeline", "F", CLI_STR, &c.timeline_path, "write a trace-event file for Perfetto or chrome://tracing"},
+        {"--limit", "TIME", CLI_TIME, &c.limit_ns, "virtual time limit of a run (default 24h)"},
+        {"--until", "EVENT", CLI_U64, &c.options.until_event, "stop before this event number"},
+        {"--break", "EVENT", CLI_U64, &c.break_event, "trap at this event number, for a debugger"},
+        {"--tap", NULL, CLI_FLAG, &c.tap, "TAP lines"},
+        {"--junit", "F", CLI_STR, &c.junit_path, "write a JUnit report"},
+        {"--sarif", "F", CLI_STR, &c.sarif_path, "write a SARIF report"},
+        {NULL},
+    };
+    struct pool_job job = {.item = item, .result = on_result, .opaque = &c, .stall_seconds = 120};
+    int status;
+
+    if (!cli_parse(&cli_run, opts, &argc, argv, &status)) {
+        return status;
+    }
+    if (c.workers < 1 || c.workers > 64) {
+        return cli_error("run: '-j' expects 1 to 64");
+    }
+    if (!parse_shard(&c) || !parse_sources(&c, argc, argv) || !open_outputs(&c)) {
+        return EXIT_USAGE;
+    }
+    c.options.limit_ns = c.limit_ns;
+    c.options.break_event = c.break_event;
+    c.terminal = isatty(STDERR_FILENO) && !c.json && c.total > 1;
+    c.started = now_seconds();
+    job.items = c.total;
+    job.workers = (unsigned)MIN(c.workers, MAX(c.total, 1));
+    job.want_json = c.json;
+    job.options = &c.options;
+    job.profile = c.source.has_seeds ? c.source.profile : NULL;
+    if (c.break_event || c.options.trace || c.options.timeline) {
+        pool_run_here(&job);
+    } else {
+        pool_run(&job);
+    }
+    close_outputs(&c);
+    if (!c.json && !c.tap) {
+        summary(&c);
+    }
+    if (c.stats) {
+        report_stats(stdout, &c.sum, c.done, c.ready_runs, c.pivot_runs, c.fault_runs, c.overlap_runs);
+        marks_report(&c);
+    }
+    return c.errors ? EXIT_USAGE : c.failures ? EXIT_VIOLATION : EXIT_PASS;
+}
+
+const struct cli_command cli_run = {
+    .name = "run",
+    .usage = "FILE...|-|--seed N|--seeds A..B [options]",
+    .summary = "run scenarios; replaying is running",
+    .run = run,
+};

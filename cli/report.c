@@ -1,0 +1,100 @@
+/*
+ * What a person reads of a failure and of a sweep.
+ */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define FAILURES_DIR "build/failures"
+
+static char *failure_path(const char *signature, uint64_t seed)
+{
+    char *path;
+
+    if (asprintf(&path, FAILURES_DIR "/%s-%llu.blk", signature, (unsigned long long)seed) < 0) {
+        return NULL;
+    }
+    for (char *c = path + strlen(FAILURES_DIR) + 1; *c; c++) {
+        if (*c == '/' || *c == ' ') {
+            *c = '_';
+        }
+    }
+    return path;
+}
+
+/* The path of the stored scenario, or NULL when it cannot be stored; caller frees. */
+static char *store_failure(const struct run_result *result, const struct scenario *scn)
+{
+    char *path = failure_path(run_result_signature(result), result->seed);
+    char *text = scenario_print(scn);
+    FILE *out;
+
+    mkdir("build", 0777);
+    mkdir(FAILURES_DIR, 0777);
+    out = path ? fopen(path, "w") : NULL;
+    if (!out) {
+        free(path);
+        free(text);
+        return NULL;
+    }
+    fputs(text, out);
+    free(text);
+    if (fclose(out) != 0) {
+        free(path);
+        return NULL;
+    }
+    return path;
+}
+
+void report_failure(FILE *out, const struct run_result *result, const struct scenario *scn, const char *profile,
+                    bool is_seed)
+{
+    const struct violation *v = result->violations;
+    char *path = scn && is_seed ? store_failure(result, scn) : NULL;
+
+    fprintf(out, "%s %s  %s", verdict_name(result->verdict), v ? v->check : "?", v ? v->signature : "?");
+    if (is_seed) {
+        fprintf(out, "  (seed %llu)", (unsigned long long)result->seed);
+    }
+    fprintf(out, "\n  seen   at %lld ns, event %llu: %s\n", v ? (long long)v->time_ns : 0,
+            v ? (unsigned long long)v->event : 0, v ? v->detail : "?");
+    fprintf(out, "  build  %s%s%s\n", cli_build_id(), is_seed ? ", profile " : "", is_seed ? profile : "");
+    if (path) {
+        fprintf(out, "  again  %s run %s\n", cli_program(), path);
+    } else if (is_seed) {
+        fprintf(out, "  again  %s run --seed %llu --profile %s\n", cli_program(), (unsigned long long)result->seed,
+                profile);
+    } else {
+        fprintf(out, "  again  %s run %s\n", cli_program(), scn && scn->path ? scn->path : "-");
+    }
+    free(path);
+}
+
+static double percent(uint64_t part, uint64_t whole)
+{
+    return whole ? 100.0 * (double)part / (double)whole : 0;
+}
+
+void report_stats(FILE *out, const struct run_stats *s, uint64_t runs, uint64_t ready_runs, uint64_t pivot_runs,
+                  uint64_t fault_runs, uint64_t overlap_runs)
+{
+    fprintf(out, "runs      %10llu  ready %.1f %%  pivoted %.1f %%  with a fault that fired %.1f %%  "
+                 "guest write over a copy in flight %.1f %%\n",
+            (unsigned long long)runs, percent(ready_runs, runs), percent(pivot_runs, runs),
+            percent(fault_runs, runs), percent(overlap_runs, runs));
+    fprintf(out, "jobs      %10llu  ready %llu  completed %llu  pivoted %llu  failed %llu  cancelled %llu\n",
+            (unsigned long long)s->jobs, (unsigned long long)s->jobs_ready, (unsigned long long)s->jobs_completed,
+            (unsigned long long)s->jobs_pivoted, (unsigned long long)s->jobs_failed,
+            (unsigned long long)s->jobs_cancelled);
+    fprintf(out, "commands  %10llu  refused %llu (%.1f %%)\n", (unsigned long long)s->commands,
+            (unsigned long long)s->commands_refused, percent(s->commands_refused, s->commands));
+    fprintf(out, "faults    %10llu  armed, %llu fired\n", (unsigned long long)s->faults_armed,
+            (unsigned long long)s->faults_fired);
+    fprintf(out, "guest     %10llu  requests, %llu writes, %llu of them over a copy in flight, %llu errors\n",
+            (unsigned long long)s->guest_requests, (unsigned long long)s->guest_writes,
+            (unsigned long long)s->guest_overlaps, (unsigned long long)s->guest_errors);
+    fprintf(out, "media     %10llu  requests\n", (unsigned long long)s->media_requests);
+}
