@@ -149,41 +149,55 @@ static void io_request(struct runner *runner, const struct scn_step *step, struc
 
 /* --- map, alloc, truncate: questions to the block layer, not guest requests -------------------------------- */
 
-static void io_truncate(struct runner *runner, const struct scn_step *step, struct guest *guest)
-{
-    Error *err = NULL;
-    int ret = blk_co_truncate(guest_blk(guest), step_int(step, "length", 0), false, PREALLOC_OFF, 0, &err);
+struct io_question {
+    struct runner *runner;
+    const struct scn_step *step;
+    struct guest *guest;
+    int ret;
+    Error *err;
+};
 
-    if (ret < 0 && !step->try_) {
-        runner_expect_failed(runner, step, "io", "truncate failed: %s",
-                             err ? error_get_pretty(err) : sim_errno_text(ret));
-    }
-    error_free(err);
+static void truncate_co(void *opaque)
+{
+    struct io_question *q = opaque;
+
+    q->ret = blk_co_truncate(guest_blk(q->guest), step_int(q->step, "length", 0), false, PREALLOC_OFF, 0, &q->err);
 }
 
-static void io_status(struct runner *runner, const struct scn_step *step, struct guest *guest)
+static void status_co(void *opaque)
 {
-    BlockDriverState *bs = blk_bs(guest_blk(guest));
-    int64_t at = step_int(step, "offset", 0);
+    struct io_question *q = opaque;
+    struct runner *runner = q->runner;
+    BlockDriverState *bs = blk_bs(guest_blk(q->guest));
+    int64_t at = step_int(q->step, "offset", 0);
     int64_t end = bs ? bdrv_getlength_cached(bs) : 0;
 
-    if (step_has(step, "length")) {
-        end = MIN(end, at + step_int(step, "length", 0));
+    if (step_has(q->step, "length")) {
+        end = MIN(end, at + step_int(q->step, "length", 0));
     }
-    while (at < end) {
+    while (at < end && q->ret >= 0) {
         int64_t pnum = 0;
-        int ret = bdrv_co_block_status_above(bs, NULL, at, end - at, &pnum, NULL, NULL);
 
-        if (ret < 0 || pnum <= 0) {
-            if (!step->try_) {
-                runner_expect_failed(runner, step, "io", "block status failed: %s", sim_errno_text(ret));
-            }
+        q->ret = bdrv_co_block_status_above(bs, NULL, at, end - at, &pnum, NULL, NULL);
+        if (q->ret < 0 || pnum <= 0) {
             return;
         }
-        SIM_EMIT(runner->sim, runner->host, io_map, step, (uint64_t)at, (uint64_t)pnum,
-                 SIM_P(ret & BDRV_BLOCK_ZERO ? "zero" : ret & BDRV_BLOCK_DATA ? "data" : "none"));
+        SIM_EMIT(runner->sim, runner->host, io_map, q->step, (uint64_t)at, (uint64_t)pnum,
+                 SIM_P(q->ret & BDRV_BLOCK_ZERO ? "zero" : q->ret & BDRV_BLOCK_DATA ? "data" : "none"));
         at += pnum;
     }
+}
+
+static void io_question(struct runner *runner, const struct scn_step *step, struct guest *guest, host_fn *fn)
+{
+    struct io_question q = {.runner = runner, .step = step, .guest = guest};
+
+    runner_in_host(runner, "io", fn, &q);
+    if (q.ret < 0 && !step->try_) {
+        runner_expect_failed(runner, step, "io", "it failed: %s",
+                             q.err ? error_get_pretty(q.err) : sim_errno_text(q.ret));
+    }
+    error_free(q.err);
 }
 
 void scn_run_io(struct runner *runner, const struct scn_step *step)
@@ -196,9 +210,9 @@ void scn_run_io(struct runner *runner, const struct scn_step *step)
         return;
     }
     if (strcmp(op, "truncate") == 0) {
-        io_truncate(runner, step, guest);
+        io_question(runner, step, guest, truncate_co);
     } else if (strcmp(op, "map") == 0 || strcmp(op, "alloc") == 0) {
-        io_status(runner, step, guest);
+        io_question(runner, step, guest, status_co);
     } else {
         io_request(runner, step, guest, op, !aio);
     }

@@ -132,7 +132,7 @@ void scn_run_guest(struct runner *runner, const struct scn_step *step)
     if (policy) {
         block_on_error_parse(policy, &call.config.werror);
     }
-    host_call_main(runner->host, plug, &call);
+    runner_on_main(runner, plug, &call);
     if (call.err) {
         refused(runner, step, call.err);
     }
@@ -156,7 +156,7 @@ void scn_run_unplug(struct runner *runner, const struct scn_step *step)
         return;
     }
     runner_wait_guest(runner, call.guest);
-    host_call_main(runner->host, unplug, &call);
+    runner_on_main(runner, unplug, &call);
 }
 
 /* --- faults ---------------------------------------------------------------------------------------------- */

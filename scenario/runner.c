@@ -143,6 +143,42 @@ void runner_settle(struct runner *runner)
     coroutine_yield(runner->sim);
 }
 
+struct host_thunk {
+    host_fn *fn;
+    void *opaque;
+    Coroutine *waiter;
+    bool done;
+};
+
+static void run_thunk(void *opaque)
+{
+    struct host_thunk *thunk = opaque;
+
+    thunk->fn(thunk->opaque);
+    thunk->done = true;
+    coroutine_wake(thunk->waiter);
+}
+
+void runner_on_main(struct runner *runner, host_fn *fn, void *opaque)
+{
+    struct host_thunk thunk = {.fn = fn, .opaque = opaque, .waiter = runner->co};
+
+    host_command(runner->host, run_thunk, &thunk);
+    while (!thunk.done) {
+        coroutine_yield(runner->sim);
+    }
+}
+
+void runner_in_host(struct runner *runner, const char *what, host_fn *fn, void *opaque)
+{
+    struct host_thunk thunk = {.fn = fn, .opaque = opaque, .waiter = runner->co};
+
+    coroutine_start(coroutine_create(runner->sim, runner->host, what, run_thunk, &thunk));
+    while (!thunk.done) {
+        coroutine_yield(runner->sim);
+    }
+}
+
 /* --- hosts ----------------------------------------------------------------------------------------------- */
 
 struct host *runner_host_boot(struct runner *runner, const char *name)
@@ -304,7 +340,7 @@ static void end_rounds(struct runner *runner, host_fn *fn)
     for (unsigned round = 0; round < END_ROUNDS && !runner->stop; round++) {
         struct end_call call = {.runner = runner};
 
-        host_call_main(runner->host, fn, &call);
+        runner_on_main(runner, fn, &call);
         runner_settle(runner);
         if (!call.again) {
             return;
@@ -352,7 +388,7 @@ static void play_end(struct runner *runner)
         runner->stop = true;
         return;
     }
-    host_call_main(runner->host, end_close, &call);
+    runner_on_main(runner, end_close, &call);
     runner_settle(runner);
 }
 

@@ -129,6 +129,11 @@ void runner_stamp(struct runner *runner, struct payload *data, int64_t offset, i
 /* --- hosts ----------------------------------------------------------------------------------------------- */
 
 struct host *runner_host_boot(struct runner *runner, const char *name);
+/* Runs fn on the host's main coroutine, as a command, and waits. The runner's own coroutine belongs to no host: it
+ * outlives a crash. */
+void runner_on_main(struct runner *runner, host_fn *fn, void *opaque);
+/* The same in a coroutine of the host beside the main one: for requests. */
+void runner_in_host(struct runner *runner, const char *what, host_fn *fn, void *opaque);
 /* Closes everything of a host in order; main coroutine of that host. */
 void runner_host_close(struct host *host);
 
