@@ -42,7 +42,7 @@ static int write_fully(int fd, const uint8_t *buf, size_t bytes, int64_t offset)
     return 0;
 }
 
-/* The next stretch of data at or after *from; false behind the last. If the file system cannot tell, all is data. */
+/* The next stretch of data from *from on; false behind the last. If the file system cannot tell, all is data. */
 static bool next_extent(int fd, int64_t length, int64_t *from, int64_t *end)
 {
     off_t data = lseek(fd, *from, SEEK_DATA);
