@@ -88,11 +88,24 @@ typedef struct JobDriver {
     void (*set_speed)(Job *job, int64_t speed);
 } JobDriver;
 
+/* What a family of jobs (the block jobs) adds to each of its members: the specific events, which follow the status
+ * change of the same step (1.8), and what it keeps beside the driver. All may be NULL. */
+typedef struct JobHooks {
+    void (*ready)(Job *job);
+    void (*pending)(Job *job);   /* waits for finalize */
+    void (*completed)(Job *job); /* by itself, with or without error */
+    void (*cancelled)(Job *job);
+    void (*user_resume)(Job *job);
+    void (*clean)(Job *job);     /* after the driver's */
+    void (*free)(Job *job);
+} JobHooks;
+
 enum { JOB_INTERNAL = 1, JOB_MANUAL_FINALIZE = 2, JOB_MANUAL_DISMISS = 4 };
 
 struct Job {
     struct host *host;
     const JobDriver *driver;
+    const JobHooks *hooks;    /* NULL: a plain job */
     const struct sim_name *id; /* NULL: internal */
     enum job_status status;
     unsigned refcnt;

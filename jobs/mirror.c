@@ -1,0 +1,391 @@
+/* Starting a mirror: checks in the reference's order, then filter, bitmap, job (reference/jobs.md 4.1, 4.2); and what
+ * checkers and queries may see of it. */
+#include "jobs/mirror.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "jobs/mirror_int.h"
+#include "sim/qvalue.h"
+
+static const char *const sync_names[] = {
+    [MIRROR_SYNC_FULL] = "full",
+    [MIRROR_SYNC_TOP] = "top",
+    [MIRROR_SYNC_NONE] = "none",
+    [MIRROR_SYNC_INCREMENTAL] = "incremental",
+    [MIRROR_SYNC_BITMAP] = "bitmap",
+};
+
+bool mirror_sync_parse(const char *text, enum mirror_sync *out)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(sync_names); i++) {
+        if (strcmp(text, sync_names[i]) == 0) {
+            *out = (enum mirror_sync)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *mirror_sync_name(enum mirror_sync sync)
+{
+    SIM_ASSERT(sync < ARRAY_SIZE(sync_names));
+    return sync_names[sync];
+}
+
+/* --- driver --------------------------------------------------------------------------------------------- */
+
+/* Paused means that no I/O of the job is in flight. */
+static void mirror_pause(Job *job)
+{
+    MirrorJob *s = mirror_of(job);
+
+    if (s->in_flight_map != NULL) {
+        mirror_wait_for_all(s);
+    }
+}
+
+static bool mirror_cancel(Job *job, bool force)
+{
+    return force || !job_is_ready(job);
+}
+
+static void mirror_free(Job *job)
+{
+    MirrorJob *s = mirror_of(job);
+
+    SIM_ASSERT(s->target == NULL && s->dirty_bitmap == NULL && s->in_flight_map == NULL);
+    SIM_ASSERT(s->to_replace == NULL);
+    sim_strfree(job->host->arena, s->replaces);
+}
+
+static void mirror_change(BlockJob *job, const char *copy_mode, Error **errp)
+{
+    if (strcmp(copy_mode, "write-blocking") == 0) {
+        error_setg(errp, "Copy mode 'write-blocking' is not supported yet");
+    } else if (strcmp(copy_mode, "background") != 0) {
+        error_setg(errp, "Invalid parameter 'copy-mode'");
+    }
+}
+
+static void mirror_query(const BlockJob *job, struct qvalue *entry)
+{
+    qdict_put(entry, "actively-synced", qvalue_bool(mirror_of(&job->job)->actively_synced));
+}
+
+const BlockJobDriver mirror_job_driver = {
+    .job_driver =
+        {
+            .job_type = JOB_TYPE_MIRROR,
+            .instance_size = sizeof(MirrorJob),
+            .type = SIM_TYPE_mirror_job,
+            .run = mirror_run,
+            .pause = mirror_pause,
+            .complete = mirror_complete,
+            .cancel = mirror_cancel,
+            .prepare = mirror_prepare,
+            .abort = mirror_abort,
+            .free = mirror_free,
+        },
+    .drained_poll = mirror_drained_poll,
+    .change = mirror_change,
+    .query = mirror_query,
+};
+
+/* --- start checks (4.2) --------------------------------------------------------------------------------- */
+
+static bool is_root_node(BlockDriverState *bs)
+{
+    for (BdrvChild *edge = bdrv_first_parent(bs); edge != NULL; edge = bdrv_next_parent(edge)) {
+        if (bdrv_child_parent_bs(edge) != NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int check_granularity(uint32_t granularity, Error **errp)
+{
+    if (granularity != 0 && (granularity < MIRROR_MIN_GRANULARITY || granularity > MIRROR_MAX_GRANULARITY)) {
+        error_setg(errp, "Parameter 'granularity' expects a value in range [512B, 64MB]");
+        return -EINVAL;
+    }
+    if (granularity != 0 && !is_power_of_2(granularity)) {
+        error_setg(errp, "Parameter 'granularity' expects a power of 2");
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static int check_replaces(BlockDriverState *source, const char *replaces, Error **errp)
+{
+    BlockDriverState *to_replace = bdrv_find_node(bdrv_host(source), replaces);
+
+    if (to_replace == NULL) {
+        error_setg(errp, "Failed to find node with node-name='%s'", replaces);
+        return -ENOENT;
+    }
+    if (bdrv_op_is_blocked(to_replace, BLOCK_OP_REPLACE, errp)) {
+        return -EPERM;
+    }
+    if (bdrv_getlength_cached(source) != bdrv_getlength_cached(to_replace)) {
+        error_setg(errp, "cannot replace image with a mirror image of different size");
+        return -EINVAL;
+    }
+    if (!mirror_can_replace(source, to_replace)) {
+        error_setg(errp,
+                   "Cannot replace '%s' by a node mirrored from '%s', because it cannot be guaranteed that doing so "
+                   "would not lead to an abrupt change of visible data",
+                   replaces, bdrv_get_node_name(source));
+        return -EPERM;
+    }
+    return 0;
+}
+
+/* All checks that need nothing to be made first. *args is the caller's copy: defaults are filled in. */
+static int mirror_check(BlockDriverState *source, BlockDriverState *target, struct mirror_args *args, Error **errp)
+{
+    int ret;
+
+    if (!is_root_node(source)) {
+        error_setg(errp, "Need a root block node");
+        return -EINVAL;
+    }
+    ret = check_granularity(args->granularity, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    if (bdrv_op_is_blocked(source, BLOCK_OP_MIRROR_SOURCE, errp) ||
+        bdrv_op_is_blocked(target, BLOCK_OP_MIRROR_TARGET, errp)) {
+        return -EPERM;
+    }
+    if (args->sync == MIRROR_SYNC_TOP && bdrv_backing_chain_next(source) == NULL) {
+        args->sync = MIRROR_SYNC_FULL;
+        args->zero_target = true;
+    }
+    if (args->replaces == NULL && bdrv_is_implicit(source)) {
+        /* Filters that nobody asked for stay above the target. */
+        args->replaces = bdrv_get_node_name(bdrv_skip_implicit_filters(source));
+    } else if (args->replaces != NULL) {
+        ret = check_replaces(source, args->replaces, errp);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    if (args->sync == MIRROR_SYNC_INCREMENTAL || args->sync == MIRROR_SYNC_BITMAP) {
+        error_setg(errp, "Sync mode '%s' not supported", mirror_sync_name(args->sync));
+        return -EINVAL;
+    }
+    if (args->copy_mode != MIRROR_COPY_BACKGROUND) {
+        error_setg(errp, "Copy mode 'write-blocking' is not supported yet");
+        return -ENOTSUP;
+    }
+    if (args->buf_size < 0) {
+        error_setg(errp, "Invalid parameter 'buf-size'");
+        return -EINVAL;
+    }
+    if (bdrv_skip_filters(source) == bdrv_skip_filters(target)) {
+        error_setg(errp, "Can't mirror node into itself");
+        return -EINVAL;
+    }
+    return 0;
+}
+
+/* --- start ---------------------------------------------------------------------------------------------- */
+
+/* What a start has made so far, for its undoing. */
+struct mirror_setup {
+    BlockDriverState *filter;
+    BdrvDirtyBitmap *bitmap;
+};
+
+/* Filter and bitmap come in one drained section: what was in flight before it is in the source when the scan looks,
+ * and everything after it leaves its bit. */
+static int mirror_insert(BlockDriverState *source, const char *filter_name, uint32_t granularity,
+                         struct mirror_setup *setup, Error **errp)
+{
+    uint32_t flags = (bdrv_open_flags(source) & BDRV_O_RDWR) | BDRV_O_UNMAP;
+    BlockDriverState *filter = bdrv_new_filter(bdrv_host(source), &bdrv_mirror_top, filter_name, flags, errp);
+    int ret;
+
+    if (filter == NULL) {
+        return -EINVAL;
+    }
+    filter->total_bytes = source->total_bytes;
+    filter->supported_write_flags = BDRV_REQ_WRITE_UNCHANGED | BDRV_REQ_FUA;
+    filter->supported_zero_flags = BDRV_REQ_WRITE_UNCHANGED | BDRV_REQ_FUA | BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;
+    bdrv_drained_begin(source);
+    setup->bitmap = bdrv_create_dirty_bitmap(source, granularity, NULL, errp);
+    ret = setup->bitmap != NULL ? bdrv_append(filter, source, errp) : -EIO;
+    bdrv_drained_end(source);
+    if (ret < 0) {
+        if (setup->bitmap != NULL) {
+            bdrv_release_dirty_bitmap(setup->bitmap);
+        }
+        bdrv_unref(filter);
+        return ret;
+    }
+    setup->filter = filter;
+    return 0;
+}
+
+/* Edges on both sides, and the target's backend. */
+static int mirror_attach(MirrorJob *s, BlockDriverState *source, BlockDriverState *target, Error **errp)
+{
+    struct host *host = s->common.job.host;
+    int ret;
+
+    if (bdrv_chain_contains(source, bdrv_skip_filters(target))) {
+        error_setg(errp, "Cannot mirror to a filter on top of a node in the source's backing chain");
+        return -EINVAL;
+    }
+    ret = block_job_add_bdrv(&s->common, "source", source, 0,
+                             BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    s->target = blk_new(host, BLK_PERM_WRITE, BLK_PERM_WRITE_UNCHANGED);
+    blk_set_disable_request_queuing(s->target, true);
+    blk_set_force_allow_inactivate(s->target);
+    ret = blk_insert_bs(s->target, target, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    return block_job_add_bdrv(&s->common, "target", target, 0, BLK_PERM_ALL, errp);
+}
+
+static void mirror_fill(MirrorJob *s, BlockDriverState *source, BlockDriverState *target,
+                        const struct mirror_args *args, const struct mirror_setup *setup)
+{
+    int64_t buf_bytes = args->buf_size != 0 ? args->buf_size : MIRROR_DEFAULT_BUF_BYTES;
+
+    s->filter = setup->filter;
+    s->source = source;
+    s->target_bs = target;
+    s->dirty_bitmap = setup->bitmap;
+    s->base = args->sync == MIRROR_SYNC_TOP ? bdrv_backing_chain_next(source) : NULL;
+    s->sync = args->sync;
+    s->copy_mode = args->copy_mode;
+    s->on_source_error = args->on_source_error;
+    s->on_target_error = args->on_target_error;
+    s->unmap = args->unmap;
+    s->zero_target = args->zero_target && args->sync == MIRROR_SYNC_FULL;
+    s->granularity = bdrv_dirty_bitmap_granularity(setup->bitmap);
+    /* Small buffers are no error [seed 08e4ed6]; the top of the range must not overflow. */
+    s->buf_bytes = ROUND_UP(MIN(buf_bytes, BDRV_MAX_LENGTH), s->granularity);
+    s->replaces = args->replaces != NULL ? sim_strdup(s->common.job.host->arena, args->replaces) : NULL;
+}
+
+static void mirror_undo(MirrorJob *s, struct mirror_setup *setup)
+{
+    if (s != NULL) {
+        blk_unref(s->target);
+        s->target = NULL;
+        s->dirty_bitmap = NULL;
+        job_early_fail(&s->common.job);
+    }
+    bdrv_release_dirty_bitmap(setup->bitmap);
+    mirror_remove_filter(setup->filter);
+}
+
+static MirrorJob *mirror_create(BlockDriverState *source, BlockDriverState *target, const struct mirror_args *args,
+                                const struct mirror_setup *setup, Error **errp)
+{
+    unsigned flags = (args->auto_finalize ? 0 : JOB_MANUAL_FINALIZE) | (args->auto_dismiss ? 0 : JOB_MANUAL_DISMISS);
+    BlockJob *job = block_job_create(args->job_id, &mirror_job_driver, NULL, setup->filter, BLK_PERM_CONSISTENT_READ,
+                                     BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED,
+                                     args->speed, flags, NULL, NULL, errp);
+
+    if (job == NULL) {
+        return NULL;
+    }
+    mirror_fill(mirror_of(&job->job), source, target, args, setup);
+    return mirror_of(&job->job);
+}
+
+int mirror_start(BlockDriverState *source, BlockDriverState *target, const struct mirror_args *user_args, Error **errp)
+{
+    struct mirror_args args = *user_args;
+    struct mirror_setup setup = {NULL, NULL};
+    MirrorJob *s;
+    int ret;
+
+    SIM_ASSERT(host_in_main(bdrv_host(source)));
+    ret = mirror_check(source, target, &args, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    if (args.granularity == 0) {
+        args.granularity = bdrv_get_default_bitmap_granularity(target);
+    }
+    ret = mirror_insert(source, args.filter_node_name, args.granularity, &setup, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    s = mirror_create(source, target, &args, &setup, errp);
+    ret = s != NULL ? mirror_attach(s, source, target, errp) : -EINVAL;
+    if (ret < 0) {
+        mirror_undo(s, &setup);
+        return ret;
+    }
+    /* From here the job's edge holds the filter. */
+    bdrv_unref(setup.filter);
+    job_start(&s->common.job);
+    return 0;
+}
+
+/* --- views ---------------------------------------------------------------------------------------------- */
+
+bool block_job_is_mirror(const Job *job)
+{
+    return job->driver == &mirror_job_driver.job_driver;
+}
+
+BlockDriverState *mirror_source(const Job *job)
+{
+    return mirror_of(job)->source;
+}
+
+BlockDriverState *mirror_target(const Job *job)
+{
+    return mirror_of(job)->target_bs;
+}
+
+BlockDriverState *mirror_filter(const Job *job)
+{
+    return mirror_of(job)->filter;
+}
+
+BdrvDirtyBitmap *mirror_dirty_bitmap(const Job *job)
+{
+    return mirror_of(job)->dirty_bitmap;
+}
+
+unsigned mirror_in_flight(const Job *job)
+{
+    return mirror_of(job)->in_flight;
+}
+
+int64_t mirror_bytes_in_flight(const Job *job)
+{
+    return mirror_of(job)->bytes_in_flight;
+}
+
+bool mirror_area_in_flight(const Job *job, int64_t offset, int64_t bytes)
+{
+    const MirrorJob *s = mirror_of(job);
+
+    return s->in_flight_map != NULL && hbitmap_next_dirty(s->in_flight_map, offset, bytes) >= 0;
+}
+
+bool mirror_will_switch(const Job *job)
+{
+    const MirrorJob *s = mirror_of(job);
+
+    return s->switched || (s->should_complete && !s->exit_done && !job->force_cancel);
+}
+
+enum mirror_sync mirror_sync_mode(const Job *job)
+{
+    return mirror_of(job)->sync;
+}

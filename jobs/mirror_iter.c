@@ -1,0 +1,138 @@
+/* One iteration of a mirror: takes a run of dirty chunks and splits it into operations (reference/jobs.md 4.4). */
+#include "jobs/mirror_int.h"
+
+/* First dirty chunk at or after the cursor, else from the start of the disk; -1: none. */
+static int64_t mirror_next_dirty(MirrorJob *s)
+{
+    int64_t offset = bdrv_dirty_bitmap_next_dirty(s->dirty_bitmap, s->cursor, s->length - s->cursor);
+
+    if (offset < 0 && s->cursor > 0) {
+        offset = bdrv_dirty_bitmap_next_dirty(s->dirty_bitmap, 0, s->cursor);
+    }
+    return offset < 0 ? -1 : ROUND_DOWN(offset, s->granularity);
+}
+
+/* How far the run of dirty chunks from offset goes, of which none is in flight; inside the disk and the buffer. */
+static int64_t mirror_dirty_run(MirrorJob *s, int64_t offset)
+{
+    int64_t bytes = MIN(s->length - offset, s->buf_bytes);
+    int64_t end = bdrv_dirty_bitmap_next_zero(s->dirty_bitmap, offset, bytes);
+
+    if (end >= 0) {
+        bytes = ROUND_DOWN(end, s->granularity) - offset;
+    }
+    SIM_ASSERT(bytes > 0);
+    end = hbitmap_next_dirty(s->in_flight_map, offset, bytes);
+    if (end >= 0) {
+        bytes = ROUND_DOWN(end, s->granularity) - offset;
+    }
+    SIM_ASSERT(bytes > 0);
+    return bytes;
+}
+
+static bool mirror_target_aligned(const MirrorJob *s, int64_t offset, int64_t bytes)
+{
+    bool to_the_end = offset + bytes == s->length;
+
+    return offset % s->target_cluster == 0 && (bytes % s->target_cluster == 0 || to_the_end);
+}
+
+/* How the area from offset is brought over, and how much of it (*bytes, at most what it was) in one operation. */
+static enum mirror_method mirror_classify(MirrorJob *s, int64_t offset, int64_t *bytes)
+{
+    int64_t run = *bytes;
+    int64_t pnum = 0;
+    int status = bdrv_co_block_status_above(s->source, NULL, offset, run, &pnum, NULL, NULL);
+
+    if (status < 0 || pnum <= 0) {
+        *bytes = MIN(run, s->max_copy_bytes);
+        return MIRROR_METHOD_COPY;
+    }
+    pnum = MIN(pnum, run);
+    if ((status & BDRV_BLOCK_DATA) != 0) {
+        pnum = MIN(pnum, s->max_copy_bytes);
+    }
+    if (offset + pnum < s->length) {
+        pnum = ROUND_DOWN(pnum, s->granularity);
+    }
+    if (pnum == 0 || (pnum < s->granularity && (status & BDRV_BLOCK_DATA) == 0)) {
+        /* The state changes inside the chunk, or this is the clipped tail: data. */
+        *bytes = MIN(run, s->granularity);
+        return MIRROR_METHOD_COPY;
+    }
+    *bytes = pnum;
+    if ((status & BDRV_BLOCK_DATA) != 0) {
+        return MIRROR_METHOD_COPY;
+    }
+    if (!mirror_target_aligned(s, offset, pnum)) {
+        *bytes = MIN(pnum, s->max_copy_bytes);
+        return MIRROR_METHOD_COPY;
+    }
+    return (status & BDRV_BLOCK_ZERO) != 0 ? MIRROR_METHOD_ZERO : MIRROR_METHOD_DISCARD;
+}
+
+bool mirror_must_hold(const MirrorJob *s)
+{
+    const Job *job = &s->common.job;
+
+    return s->ret < 0 || job->force_cancel || job->pause_count > 0 || s->common.iostatus != BLOCK_IO_STATUS_OK;
+}
+
+static void mirror_wait_for_room(MirrorJob *s, int64_t chunks)
+{
+    struct sim *sim = mirror_sim(s);
+
+    while (s->in_flight >= MIRROR_MAX_IN_FLIGHT) {
+        SIM_MARK(sim, mirror_wait_slot);
+        mirror_wait_for_slot(s);
+    }
+    while (s->buf_free < chunks) {
+        SIM_MARK(sim, mirror_wait_buffer);
+        mirror_wait_for_slot(s);
+    }
+}
+
+/* Makes operations of [offset, end), which is in flight under the placeholder. Returns where it had to hold. */
+static int64_t mirror_split(MirrorJob *s, int64_t offset, int64_t end)
+{
+    while (offset < end) {
+        int64_t bytes = end - offset;
+        enum mirror_method method = mirror_classify(s, offset, &bytes);
+
+        mirror_wait_for_room(s, mirror_op_chunks(s, method, bytes));
+        /* Both steps above may have waited. */
+        if (mirror_must_hold(s)) {
+            break;
+        }
+        if (method == MIRROR_METHOD_COPY && bytes > s->granularity) {
+            SIM_MARK(mirror_sim(s), mirror_merged);
+        }
+        if (bytes % s->granularity != 0) {
+            SIM_MARK(mirror_sim(s), mirror_tail_clipped);
+        }
+        mirror_op_start(s, method, offset, bytes);
+        block_job_charge(&s->common, method != MIRROR_METHOD_COPY && s->zeroes_are_free ? 0 : (uint64_t)bytes);
+        offset += bytes;
+    }
+    return offset;
+}
+
+void mirror_iteration(MirrorJob *s)
+{
+    int64_t offset = mirror_next_dirty(s);
+    int64_t bytes;
+
+    SIM_ASSERT(offset >= 0);
+    mirror_wait_on_conflicts(s, offset, MIN(s->granularity, s->length - offset));
+    job_pause_point(&s->common.job);
+    if (mirror_must_hold(s)) {
+        return;
+    }
+    /* Nobody else clears bits, so the chunk is still dirty. */
+    bytes = mirror_dirty_run(s, offset);
+    s->cursor = offset + bytes < s->length ? offset + bytes : 0;
+    /* Clean before the status query and before the read: what the guest writes from here on marks it again. */
+    bdrv_reset_dirty_bitmap(s->dirty_bitmap, offset, bytes);
+    mirror_placeholder_begin(s, offset, bytes);
+    mirror_placeholder_end(s, mirror_split(s, offset, offset + bytes));
+}
