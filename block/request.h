@@ -42,6 +42,8 @@ void bdrv_write_finish(BdrvTrackedRequest *req, int64_t offset, int64_t bytes, i
 /* One write to the driver, within max_transfer: flags masked, FUA emulated. */
 int bdrv_driver_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes, const struct payload *in,
                         uint32_t flags);
+/* The flush that stands in for FUA where a driver lacks it; it covers the write that was just made. */
+int bdrv_emulate_fua(BlockDriverState *bs);
 /* Largest data transfer of the node's driver: a multiple of its request alignment. */
 int64_t bdrv_max_transfer(const BlockDriverState *bs);
 

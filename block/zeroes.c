@@ -84,7 +84,7 @@ int bdrv_do_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes, u
         offset += num;
         bytes -= num;
     }
-    return ret == 0 && need_flush ? bdrv_co_flush(bs) : ret;
+    return ret == 0 && need_flush ? bdrv_emulate_fua(bs) : ret;
 }
 
 /* --- discards --------------------------------------------------------------------------------------------- */
