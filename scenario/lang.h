@@ -112,22 +112,28 @@ bool scn_verb_takes_try(const struct scn_verb *verb);
  * blame, or NULL. The message has no place. */
 bool scn_step_check(const struct scn_step *step, const char **key, Error **errp);
 
-/* --- pre-run checks (precheck.c) ------------------------------------------------------------------------- */
+/* --- names (names.c) ------------------------------------------------------------------------------------- */
 
-struct scn_names;  /* what has been defined so far, by domain */
+/* What has been defined so far, by domain, in order. */
+struct scn_names;
 struct scn_names *scn_names_new(void);
 void scn_names_free(struct scn_names *names);
 bool scn_names_has(const struct scn_names *names, enum scn_domain domain, const char *name);
 size_t scn_names_count(const struct scn_names *names, enum scn_domain domain);
 const char *scn_names_at(const struct scn_names *names, enum scn_domain domain, size_t index);
+/* Nothing when it is there already. */
 void scn_names_add(struct scn_names *names, enum scn_domain domain, const char *name);
-/* The nearest defined name for a hint. */
-void scn_names_spell(const struct scn_names *names, enum scn_domain domain, struct scn_spell *spell);
 /* Puts what the step defines into names. */
 void scn_step_define(struct scn_names *names, const struct scn_step *step);
-/* Every name the step uses is defined. lenient: a command may name nodes and jobs that are not there. */
-bool scn_step_names_known(const struct scn_names *names, const struct scn_step *step, bool lenient, Error **errp);
-/* A command whose refusal is expected or tried. previous is the step before, NULL for the first. */
+
+/* --- pre-run checks (precheck.c) ------------------------------------------------------------------------- */
+
+/* Every name the step uses is defined, and what it says of existing things fits. lenient: the refusal of a command is
+ * expected or tried, so it may name nodes and jobs that are not there. The message has no place. */
+bool scn_step_check_names(const struct scn_names *names, const struct scn_step *step, bool lenient, Error **errp);
+/* previous is the step before, NULL for the first. */
 bool scn_step_lenient(const struct scn_step *step, const struct scn_step *previous);
+/* The step uses files of the host. */
+bool scn_step_has_files(const struct scn_step *step);
 
 #endif

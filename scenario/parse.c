@@ -470,7 +470,7 @@ struct scenario *scenario_load(const char *path, Error **errp)
     if (ok) {
         scn = scenario_parse(standard ? "<stdin>" : path, text.bytes, text.length, errp);
     }
-    if (scn && !standard) {
+    if (scn) {
         scn->path = strdup(path);
     }
     free(text.bytes);
