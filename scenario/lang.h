@@ -92,6 +92,8 @@ struct qvalue *scn_value_parse(const struct scn_token *token, const char *file, 
 struct qvalue *scn_typed_parse(const struct scn_arg_def *def, const char *text, Error **errp);
 /* What the table asks of a value that is there already: type, range, choices. */
 bool scn_typed_check(const struct scn_arg_def *def, const struct qvalue *value, Error **errp);
+/* text is one of def->choices. */
+bool scn_choice_check(const struct scn_arg_def *def, const char *text, Error **errp);
 /* Canonical text of a typed value, of a free value, and key=value with dictionaries as dotted keys. */
 void scn_typed_print(struct scn_text *out, const struct scn_arg_def *def, const struct qvalue *value);
 void scn_value_print(struct scn_text *out, const struct qvalue *value);

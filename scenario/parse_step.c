@@ -115,7 +115,9 @@ static bool put(struct scn_parser *p, struct scn_step *step, const char *key, st
     return true;
 }
 
-static bool put_typed(struct scn_parser *p, struct scn_step *step, const struct scn_arg_def *def)
+/* The text in hand as the value of def, which stands at place. */
+static bool put_typed(struct scn_parser *p, struct scn_step *step, const struct scn_arg_def *def,
+                      struct scn_place place)
 {
     Error *local = NULL;
     struct qvalue *value = NULL;
@@ -128,7 +130,7 @@ static bool put_typed(struct scn_parser *p, struct scn_step *step, const struct 
     if (!value) {
         return scn_parse_fail(p, p->token.value_place, local);
     }
-    return put(p, step, def->name, value, p->token.place);
+    return put(p, step, def->name, value, place);
 }
 
 static bool is_key(const char *key)
@@ -183,7 +185,7 @@ static bool parse_pair(struct scn_parser *p, struct scn_step *step)
                       p->token.json ? "a word behind '='" : "it without '='");
             return false;
         }
-        return put_typed(p, step, def);
+        return put_typed(p, step, def, p->token.place);
     }
     if (!def && !step->verb->open_args && step->verb->form != SCN_FORM_QMP) {
         const char *key = p->token.key.bytes;
@@ -213,7 +215,7 @@ static bool parse_option(struct scn_parser *p, struct scn_step *step, const stru
     if (!ok) {
         scn_error(p->errp, p->lexer.file, p->token.place, "no value after '%s', expected %s", def->name, def->doc);
     }
-    return ok && put_typed(p, step, def);
+    return ok && put_typed(p, step, def, place);
 }
 
 /* The next positional argument that is not there yet; NULL when all are. */
@@ -261,7 +263,7 @@ static bool parse_word(struct scn_parser *p, struct scn_step *step)
     if (!def || p->token.json) {
         return too_much(p, step);
     }
-    return put_typed(p, step, def);
+    return put_typed(p, step, def, p->token.place);
 }
 
 static bool parse_args(struct scn_parser *p, struct scn_step *step)

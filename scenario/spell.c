@@ -3,6 +3,7 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "scenario/lang.h"
 
@@ -60,8 +61,9 @@ void scn_spell_try(struct scn_spell *spell, const char *candidate)
         apart >= spell->best_distance) {
         return;
     }
-    distance = edit_distance(spell->word, candidate);
-    if (distance < spell->best_distance && distance < MAX(word_length, length)) {
+    distance = strcasecmp(spell->word, candidate) == 0 ? 1 : edit_distance(spell->word, candidate);
+    if (distance < spell->best_distance && (distance == 1 || distance < MAX(word_length, length)) &&
+        (word_length > 1 || strcasecmp(spell->word, candidate) == 0)) {
         spell->best_distance = distance;
         spell->best = candidate;
     }

@@ -287,7 +287,7 @@ static bool check_range(const struct scn_arg_def *def, int64_t value, Error **er
     return false;
 }
 
-static bool check_choice(const struct scn_arg_def *def, const char *text, Error **errp)
+bool scn_choice_check(const struct scn_arg_def *def, const char *text, Error **errp)
 {
     struct scn_text all = {.bytes = NULL};
     struct scn_spell spell;
@@ -355,7 +355,7 @@ bool scn_typed_check(const struct scn_arg_def *def, const struct qvalue *value, 
     case SCN_NAME:
         return scn_is_name(value->str.bytes) || expected(def, value->str.bytes, errp);
     case SCN_ENUM:
-        return check_choice(def, value->str.bytes, errp);
+        return scn_choice_check(def, value->str.bytes, errp);
     case SCN_INT:
     case SCN_SIZE:
     case SCN_TIME:

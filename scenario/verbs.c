@@ -237,6 +237,36 @@ static bool check_expect_job(const struct scn_step *step, Error **errp)
     return true;
 }
 
+/* Keys that the fault does not have, with the nearest that it has. */
+static bool check_fault_keys(const struct fault_class *fault, const struct scn_step *step, Error **errp)
+{
+    for (size_t i = 0; i < step->args->seq.count; i++) {
+        const char *key = step->args->seq.keys[i];
+        struct scn_text all = {.bytes = NULL};
+        struct scn_spell spell;
+        char hint[SCN_HINT];
+        bool known = scn_verb_arg(step->verb, key) != NULL;
+
+        scn_spell_init(&spell, key);
+        for (const struct fault_arg *arg = fault->args; arg && arg->name && !known; arg++) {
+            known = strcmp(arg->name, key) == 0;
+            scn_text_str(&all, all.length ? ", " : "");
+            scn_text_str(&all, arg->name);
+            scn_spell_try(&spell, arg->name);
+        }
+        if (!known) {
+            error_setg(errp, "'%.60s' is unknown to fault '%s', expected %s%s%s", key, fault->name,
+                       all.length ? "one of " : "no arguments", all.length ? all.bytes : "",
+                       scn_spell_hint(&spell, hint));
+        }
+        free(all.bytes);
+        if (!known) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool check_fault(const struct scn_step *step, Error **errp)
 {
     const struct fault_class *fault = fault_find(qdict_get(step->args, "name")->str.bytes);
@@ -245,6 +275,9 @@ static bool check_fault(const struct scn_step *step, Error **errp)
 
     if (!fault) {
         return true; /* the name is looked at with the other names */
+    }
+    if (!check_fault_keys(fault, step, errp)) {
+        return false;
     }
     args = qvalue_copy(step->args);
     qvalue_free(qdict_take(args, "name"));
@@ -464,6 +497,28 @@ static const char *blamed_key(const struct scn_step *step, const char *message)
     return NULL;
 }
 
+/* The words of a table's owner ("Parameter 'x' expects ...") in the form of this language: what is wrong, what was
+ * expected. Takes over local. */
+static void reword(const struct scn_step *step, const char *key, Error *local, Error **errp)
+{
+    const struct scn_arg_def *def = key ? scn_verb_arg(step->verb, key) : NULL;
+    const struct qvalue *value = key ? qdict_get(step->args, key) : NULL;
+    const char *message = error_get_pretty(local);
+    const char *expects = strstr(message, "' expects ");
+
+    if (strstr(message, "expected")) {
+        error_propagate(errp, local);
+        return;
+    }
+    if (key && expects) {
+        error_setg(errp, "'%s' is not right, expected %s", key, expects + strlen("' expects "));
+    } else if (!def || !def->choices || !value || value->type != QVALUE_STR ||
+               scn_choice_check(def, value->str.bytes, errp)) {
+        error_setg(errp, "%s, expected %s", message, def && def->doc ? def->doc : "arguments as `blksim list` shows");
+    }
+    error_free(local);
+}
+
 bool scn_step_check(const struct scn_step *step, const char **key, Error **errp)
 {
     const char *blamed = NULL;
@@ -482,7 +537,7 @@ bool scn_step_check(const struct scn_step *step, const char **key, Error **errp)
     }
     if (step->verb->check && !step->verb->check(step, &local)) {
         *out = blamed_key(step, error_get_pretty(local));
-        error_propagate(errp, local);
+        reword(step, *out, local, errp);
         return false;
     }
     return true;
