@@ -399,7 +399,7 @@ static int run(int argc, char **argv)
         pool_run(&job);
     }
     close_outputs(&c);
-    if (!c.json && !c.tap) {
+    if (!c.json && !c.tap && c.errors < c.done) {
         summary(&c);
     }
     if (c.stats) {
