@@ -232,6 +232,7 @@ struct probe_spec {
     uint32_t write_flags;
     uint32_t zero_flags;
     uint32_t truncate_flags;
+    bool no_resize;     /* whoever is somebody's file may be written beside it, but not resized */
     struct probe *file; /* children, NULL: none */
     struct probe *backing;
     struct probe *made;
@@ -256,8 +257,7 @@ static void probe_make_main(void *opaque)
     bs->supported_zero_flags = spec->zero_flags;
     bs->supported_truncate_flags = spec->truncate_flags;
     if (spec->file != NULL) {
-        bs->file = bdrv_attach_child(bs, spec->file->bs, "file", BDRV_CHILD_DATA | BDRV_CHILD_METADATA |
-                                     BDRV_CHILD_PRIMARY, NULL);
+        bs->file = bdrv_attach_child(bs, spec->file->bs, "file", BDRV_CHILD_DATA | BDRV_CHILD_PRIMARY, NULL);
         SIM_ASSERT(bs->file != NULL);
     }
     if (spec->backing != NULL) {
@@ -266,10 +266,10 @@ static void probe_make_main(void *opaque)
     }
     bdrv_refresh_limits(bs);
     bdrv_set_total_bytes(bs, p->length);
-    p->blk = blk_new(host, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE | BLK_PERM_RESIZE, BLK_PERM_ALL);
-    if (!(spec->open_flags & BDRV_O_RDWR)) {
-        blk_set_perm(p->blk, BLK_PERM_CONSISTENT_READ, BLK_PERM_ALL, NULL);
-    }
+    uint64_t perm = BLK_PERM_CONSISTENT_READ;
+    perm |= spec->open_flags & BDRV_O_RDWR ? BLK_PERM_WRITE : 0;
+    perm |= spec->open_flags & BDRV_O_RDWR && !spec->no_resize ? BLK_PERM_RESIZE : 0;
+    p->blk = blk_new(host, perm, BLK_PERM_ALL);
     Error *err = NULL;
     if (blk_insert_bs(p->blk, bs, &err) < 0) {
         fprintf(stderr, "%s\n", error_get_pretty(err));

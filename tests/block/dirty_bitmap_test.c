@@ -1,0 +1,315 @@
+/* Protects dirty bitmaps of a node: life, checks, who marks what and when, iterators. */
+#include "tests/block/probe.h"
+
+#define W SIM_OP_WRITE
+#define G 65536
+
+struct create {
+    struct probe *p;
+    uint32_t granularity;
+    const char *name;
+    BdrvDirtyBitmap *made;
+    char error[1200];
+    uint32_t default_granularity;
+};
+
+static void create_entry(void *opaque)
+{
+    struct create *c = opaque;
+    Error *err = NULL;
+    c->default_granularity = bdrv_get_default_bitmap_granularity(c->p->bs);
+    c->made = bdrv_create_dirty_bitmap(c->p->bs, c->granularity, c->name, &err);
+    snprintf(c->error, sizeof(c->error), "%s", err != NULL ? error_get_pretty(err) : "");
+    error_free(err);
+}
+
+static struct create create(struct probe *p, uint32_t granularity, const char *name)
+{
+    struct create c = {.p = p, .granularity = granularity, .name = name};
+    coroutine_start(coroutine_create(world, host, "create", create_entry, &c));
+    settle();
+    return c;
+}
+
+static BdrvDirtyBitmap *made(struct probe *p, uint32_t granularity, const char *name)
+{
+    struct create c = create(p, granularity, name);
+    assert_string_equal(c.error, "");
+    assert_non_null(c.made);
+    return c.made;
+}
+
+static struct probe *plain_probe(void)
+{
+    return probe_new((struct probe_spec){.name = "p", .length = MiB});
+}
+
+/* --- life ------------------------------------------------------------------------------------------------ */
+
+static void test_list(void **state)
+{
+    struct probe *p = plain_probe();
+    BdrvDirtyBitmap *a = made(p, G, "a");
+    BdrvDirtyBitmap *anonymous = made(p, 512, NULL);
+    BdrvDirtyBitmap *b = made(p, 4096, "b");
+    assert_ptr_equal(bdrv_dirty_bitmap_next(p->bs, NULL), b); /* newest first */
+    assert_ptr_equal(bdrv_dirty_bitmap_next(p->bs, b), anonymous);
+    assert_ptr_equal(bdrv_dirty_bitmap_next(p->bs, anonymous), a);
+    assert_null(bdrv_dirty_bitmap_next(p->bs, a));
+    assert_ptr_equal(bdrv_find_dirty_bitmap(p->bs, "a"), a);
+    assert_null(bdrv_find_dirty_bitmap(p->bs, "c"));
+    assert_null(bdrv_dirty_bitmap_name(anonymous));
+    assert_true(bdrv_dirty_bitmap_id(a) < bdrv_dirty_bitmap_id(anonymous));
+    assert_int_equal(bdrv_dirty_bitmap_size(a), MiB);
+    assert_int_equal(bdrv_dirty_bitmap_granularity(b), 4096);
+    assert_int_equal(bdrv_get_dirty_count(a), 0);
+    bdrv_release_named_dirty_bitmaps(p->bs);
+    assert_ptr_equal(bdrv_dirty_bitmap_next(p->bs, NULL), anonymous);
+    bdrv_release_dirty_bitmap(anonymous);
+    probe_free(p);
+}
+
+static void test_names(void **state)
+{
+    struct probe *p = plain_probe();
+    char longest[BDRV_BITMAP_NAME_MAX + 2];
+    memset(longest, 'n', sizeof(longest));
+    longest[BDRV_BITMAP_NAME_MAX + 1] = '\0';
+    (void)made(p, G, "a");
+    struct create c = create(p, G, "a");
+    assert_null(c.made);
+    assert_string_equal(c.error, "Bitmap already exists: a");
+    c = create(p, G, longest);
+    assert_null(c.made);
+    assert_memory_equal(c.error, "Bitmap name too long: nnn", 25);
+    longest[BDRV_BITMAP_NAME_MAX] = '\0';
+    (void)made(p, G, longest);
+    bdrv_release_named_dirty_bitmaps(p->bs);
+    probe_free(p);
+}
+
+/* [seed b8afb52]: if the length cannot be read, creation fails with that errno and makes no object. */
+static void test_seed_b8afb52_length_error(void **state)
+{
+    struct probe *p = plain_probe();
+    probe_fail(p, SIM_OP_GETLENGTH, -1, -EIO, 1);
+    struct create c = create(p, G, "a");
+    assert_null(c.made);
+    assert_string_equal(c.error, "could not get length of device: Input/output error");
+    assert_null(bdrv_dirty_bitmap_next(p->bs, NULL));
+    assert_int_equal(sim_arena_live(host->arena, SIM_TYPE_BdrvDirtyBitmap), 0);
+    assert_int_equal(sim_arena_live(host->arena, SIM_TYPE_HBitmap), 0);
+    probe_free(p);
+}
+
+/* [seed]: the cluster size within [4 KiB, 64 KiB], 64 KiB when there is none. */
+static void test_seed_default_granularity(void **state)
+{
+    static const int64_t cases[][2] = {{0, 65536}, {512, 4096}, {4096, 4096}, {16384, 16384}, {65536, 65536}, {MiB, 65536}};
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct probe *p = probe_new((struct probe_spec){.name = "p", .length = MiB, .cluster_size = cases[i][0]});
+        struct create c = create(p, G, "a");
+        assert_int_equal(c.default_granularity, cases[i][1]);
+        bdrv_release_named_dirty_bitmaps(p->bs);
+        probe_free(p);
+    }
+}
+
+static void test_checks(void **state)
+{
+    struct probe *p = plain_probe();
+    BdrvDirtyBitmap *a = made(p, G, "a");
+    Error *err = NULL;
+    assert_int_equal(bdrv_dirty_bitmap_check(a, BDRV_BITMAP_DEFAULT, &err), 0);
+    assert_null(err);
+    bdrv_dirty_bitmap_set_busy(a, true);
+    assert_int_equal(bdrv_dirty_bitmap_check(a, BDRV_BITMAP_DEFAULT, &err), -EBUSY);
+    assert_string_equal(error_get_pretty(err),
+                        "Bitmap 'a' is currently in use by another operation and cannot be used");
+    error_free(err);
+    assert_int_equal(bdrv_dirty_bitmap_check(a, BDRV_BITMAP_RO | BDRV_BITMAP_INCONSISTENT, NULL), 0);
+    assert_true(bdrv_dirty_bitmap_busy(a));
+    bdrv_dirty_bitmap_set_busy(a, false);
+    bdrv_release_dirty_bitmap(a);
+    probe_free(p);
+}
+
+/* --- marking (2.3) ---------------------------------------------------------------------------------------- */
+
+static void test_marks(void **state)
+{
+    struct probe *p = plain_probe();
+    BdrvDirtyBitmap *a = made(p, G, "a");
+    BdrvDirtyBitmap *fine = made(p, 512, NULL);
+    assert_int_equal(do_req(p, W, G - 1, 2, 1, 0), 0);
+    assert_int_equal(bdrv_get_dirty_count(a), 2 * G);
+    assert_int_equal(bdrv_get_dirty_count(fine), 1024);
+    assert_true(bdrv_dirty_bitmap_get(fine, G));
+    assert_false(bdrv_dirty_bitmap_get(fine, G + 512));
+    assert_int_equal(do_req(p, SIM_OP_READ, 5 * G, 512, 1, 0), 0);
+    assert_int_equal(do_req(p, W, 5 * G, 0, 1, 0), 0);
+    assert_int_equal(bdrv_dirty_bitmap_next_dirty(a, 2 * G, INT64_MAX), -1);
+    assert_int_equal(do_req(p, SIM_OP_WRITE_ZEROES, 6 * G, 1, 1, 0), 0);
+    assert_int_equal(bdrv_dirty_bitmap_next_dirty(a, 2 * G, INT64_MAX), 6 * G);
+    assert_int_equal(do_req(p, W, 8 * G, 512, 1, BDRV_REQ_WRITE_UNCHANGED), 0);
+    assert_true(bdrv_dirty_bitmap_get(a, 8 * G));
+    bdrv_release_dirty_bitmap(a);
+    bdrv_release_dirty_bitmap(fine);
+    probe_free(p);
+}
+
+/* A failed write still dirties: data may have changed. Refused ones do not. */
+static void test_failed_write_marks(void **state)
+{
+    struct probe *p = plain_probe();
+    BdrvDirtyBitmap *a = made(p, G, "a");
+    probe_fail(p, W, -1, -ENOSPC, 1);
+    assert_int_equal(do_req(p, W, 3 * G, 512, 1, 0), -ENOSPC);
+    assert_true(bdrv_dirty_bitmap_get(a, 3 * G));
+    probe_fail(p, SIM_OP_WRITE_ZEROES, -1, -EIO, 1);
+    assert_int_equal(do_req(p, SIM_OP_WRITE_ZEROES, 5 * G, 512, 1, 0), -EIO);
+    assert_true(bdrv_dirty_bitmap_get(a, 5 * G));
+    assert_int_equal(do_req(p, SIM_OP_WRITE_ZEROES, 7 * G, 512, 1, BDRV_REQ_NO_FALLBACK), -ENOTSUP);
+    assert_int_equal(do_req(p, W, -1, 512, 1, 0), -EIO);
+    bdrv_clear_dirty_bitmap(a);
+    p->bs->open_flags &= ~(uint32_t)BDRV_O_RDWR;
+    assert_int_equal(do_req(p, W, 0, 512, 1, 0), -EPERM);
+    p->bs->open_flags |= BDRV_O_RDWR;
+    assert_int_equal(bdrv_get_dirty_count(a), 0);
+    bdrv_release_dirty_bitmap(a);
+    probe_free(p);
+}
+
+/* Whether a bitmap records is asked when the driver has answered, not when the request came. */
+static void test_enabled_at_completion(void **state)
+{
+    struct probe *p = plain_probe();
+    BdrvDirtyBitmap *late = made(p, G, "late");
+    BdrvDirtyBitmap *early = made(p, G, "early");
+    struct req r = {.p = p, .op = W, .offset = 0, .bytes = 512};
+    bdrv_disable_dirty_bitmap(late);
+    assert_false(bdrv_dirty_bitmap_recording(late));
+    probe_hold(p, W, 0);
+    spawn(&r);
+    settle();
+    assert_int_equal(bdrv_get_dirty_count(early), 0); /* not before the driver is done */
+    bdrv_enable_dirty_bitmap(late);
+    bdrv_disable_dirty_bitmap(early);
+    probe_release(p);
+    assert_true(r.done);
+    assert_int_equal(bdrv_get_dirty_count(late), G);
+    assert_int_equal(bdrv_get_dirty_count(early), 0);
+    bdrv_release_named_dirty_bitmaps(p->bs);
+    probe_free(p);
+}
+
+static void test_padded_range(void **state)
+{
+    struct probe *p = probe_new((struct probe_spec){
+        .name = "p", .length = MiB, .limits = {.request_alignment = 4096}});
+    BdrvDirtyBitmap *a = made(p, 512, "a");
+    assert_int_equal(do_req(p, W, 5000, 10, 1, 0), 0);
+    assert_int_equal(bdrv_get_dirty_count(a), 4096);
+    assert_int_equal(bdrv_dirty_bitmap_next_dirty(a, 0, INT64_MAX), 4096);
+    bdrv_release_dirty_bitmap(a);
+    probe_free(p);
+}
+
+/* Discard: nothing when disabled; with unmap the whole range, also what the driver refused. */
+static void test_discard(void **state)
+{
+    struct probe *p = plain_probe();
+    BdrvDirtyBitmap *a = made(p, 512, "a");
+    p->bs->open_flags &= ~(uint32_t)BDRV_O_UNMAP;
+    assert_int_equal(do_req(p, SIM_OP_DISCARD, 0, 4096, 0, 0), 0);
+    assert_int_equal(bdrv_get_dirty_count(a), 0);
+    assert_int_equal(p->bs->write_gen, 0);
+    p->bs->open_flags |= BDRV_O_UNMAP;
+    probe_fail(p, SIM_OP_DISCARD, -1, -ENOTSUP, 1);
+    assert_int_equal(do_req(p, SIM_OP_DISCARD, 4096, 4096, 0, 0), 0);
+    assert_int_equal(bdrv_get_dirty_count(a), 4096);
+    probe_fail(p, SIM_OP_DISCARD, -1, -EIO, 1);
+    assert_int_equal(do_req(p, SIM_OP_DISCARD, 16384, 1, 0, 0), -EIO);
+    assert_true(bdrv_dirty_bitmap_get(a, 16384));
+    bdrv_release_dirty_bitmap(a);
+    probe_free(p);
+}
+
+/* Growing: the new area is clean, a write past the end marks itself only; a failed one marks what has bits. */
+static void test_resize(void **state)
+{
+    struct probe *p = plain_probe();
+    BdrvDirtyBitmap *a = made(p, G, "a");
+    assert_int_equal(do_req(p, SIM_OP_TRUNCATE, 2 * MiB, 0, 0, 0), 0);
+    assert_int_equal(bdrv_dirty_bitmap_size(a), 2 * MiB);
+    assert_int_equal(bdrv_get_dirty_count(a), 0);
+    probe_fail(p, W, -1, -ENOSPC, 1);
+    assert_int_equal(do_req(p, W, 2 * MiB - 512, 1024, 1, 0), -ENOSPC);
+    assert_int_equal(bdrv_dirty_bitmap_size(a), 2 * MiB);
+    assert_int_equal(bdrv_get_dirty_count(a), G);
+    assert_int_equal(do_req(p, W, 2 * MiB + 4 * G, 100, 1, 0), 0);
+    assert_int_equal(bdrv_dirty_bitmap_size(a), 2 * MiB + 4 * G + 512);
+    assert_int_equal(bdrv_get_dirty_count(a), 2 * G);
+    assert_int_equal(do_req(p, SIM_OP_TRUNCATE, MiB, 0, 0, 0), 0);
+    assert_int_equal(bdrv_get_dirty_count(a), 0);
+    bdrv_release_dirty_bitmap(a);
+    probe_free(p);
+}
+
+/* --- the owner's side -------------------------------------------------------------------------------------- */
+
+static void test_owner_bits(void **state)
+{
+    struct probe *p = plain_probe();
+    BdrvDirtyBitmap *a = made(p, G, NULL);
+    char hash[65];
+    bdrv_disable_dirty_bitmap(a); /* owners may set bits of a disabled bitmap */
+    bdrv_set_dirty_bitmap(a, 100, G);
+    assert_int_equal(bdrv_get_dirty_count(a), 2 * G);
+    bdrv_dirty_bitmap_sha256(a, hash);
+    assert_string_equal(hash, "35be322d094f9d154a8aba4733b8497f180353bd7ae7b0a15f90b586b549f28b");
+    bdrv_reset_dirty_bitmap(a, 0, G);
+    assert_int_equal(bdrv_get_dirty_count(a), G);
+    assert_int_equal(bdrv_dirty_bitmap_next_zero(a, G, INT64_MAX), 2 * G);
+    bdrv_release_dirty_bitmap(a);
+    probe_free(p);
+}
+
+static void test_iterator(void **state)
+{
+    struct probe *p = plain_probe();
+    BdrvDirtyBitmap *a = made(p, G, NULL);
+    bdrv_set_dirty_bitmap(a, 2 * G, 1);
+    bdrv_set_dirty_bitmap(a, 7 * G, 2 * G);
+    BdrvDirtyBitmapIter *iter = bdrv_dirty_iter_new(a);
+    assert_int_equal(bdrv_dirty_iter_next(iter), 2 * G);
+    assert_int_equal(bdrv_dirty_iter_next(iter), 7 * G);
+    bdrv_reset_dirty_bitmap(a, 8 * G, G);
+    assert_int_equal(bdrv_dirty_iter_next(iter), -1);
+    bdrv_set_dirty_iter(iter, 3 * G);
+    assert_int_equal(bdrv_dirty_iter_next(iter), 7 * G);
+    bdrv_dirty_iter_free(iter);
+    bdrv_release_dirty_bitmap(a);
+    assert_int_equal(sim_arena_live(host->arena, SIM_TYPE_BdrvDirtyBitmapIter), 0);
+    probe_free(p);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T_NODE("/dirty-bitmap/list", test_list),
+        T_NODE("/dirty-bitmap/names", test_names),
+        T_NODE("/dirty-bitmap/seed-b8afb52/length-error", test_seed_b8afb52_length_error),
+        T_NODE("/dirty-bitmap/seed/default-granularity", test_seed_default_granularity),
+        T_NODE("/dirty-bitmap/checks", test_checks),
+        T_NODE("/dirty-bitmap/marks", test_marks),
+        T_NODE("/dirty-bitmap/marks/failed-write", test_failed_write_marks),
+        T_NODE("/dirty-bitmap/marks/enabled-at-completion", test_enabled_at_completion),
+        T_NODE("/dirty-bitmap/marks/padded-range", test_padded_range),
+        T_NODE("/dirty-bitmap/marks/discard", test_discard),
+        T_NODE("/dirty-bitmap/resize", test_resize),
+        T_NODE("/dirty-bitmap/owner-bits", test_owner_bits),
+        T_NODE("/dirty-bitmap/iterator", test_iterator),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
