@@ -199,13 +199,35 @@ struct mirror_setup {
     BdrvDirtyBitmap *bitmap;
 };
 
+/* Questions to a driver may take I/O: a coroutine asks while the main one polls. */
+struct bitmap_question {
+    BlockDriverState *source;
+    BlockDriverState *target;
+    uint32_t granularity; /* 0: the target's default */
+    BdrvDirtyBitmap *bitmap;
+    Error **errp;
+};
+
+static int mirror_co_create_bitmap(void *opaque)
+{
+    struct bitmap_question *q = opaque;
+
+    if (q->granularity == 0) {
+        q->granularity = bdrv_get_default_bitmap_granularity(q->target);
+    }
+    q->bitmap = bdrv_create_dirty_bitmap(q->source, q->granularity, NULL, q->errp);
+    return q->bitmap != NULL ? 0 : -EIO;
+}
+
 /* Filter and bitmap come in one drained section: what was in flight before it is in the source when the scan looks,
  * and everything after it leaves its bit. */
-static int mirror_insert(BlockDriverState *source, const char *filter_name, uint32_t granularity,
+static int mirror_insert(BlockDriverState *source, BlockDriverState *target, const struct mirror_args *args,
                          struct mirror_setup *setup, Error **errp)
 {
+    struct host *host = bdrv_host(source);
+    struct bitmap_question q = {.source = source, .target = target, .granularity = args->granularity, .errp = errp};
     uint32_t flags = (bdrv_open_flags(source) & BDRV_O_RDWR) | BDRV_O_UNMAP;
-    BlockDriverState *filter = bdrv_new_filter(bdrv_host(source), &bdrv_mirror_top, filter_name, flags, errp);
+    BlockDriverState *filter = bdrv_new_filter(host, &bdrv_mirror_top, args->filter_node_name, flags, errp);
     int ret;
 
     if (filter == NULL) {
@@ -215,12 +237,15 @@ static int mirror_insert(BlockDriverState *source, const char *filter_name, uint
     filter->supported_write_flags = BDRV_REQ_WRITE_UNCHANGED | BDRV_REQ_FUA;
     filter->supported_zero_flags = BDRV_REQ_WRITE_UNCHANGED | BDRV_REQ_FUA | BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;
     bdrv_drained_begin(source);
-    setup->bitmap = bdrv_create_dirty_bitmap(source, granularity, NULL, errp);
-    ret = setup->bitmap != NULL ? bdrv_append(filter, source, errp) : -EIO;
+    ret = bdrv_run_co(host, "mirror bitmap", mirror_co_create_bitmap, &q);
+    if (ret == 0) {
+        ret = bdrv_append(filter, source, errp);
+    }
     bdrv_drained_end(source);
+    setup->bitmap = q.bitmap;
     if (ret < 0) {
-        if (setup->bitmap != NULL) {
-            bdrv_release_dirty_bitmap(setup->bitmap);
+        if (q.bitmap != NULL) {
+            bdrv_release_dirty_bitmap(q.bitmap);
         }
         bdrv_unref(filter);
         return ret;
@@ -315,10 +340,7 @@ int mirror_start(BlockDriverState *source, BlockDriverState *target, const struc
     if (ret < 0) {
         return ret;
     }
-    if (args.granularity == 0) {
-        args.granularity = bdrv_get_default_bitmap_granularity(target);
-    }
-    ret = mirror_insert(source, args.filter_node_name, args.granularity, &setup, errp);
+    ret = mirror_insert(source, target, &args, &setup, errp);
     if (ret < 0) {
         return ret;
     }

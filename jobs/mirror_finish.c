@@ -112,19 +112,11 @@ static int mirror_switch(MirrorJob *s, BlockDriverState *source, BlockDriverStat
 
 void mirror_remove_filter(BlockDriverState *filter)
 {
-    BlockDriverState *below = bdrv_filter_bs(filter);
-    int ret;
+    int ret = bdrv_drop_filter(filter, NULL);
 
-    bdrv_ref(below);
-    bdrv_drained_begin(below);
-    bdrv_drained_begin(filter);
-    ret = bdrv_drop_filter(filter, NULL);
     /* It only passes on what its parents take: without it nothing is taken that was not taken before. */
     SIM_ASSERT_EQ(ret, 0);
-    bdrv_drained_end(filter);
-    bdrv_drained_end(below);
     bdrv_unref(filter);
-    bdrv_unref(below);
 }
 
 /* --- exit work ------------------------------------------------------------------------------------------ */
