@@ -47,7 +47,8 @@ static bool name_usable(BlockDriverState *bs, const char *name, Error **errp)
     return true;
 }
 
-BdrvDirtyBitmap *bdrv_create_dirty_bitmap(BlockDriverState *bs, uint32_t granularity, const char *name, Error **errp)
+BdrvDirtyBitmap *bdrv_create_dirty_bitmap(BlockDriverState *bs, uint32_t granularity, const char *name,
+                                          Error **errp)
 {
     SIM_ASSERT(is_power_of_2(granularity));
     SIM_ASSERT_LE(512, granularity);

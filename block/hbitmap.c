@@ -119,7 +119,8 @@ void hbitmap_free(HBitmap *hb)
 
 uint64_t hbitmap_memory_bytes(const HBitmap *hb)
 {
-    return sizeof(*hb) + hb->leaf_count * sizeof(struct hbitmap_leaf) + hb->node_count * sizeof(struct hbitmap_node);
+    return sizeof(*hb) + hb->leaf_count * sizeof(struct hbitmap_leaf) +
+           hb->node_count * sizeof(struct hbitmap_node);
 }
 
 /* --- leaves --------------------------------------------------------------------------------------------- */

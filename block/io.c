@@ -206,7 +206,7 @@ int bdrv_co_preadv(BdrvChild *child, int64_t offset, int64_t bytes, struct paylo
 
 int bdrv_emulate_fua(BlockDriverState *bs)
 {
-    /* The write just made is not counted yet, and a flush that sees nothing new since the last would skip the disk. */
+    /* The write just made is not counted yet, and a flush that sees nothing new would skip the disk. */
     bs->write_gen++;
     return bdrv_co_flush(bs);
 }
@@ -251,7 +251,8 @@ static int fragmented_pwritev(BlockDriverState *bs, int64_t offset, int64_t byte
 
 static uint32_t detect_zeroes(const BlockDriverState *bs, int64_t bytes, const struct payload *in, uint32_t flags)
 {
-    if (bs->detect_zeroes == BDRV_DETECT_ZEROES_OFF || (flags & (BDRV_REQ_ZERO_WRITE | BDRV_REQ_WRITE_COMPRESSED)) ||
+    const uint32_t not_these = BDRV_REQ_ZERO_WRITE | BDRV_REQ_WRITE_COMPRESSED;
+    if (bs->detect_zeroes == BDRV_DETECT_ZEROES_OFF || (flags & not_these) ||
         bs->drv->bdrv_co_pwrite_zeroes == NULL || !payload_is_zero(in, 0, bytes)) {
         return flags;
     }

@@ -125,7 +125,8 @@ int bdrv_co_truncate(BdrvChild *child, int64_t length, bool exact, enum bdrv_pre
         return -EINVAL;
     }
     if (length > BDRV_MAX_LENGTH) {
-        error_setg(errp, "Required too big image size, it must be not greater than %lld", (long long)BDRV_MAX_LENGTH);
+        error_setg(errp, "Required too big image size, it must be not greater than %lld",
+                   (long long)BDRV_MAX_LENGTH);
         return -EIO;
     }
     int64_t grown = MAX(length - bs->total_bytes, 0);

@@ -148,8 +148,8 @@ static int query(BlockDriverState *bs, int64_t offset, int64_t bytes, struct sta
 }
 
 /* Walks from bs down to base (inclusive or not) until a layer decides. depth: layers looked at. */
-static int query_above(BlockDriverState *bs, BlockDriverState *base, bool include_base, int64_t offset, int64_t bytes,
-                       struct status *st, int *depth)
+static int query_above(BlockDriverState *bs, BlockDriverState *base, bool include_base, int64_t offset,
+                       int64_t bytes, struct status *st, int *depth)
 {
     *depth = 0;
     if (!include_base && bs == base) {

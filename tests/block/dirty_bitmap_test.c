@@ -105,7 +105,8 @@ static void test_seed_b8afb52_length_error(void **state)
 /* [seed]: the cluster size within [4 KiB, 64 KiB], 64 KiB when there is none. */
 static void test_seed_default_granularity(void **state)
 {
-    static const int64_t cases[][2] = {{0, 65536}, {512, 4096}, {4096, 4096}, {16384, 16384}, {65536, 65536}, {MiB, 65536}};
+    static const int64_t cases[][2] = {{0, 65536},     {512, 4096},    {4096, 4096},
+                                       {16384, 16384}, {65536, 65536}, {MiB, 65536}};
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct probe *p = probe_new((struct probe_spec){.name = "p", .length = MiB, .cluster_size = cases[i][0]});
         struct create c = create(p, G, "a");

@@ -1,6 +1,6 @@
 /*
- * A node whose driver writes down what it is asked, fails or holds requests on demand, and keeps its content in plain
- * bytes: what the request path is tested against.
+ * A node whose driver writes down what it is asked, fails or holds requests on demand, and keeps its content in
+ * plain bytes: what the request path is tested against.
  *
  * Set-up runs on the host's main coroutine (probe_main), requests run in coroutines of their own (spawn), and
  * assertions only in the test function, after the world has settled.
@@ -140,8 +140,8 @@ static int probe_get_info(BlockDriverState *bs, BlockDriverInfo *info)
     return p->cluster_size > 0 ? 0 : -ENOTSUP;
 }
 
-static SIM_UNUSED int probe_block_status(BlockDriverState *bs, bool want_zero, int64_t offset, int64_t bytes, int64_t *pnum,
-                              int64_t *map, BlockDriverState **file)
+static SIM_UNUSED int probe_block_status(BlockDriverState *bs, bool want_zero, int64_t offset, int64_t bytes,
+                                         int64_t *pnum, int64_t *map, BlockDriverState **file)
 {
     struct probe *p = bs->opaque;
     int ret = probe_call(bs, SIM_OP_BLOCK_STATUS, offset, bytes, want_zero);

@@ -136,10 +136,11 @@ static void test_unallocated(void **state)
     probe_free(base);
 }
 
-/* RECURSE: holes of the file add ZERO and shorten the answer; beyond its end all is zero; its errors are no news. */
+/* RECURSE: holes of the file add ZERO and shorten the answer; beyond its end all is zero; errors are no news. */
 static void test_recurse(void **state)
 {
-    struct probe *file = probe_new((struct probe_spec){.name = "file", .drv = &protocol_driver, .length = MiB, .no_resize = true});
+    struct probe *file = probe_new((struct probe_spec){
+        .name = "file", .drv = &protocol_driver, .length = MiB, .no_resize = true});
     struct probe *top = probe_new((struct probe_spec){
         .name = "top", .drv = &cow_driver, .length = 2 * MiB, .file = file});
     int data = BDRV_BLOCK_DATA | BDRV_BLOCK_OFFSET_VALID | BDRV_BLOCK_ALLOCATED;
