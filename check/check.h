@@ -23,6 +23,8 @@ struct check_class {
     void *(*attach)(struct check *check);
     /* At a quiet point of the scenario (settled, `check` step) and at the end (final). */
     void (*at_settled)(struct check *check, void *state, bool final);
+    /* After everything was closed; may be NULL. */
+    void (*at_teardown)(struct check *check, void *state);
 };
 
 const struct check_class *check_find(const char *name); /* NULL when there is none */
@@ -50,9 +52,12 @@ void check_teardown(struct check_set *set);
 /* Violations so far, oldest first, at most 16 (further ones only counted). */
 const struct violation *check_violations(const struct check_set *set);
 uint64_t check_violation_count(const struct check_set *set);
+/* Once no event will come any more: after sim_reset or with the world stopped for good. NULL is fine. */
 void check_set_free(struct check_set *set);
 
 /* --- for checkers and the runner ------------------------------------------------------------------------- */
+
+struct check_boundary; /* check/boundary.h */
 
 struct check {
     const struct check_class *klass;

@@ -1,0 +1,187 @@
+/*
+ * The boundary: what guests and clients have asked for and not yet got. Every checker may look at it; none of it comes
+ * from the code under test, save that a request was answered.
+ */
+#include <string.h>
+
+#include "check/checkers.h"
+
+struct check_boundary *check_boundary_new(struct sim *sim)
+{
+    struct sim_arena *arena = sim_check_arena(sim);
+    struct check_boundary *boundary =
+        (struct check_boundary *)sim_alloc(arena, SIM_TYPE_check_state, sizeof(*boundary));
+
+    boundary->sim = sim;
+    boundary->arena = arena;
+    return boundary;
+}
+
+static void on_submit(void *opaque, const struct sim_record *record)
+{
+    struct check_boundary *boundary = opaque;
+    const struct guest_req *req = record->ref;
+    struct flight *flight = boundary->spare;
+
+    SIM_ASSERT(req != NULL);
+    if (flight) {
+        boundary->spare = flight->next;
+    } else {
+        flight = sim_alloc_raw(boundary->arena, SIM_TYPE_check_flight, sizeof(*flight));
+    }
+    *flight = (struct flight){.req = req, .guest = req->guest, .host = guest_host(req->guest), .op = req->op,
+                              .offset = req->offset, .bytes = req->bytes, .start = record->number,
+                              .graph = boundary->graph_changes, .prev = boundary->last};
+    *(boundary->last ? &boundary->last->next : &boundary->first) = flight;
+    boundary->last = flight;
+    boundary->flights++;
+}
+
+static void flight_remove(struct check_boundary *boundary, struct flight *flight)
+{
+    SIM_ASSERT(boundary->flights > 0);
+    *(flight->prev ? &flight->prev->next : &boundary->first) = flight->next;
+    *(flight->next ? &flight->next->prev : &boundary->last) = flight->prev;
+    boundary->flights--;
+    flight->next = boundary->spare;
+    boundary->spare = flight;
+}
+
+struct flight *check_flight_find(const struct check_boundary *boundary, const struct guest_req *req)
+{
+    struct flight *flight = boundary->first;
+
+    while (flight && flight->req != req) {
+        flight = flight->next;
+    }
+    return flight;
+}
+
+struct flight *check_flight_writing(const struct check_boundary *boundary, const struct flight *after,
+                                    int64_t offset, int64_t bytes)
+{
+    struct flight *flight = after ? after->next : boundary->first;
+
+    while (flight && !(check_op_writes(flight->op) && ranges_overlap(flight->offset, flight->bytes, offset, bytes))) {
+        flight = flight->next;
+    }
+    return flight;
+}
+
+static void on_complete(void *opaque, const struct sim_record *record)
+{
+    struct check_boundary *boundary = opaque;
+    struct flight *flight = check_flight_find(boundary, record->ref);
+
+    if (flight) {
+        flight_remove(boundary, flight);
+    }
+}
+
+/* A dead host's requests never end. */
+static void on_crash(void *opaque, const struct sim_record *record)
+{
+    struct check_boundary *boundary = opaque;
+    struct flight *next;
+
+    for (struct flight *flight = boundary->first; flight; flight = next) {
+        next = flight->next;
+        if (flight->host == record->ref) {
+            flight_remove(boundary, flight);
+        }
+    }
+}
+
+static void on_edge(void *opaque, const struct sim_record *record)
+{
+    ((struct check_boundary *)opaque)->graph_changes++;
+}
+
+static void on_command(void *opaque, const struct sim_record *record)
+{
+    ((struct check_boundary *)opaque)->commands++;
+}
+
+static void on_reply(void *opaque, const struct sim_record *record)
+{
+    struct check_boundary *boundary = opaque;
+
+    boundary->commands -= boundary->commands > 0;
+}
+
+void check_boundary_attach_first(struct check_boundary *boundary)
+{
+    sim_subscribe(boundary->sim, EV_guest_submit, on_submit, boundary);
+    sim_subscribe(boundary->sim, EV_edge_attach, on_edge, boundary);
+    sim_subscribe(boundary->sim, EV_edge_detach, on_edge, boundary);
+    sim_subscribe(boundary->sim, EV_edge_replace, on_edge, boundary);
+    sim_subscribe(boundary->sim, EV_qmp_command, on_command, boundary);
+}
+
+void check_boundary_attach_last(struct check_boundary *boundary)
+{
+    sim_subscribe(boundary->sim, EV_guest_complete, on_complete, boundary);
+    sim_subscribe(boundary->sim, EV_host_crash, on_crash, boundary);
+    sim_subscribe(boundary->sim, EV_qmp_reply, on_reply, boundary);
+}
+
+struct host *check_host(struct sim *sim, uint32_t number)
+{
+    struct host *host = number ? host_first(sim) : NULL;
+
+    while (host && host->number != number) {
+        host = host->next;
+    }
+    return host;
+}
+
+const char *check_host_name(const struct host *host)
+{
+    return host ? host->name->str : NULL;
+}
+
+Job *check_job_of(struct sim *sim, const struct sim_record *record)
+{
+    struct host *host = check_host(sim, record->host);
+    const struct sim_name *id = sim_record_name(record, 0);
+
+    return host && host->jobs && id ? job_find(host, id->str) : NULL;
+}
+
+const char *check_call_str(const struct qmp_call *call, const char *key)
+{
+    const struct qvalue *value = qdict_get(call->args, key);
+
+    return value && value->type == QVALUE_STR ? value->str.bytes : NULL;
+}
+
+bool check_call_bool(const struct qmp_call *call, const char *key, bool def)
+{
+    const struct qvalue *value = qdict_get(call->args, key);
+
+    return value && value->type == QVALUE_BOOL ? value->boolean : def;
+}
+
+struct disk *check_disk_below(const BlockDriverState *bs)
+{
+    while (bs && strcmp(bdrv_driver_name(bs), "disk") != 0) {
+        const BlockDriverState *below = bdrv_filter_bs(bs);
+
+        if (!below && strcmp(bdrv_driver_name(bs), "raw") == 0) {
+            below = bdrv_primary_bs(bs);
+            if (below && bdrv_getlength_cached(below) != bdrv_getlength_cached(bs)) {
+                return NULL; /* a window somewhere in the file */
+            }
+        }
+        bs = below;
+    }
+    return bs ? disk_find(bdrv_host(bs)->sim, bdrv_filename(bs)) : NULL;
+}
+
+bool check_through_filters(BlockDriverState *top, const BlockDriverState *bs)
+{
+    while (top && top != bs) {
+        top = bdrv_filter_bs(top);
+    }
+    return top != NULL;
+}

@@ -1,0 +1,79 @@
+/*
+ * What the checkers share among themselves: the set they belong to, the boundary (what guests and clients have asked
+ * for and not yet got), and small readings of the world. Private to check/.
+ */
+#ifndef CHECK_CHECKERS_H
+#define CHECK_CHECKERS_H
+
+#include "block/backend.h"
+#include "check/check.h"
+#include "jobs/job.h"
+#include "monitor/monitor.h"
+#include "vm/guest.h"
+
+extern const struct check_class check_guest_view;
+extern const struct check_class check_bitmap_exact;
+extern const struct check_class check_target_at_pivot;
+extern const struct check_class check_job_machine;
+extern const struct check_class check_rate_limit;
+extern const struct check_class check_liveness;
+extern const struct check_class check_resources;
+extern const struct check_class check_permissions;
+
+/* --- the boundary (boundary.c) --------------------------------------------------------------------------- */
+
+/* A guest request between guest_submit and guest_complete. */
+struct flight {
+    const struct guest_req *req; /* lives until its completion was reported */
+    struct guest *guest;
+    struct host *host;
+    enum sim_op op;
+    int64_t offset;
+    int64_t bytes;
+    uint64_t start;  /* event number of the submission */
+    uint64_t graph;  /* boundary->graph_changes at the submission */
+    const void *model; /* guest-view's: whose content it changes or reads */
+    struct flight *next; /* oldest first */
+    struct flight *prev;
+};
+
+struct check_boundary {
+    struct sim *sim;
+    struct sim_arena *arena;
+    struct flight *first, *last, *spare;
+    unsigned flights;
+    uint64_t graph_changes; /* edges made, moved or removed so far */
+    uint64_t commands;      /* taken up and not yet answered */
+    uint64_t work_seen;     /* media completions so far */
+};
+struct check_boundary *check_boundary(const struct check *check);
+struct check_boundary *check_boundary_new(struct sim *sim);
+/* Subscribed before and after the checkers, so that a request is in the list while they hear of either end. */
+void check_boundary_attach_first(struct check_boundary *boundary);
+void check_boundary_attach_last(struct check_boundary *boundary);
+/* NULL when it was submitted before the checkers came. */
+struct flight *check_flight_find(const struct check_boundary *boundary, const struct guest_req *req);
+/* The next flight after `after` (NULL: the first) that may change data and overlaps the range. */
+struct flight *check_flight_writing(const struct check_boundary *boundary, const struct flight *after,
+                                    int64_t offset, int64_t bytes);
+static inline bool check_op_writes(enum sim_op op)
+{
+    return op == SIM_OP_WRITE || op == SIM_OP_WRITE_ZEROES || op == SIM_OP_DISCARD;
+}
+
+/* --- readings -------------------------------------------------------------------------------------------- */
+
+struct host *check_host(struct sim *sim, uint32_t number); /* NULL: the world, or dead */
+const char *check_host_name(const struct host *host);      /* NULL for NULL */
+/* The job of an event whose first field is its ID; NULL when it is gone. */
+Job *check_job_of(struct sim *sim, const struct sim_record *record);
+/* A string argument of a command, or NULL. */
+const char *check_call_str(const struct qmp_call *call, const char *key);
+bool check_call_bool(const struct qmp_call *call, const char *key, bool def);
+/* The medium whose bytes lie under the node at the same offsets: through filters and raw without an offset; NULL when
+ * there is none or it cannot be known. */
+struct disk *check_disk_below(const BlockDriverState *bs);
+/* bs is top, or lies below it through filters only. */
+bool check_through_filters(BlockDriverState *top, const BlockDriverState *bs);
+
+#endif

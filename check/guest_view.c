@@ -1,0 +1,286 @@
+/*
+ * guest-view: what guests read is what they wrote, through any job, switch or resize. The model is in guest_model.h.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "check/guest_model.h"
+
+/* Guests that share a node share a model: they write the same register. */
+struct view_model {
+    struct guest_model model;
+    unsigned users;
+};
+
+struct view {
+    struct guest *guest;
+    struct host *host;
+    struct view_model *model;
+    struct view *next;
+};
+
+struct guest_view {
+    struct check *check;
+    struct view *views; /* oldest first */
+};
+
+static BlockDriverState *guest_bs(const struct guest *guest)
+{
+    return blk_bs(guest_blk(guest));
+}
+
+static struct view *view_find(const struct guest_view *state, const struct guest *guest)
+{
+    struct view *view = state->views;
+
+    while (view && view->guest != guest) {
+        view = view->next;
+    }
+    return view;
+}
+
+static struct view *view_of_node(const struct guest_view *state, BlockDriverState *bs)
+{
+    struct view *view = bs ? state->views : NULL;
+
+    while (view && !(guest_bs(view->guest) && bdrv_skip_filters(guest_bs(view->guest)) == bs)) {
+        view = view->next;
+    }
+    return view;
+}
+
+static void view_remove(struct guest_view *state, struct view **link)
+{
+    struct view *view = *link;
+
+    *link = view->next;
+    if (--view->model->users == 0) {
+        guest_model_reset(&view->model->model);
+        sim_free(state->check->arena, SIM_TYPE_check_state, view->model, sizeof(*view->model));
+    }
+    sim_free(state->check->arena, SIM_TYPE_check_state, view, sizeof(*view));
+}
+
+static void on_attach(void *opaque, const struct sim_record *record)
+{
+    struct guest_view *state = opaque;
+    struct guest *guest = (struct guest *)record->ref;
+    struct sim_arena *arena = state->check->arena;
+    BlockDriverState *bs = guest_bs(guest);
+    struct view *same = view_of_node(state, bs ? bdrv_skip_filters(bs) : NULL);
+    struct view *view = (struct view *)sim_alloc(arena, SIM_TYPE_check_state, sizeof(*view));
+    struct view **link = &state->views;
+
+    while (*link) {
+        link = &(*link)->next;
+    }
+    *link = view;
+    view->guest = guest;
+    view->host = guest_host(guest);
+    if (same) {
+        view->model = same->model;
+    } else {
+        view->model = (struct view_model *)sim_alloc(arena, SIM_TYPE_check_state, sizeof(*view->model));
+        guest_model_init(&view->model->model, check_boundary(state->check));
+    }
+    view->model->users++;
+}
+
+static void on_detach(void *opaque, const struct sim_record *record)
+{
+    struct guest_view *state = opaque;
+
+    for (struct view **link = &state->views; *link; link = &(*link)->next) {
+        if ((*link)->guest == record->ref) {
+            view_remove(state, link);
+            return;
+        }
+    }
+}
+
+static void on_crash(void *opaque, const struct sim_record *record)
+{
+    struct guest_view *state = opaque;
+
+    for (struct view **link = &state->views; *link;) {
+        if ((*link)->host == record->ref) {
+            view_remove(state, link);
+        } else {
+            link = &(*link)->next;
+        }
+    }
+}
+
+/* What survives a power loss is the durability checker's question; here everything is open again. */
+static void on_power_loss(void *opaque, const struct sim_record *record)
+{
+    struct guest_view *state = opaque;
+
+    for (struct view *view = state->views; view; view = view->next) {
+        guest_model_reset(&view->model->model);
+    }
+    for (struct flight *f = check_boundary(state->check)->first; f; f = f->next) {
+        f->model = NULL;
+    }
+}
+
+static void on_resize(void *opaque, const struct sim_record *record)
+{
+    struct guest_view *state = opaque;
+
+    for (struct view *view = state->views; view; view = view->next) {
+        BlockDriverState *bs = guest_bs(view->guest);
+
+        if (bs == record->ref) {
+            guest_model_truncate(&view->model->model, (int64_t)record->field[1]);
+        }
+    }
+}
+
+static void report(struct guest_view *state, const struct view *view, const char *op,
+                   const struct model_mismatch *m)
+{
+    BlockDriverState *bs = guest_bs(view->guest);
+    const Job *job = view->host->jobs ? job_next(view->host, NULL) : NULL;
+    struct violation_where where = {.host = check_host_name(view->host), .op = op};
+    char expected[256] = "nothing";
+    char stamp[40] = "";
+    size_t used = 0;
+
+    if (bs) {
+        where.node = bdrv_get_node_name(bs);
+        where.driver = bdrv_driver_name(bs);
+    }
+    if (job) {
+        where.job = job_id(job);
+        where.job_type = job_type_name(job->driver->job_type);
+        where.phase = job_status_name(job->status);
+    }
+    for (unsigned i = 0; i < MIN(m->count, ARRAY_SIZE(m->expected)) && used < sizeof(expected); i++) {
+        used += (size_t)snprintf(expected + used, sizeof(expected) - used, "%scontent %" PRIx64 " (since event %" PRIu64
+                                 ")", i ? " or " : "", m->expected[i], m->written[i]);
+    }
+    if (m->seen_is_tag) {
+        snprintf(stamp, sizeof(stamp), ", stamp 0x%" PRIx64, m->seen_tag);
+    }
+    check_violate(state->check->set, "guest-view", "content", &where,
+                  "guest %s, offset %" PRId64 " (sector %" PRId64 "): expected %s, seen content %" PRIx64 "%s",
+                  guest_name(view->guest)->str, m->sector * SIM_SECTOR_BYTES, m->sector, expected, m->seen, stamp);
+}
+
+static void on_submit(void *opaque, const struct sim_record *record)
+{
+    struct guest_view *state = opaque;
+    const struct guest_req *req = record->ref;
+    struct view *view = view_find(state, req->guest);
+    struct flight *flight = view ? check_flight_find(check_boundary(state->check), req) : NULL;
+
+    if (flight) {
+        flight->model = &view->model->model;
+    }
+}
+
+static void on_complete(void *opaque, const struct sim_record *record)
+{
+    struct guest_view *state = opaque;
+    const struct guest_req *req = record->ref;
+    struct flight *flight = check_flight_find(check_boundary(state->check), req);
+    struct view *view = view_find(state, req->guest);
+    BlockDriverState *bs;
+    struct model_mismatch mismatch;
+
+    if (!flight || !view || flight->model != &view->model->model) {
+        return;
+    }
+    bs = guest_bs(view->guest);
+    if (req->ret < 0 && (!bs || flight->offset < 0 || flight->bytes <= 0 ||
+                         flight->offset > bdrv_getlength_cached(bs) - flight->bytes)) {
+        return; /* refused at the door */
+    }
+    if (check_op_writes(flight->op)) {
+        guest_model_wrote(&view->model->model, flight, record->number, req->ret >= 0);
+    } else if (flight->op == SIM_OP_READ && req->ret >= 0 &&
+               !guest_model_read(&view->model->model, flight->offset, &req->data, flight->start, record->number,
+                                 &mismatch)) {
+        report(state, view, "read", &mismatch);
+    }
+}
+
+/* Everything that the model knows against the node as it is now. */
+static void check_whole(struct guest_view *state, struct view *view)
+{
+    struct guest_model *model = &view->model->model;
+    BlockDriverState *bs = guest_bs(view->guest);
+    uint64_t now = sim_event_count(state->check->sim) + 1;
+    struct payload data;
+    struct model_mismatch mismatch;
+
+    if (!bs) {
+        return;
+    }
+    payload_init(state->check->sim, &data);
+    for (uint32_t i = 0; i < model->leaf_count; i++) {
+        const struct model_leaf *leaf = model->leaves[i];
+        int64_t offset = leaf->index * MODEL_LEAF_BYTES;
+        int64_t bytes = MIN(MODEL_LEAF_BYTES, bdrv_getlength_cached(bs) - offset);
+
+        if (bytes <= 0 || (!leaf->cells && leaf->wild)) {
+            continue;
+        }
+        payload_clear(&data);
+        if (bdrv_peek(bs, offset, bytes, &data) < 0) {
+            break;
+        }
+        if (!guest_model_read(model, offset, &data, now, now, &mismatch)) {
+            report(state, view, "view", &mismatch);
+            break;
+        }
+    }
+    payload_clear(&data);
+}
+
+static void at_settled(struct check *check, void *opaque, bool final)
+{
+    struct guest_view *state = opaque;
+
+    for (struct view *view = state->views; view; view = view->next) {
+        check_whole(state, view);
+    }
+}
+
+static void on_completed(void *opaque, const struct sim_record *record)
+{
+    struct guest_view *state = opaque;
+
+    for (struct view *view = state->views; view; view = view->next) {
+        if (view->host->number == record->host) {
+            check_whole(state, view);
+        }
+    }
+}
+
+static void *attach(struct check *check)
+{
+    struct guest_view *state = (struct guest_view *)sim_alloc(check->arena, SIM_TYPE_check_state, sizeof(*state));
+
+    state->check = check;
+    sim_subscribe(check->sim, EV_guest_attach, on_attach, state);
+    sim_subscribe(check->sim, EV_guest_detach, on_detach, state);
+    sim_subscribe(check->sim, EV_guest_submit, on_submit, state);
+    sim_subscribe(check->sim, EV_guest_complete, on_complete, state);
+    sim_subscribe(check->sim, EV_BLOCK_JOB_COMPLETED, on_completed, state);
+    sim_subscribe(check->sim, EV_node_resize, on_resize, state);
+    sim_subscribe(check->sim, EV_power_loss, on_power_loss, state);
+    sim_subscribe(check->sim, EV_host_crash, on_crash, state);
+    return state;
+}
+
+const struct check_class check_guest_view = {
+    .name = "guest-view",
+    .doc = "a read returns, per sector, the last completed write or one that overlaps it in time; what was read once "
+           "excludes older values",
+    .rules = "content: a sector held something that no write still possible had put there\n",
+    .attach = attach,
+    .at_settled = at_settled,
+};

@@ -1,0 +1,258 @@
+/*
+ * rate-limit: a mirror that is not ready yet keeps to its speed, from both sides (reference/jobs.md 3).
+ *
+ *   above    what it reads from the source's medium fills a bucket that leaks at the set speed. The bucket may hold two
+ *            slices and two batches (what was read between two rate sleeps), never more.
+ *   early    no operation starts before a rate sleep is over, unless the speed was raised.
+ *   starved  time spent in rate sleeps is what the bytes cost, not much more.
+ *
+ * A slice grants max(1, speed / 10) bytes each 100 ms, so that and not the speed itself is the promise.
+ */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "check/checkers.h"
+#include "jobs/mirror.h"
+
+#define SLACK_NS (300 * NS_PER_MS)
+
+struct rate {
+    uint32_t host;
+    const struct sim_name *id;
+    struct disk *source;    /* medium below the source; NULL: cannot be measured */
+    int64_t speed;
+    uint64_t quota;         /* bytes in 100 ms */
+    bool over;              /* ready or ending: no limit any more */
+    uint64_t level_bytes;   /* of the bucket */
+    int64_t level_ns;       /* when it was looked at */
+    uint64_t batch_bytes, batch_max_bytes, batch_cap_bytes;
+    bool sleeping;
+    int64_t sleep_start_ns, sleep_end_ns;
+    uint64_t slept_ns;      /* in rate sleeps since the speed was set */
+    uint64_t read_bytes;    /* measured at the medium */
+    uint64_t claimed_bytes; /* by the operations begun */
+    struct rate *next;
+};
+
+struct rate_limit {
+    struct check *check;
+    struct rate *rates;
+    int64_t batch_cap_bytes; /* the largest buffer or granularity that a command asked for */
+};
+
+static struct rate *find(struct rate_limit *state, uint32_t host, const struct sim_name *id)
+{
+    struct rate *r = state->rates;
+
+    while (r && !(r->host == host && r->id == id)) {
+        r = r->next;
+    }
+    return r;
+}
+
+SIM_PRINTF(4, 5)
+static void violate(struct rate_limit *state, const struct rate *r, const char *rule, const char *fmt, ...)
+{
+    struct host *host = check_host(state->check->sim, r->host);
+    const Job *job = host ? job_find(host, r->id->str) : NULL;
+    struct violation_where where = {.host = check_host_name(host), .job = r->id->str, .job_type = "mirror",
+                                    .phase = job ? job_status_name(job->status) : NULL};
+    char text[256];
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    check_violate(state->check->set, "rate-limit", rule, &where, "job %s: %s", r->id->str, text);
+}
+
+/* --- above ------------------------------------------------------------------------------------------------ */
+
+static void leak(struct rate *r, int64_t now_ns)
+{
+    unsigned __int128 leaked = (unsigned __int128)(uint64_t)(now_ns - r->level_ns) * r->quota / RATE_SLICE_NS;
+
+    SIM_ASSERT_LE(r->level_ns, now_ns);
+    r->level_bytes = leaked >= r->level_bytes ? 0 : r->level_bytes - (uint64_t)leaked;
+    r->level_ns = now_ns;
+}
+
+static void on_disk_submit(void *opaque, const struct sim_record *record)
+{
+    struct rate_limit *state = opaque;
+    const struct disk_req *req = record->ref;
+    struct rate *r;
+    uint64_t align, bytes, limit;
+
+    if (!req || req->op != SIM_OP_READ || req->origin.kind != SIM_ORIGIN_JOB || !req->host) {
+        return;
+    }
+    r = find(state, req->host->number, req->origin.name);
+    if (!r || r->over || r->quota == 0 || req->disk != r->source) {
+        return;
+    }
+    r->read_bytes += (uint64_t)req->bytes;
+    /* what the medium's alignment may have added was never charged */
+    align = disk_get_config(req->disk)->align_bytes;
+    bytes = (uint64_t)req->bytes > 2 * (align - 1) ? (uint64_t)req->bytes - 2 * (align - 1) : 0;
+    leak(r, record->time_ns);
+    r->level_bytes += bytes;
+    r->batch_bytes += bytes;
+    r->batch_max_bytes = MIN(r->batch_cap_bytes, MAX(r->batch_max_bytes, r->batch_bytes));
+    limit = 2 * r->quota + 2 * r->batch_max_bytes;
+    if (r->level_bytes > limit) {
+        violate(state, r, "above",
+                "%" PRIu64 " bytes ahead of a speed of %" PRId64 " bytes/s, expected at most %" PRIu64, r->level_bytes,
+                r->speed, limit);
+        r->level_bytes = 0;
+    }
+}
+
+/* --- early and starved ------------------------------------------------------------------------------------ */
+
+static void sleep_over(struct rate *r, int64_t now_ns)
+{
+    if (r->sleeping) {
+        r->slept_ns += (uint64_t)(MIN(now_ns, r->sleep_end_ns) - r->sleep_start_ns);
+        r->sleeping = false;
+    }
+}
+
+static void on_sleep(void *opaque, const struct sim_record *record)
+{
+    struct rate_limit *state = opaque;
+    struct rate *r = find(state, record->host, sim_record_name(record, 0));
+    unsigned __int128 cost_ns;
+
+    if (!r || r->over || strcmp(sim_record_str(record, 1), "rate") != 0) {
+        return;
+    }
+    sleep_over(r, record->time_ns);
+    r->batch_bytes = 0;
+    cost_ns = r->quota ? (unsigned __int128)MAX(r->read_bytes, r->claimed_bytes) * RATE_SLICE_NS / r->quota : 0;
+    if (r->quota && r->slept_ns > cost_ns * 3 / 2 + SLACK_NS) {
+        violate(state, r, "starved", "slept %" PRIu64 " ns for %" PRIu64 " bytes at %" PRId64 " bytes/s, which cost %" PRIu64 " ns",
+                r->slept_ns, MAX(r->read_bytes, r->claimed_bytes), r->speed, (uint64_t)cost_ns);
+        r->slept_ns = 0;
+    }
+    r->sleeping = record->field[2] > 0;
+    r->sleep_start_ns = record->time_ns;
+    r->sleep_end_ns = (int64_t)record->field[2] > INT64_MAX - record->time_ns
+                          ? INT64_MAX : record->time_ns + (int64_t)record->field[2];
+}
+
+static void on_op_begin(void *opaque, const struct sim_record *record)
+{
+    struct rate_limit *state = opaque;
+    struct rate *r = find(state, record->host, sim_record_name(record, 0));
+    Coroutine *self = coroutine_self(state->check->sim);
+
+    if (!r || r->over || (self && coroutine_origin(self)->kind == SIM_ORIGIN_GUEST)) {
+        return;
+    }
+    r->claimed_bytes += record->field[3];
+    if (r->sleeping && record->time_ns < r->sleep_end_ns) {
+        violate(state, r, "early", "an operation began %" PRId64 " ns before the rate sleep was over",
+                r->sleep_end_ns - record->time_ns);
+    }
+    sleep_over(r, record->time_ns);
+}
+
+/* --- the job ---------------------------------------------------------------------------------------------- */
+
+static void set_speed(struct rate *r, int64_t speed, int64_t now_ns)
+{
+    if (speed == 0 || speed > r->speed) {
+        sleep_over(r, now_ns); /* it may wake now */
+    }
+    r->speed = speed;
+    r->quota = speed > 0 ? MAX(1, (uint64_t)speed / 10) : 0;
+    r->level_bytes = 0;
+    r->level_ns = now_ns;
+    r->slept_ns = 0; /* the bytes stay: they may still have to be paid at the new price */
+}
+
+static void on_speed(void *opaque, const struct sim_record *record)
+{
+    struct rate_limit *state = opaque;
+    struct rate *r = find(state, record->host, sim_record_name(record, 0));
+
+    if (r) {
+        set_speed(r, (int64_t)record->field[1], record->time_ns);
+    }
+}
+
+static void on_status(void *opaque, const struct sim_record *record)
+{
+    struct rate_limit *state = opaque;
+    const char *status = sim_record_str(record, 1);
+    struct rate *r = find(state, record->host, sim_record_name(record, 0));
+    Job *job = check_job_of(state->check->sim, record);
+
+    if (strcmp(status, "running") == 0 && job && block_job_is_mirror(job) && (!r || r->over)) {
+        const BlockJob *block_job = block_job_of(job);
+
+        if (!r) {
+            r = (struct rate *)sim_alloc(state->check->arena, SIM_TYPE_check_state, sizeof(*r));
+            r->next = state->rates;
+            state->rates = r;
+        }
+        *r = (struct rate){.host = record->host, .id = job->id, .batch_cap_bytes = (uint64_t)state->batch_cap_bytes,
+                           .source = mirror_source(job) ? check_disk_below(mirror_source(job)) : NULL, .next = r->next};
+        set_speed(r, block_job->speed, record->time_ns);
+    } else if (r && strcmp(status, "paused") != 0 && strcmp(status, "running") != 0) {
+        r->over = true;
+    }
+}
+
+/* One iteration may read as much as the buffer holds. */
+static void on_command(void *opaque, const struct sim_record *record)
+{
+    static const char *const keys[] = {"buf-size", "granularity"};
+    struct rate_limit *state = opaque;
+    const struct qmp_call *call = record->ref;
+
+    for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+        const struct qvalue *value = qdict_get(call->args, keys[i]);
+
+        if (value && value->type == QVALUE_INT && value->integer < GiB * 1024) {
+            state->batch_cap_bytes = MAX(state->batch_cap_bytes, 2 * value->integer);
+        }
+    }
+}
+
+static void on_crash(void *opaque, const struct sim_record *record)
+{
+    struct rate_limit *state = opaque;
+
+    for (struct rate *r = state->rates; r; r = r->next) {
+        r->over = r->over || r->host == ((const struct host *)record->ref)->number;
+    }
+}
+
+static void *attach(struct check *check)
+{
+    struct rate_limit *state = (struct rate_limit *)sim_alloc(check->arena, SIM_TYPE_check_state, sizeof(*state));
+
+    state->check = check;
+    state->batch_cap_bytes = MIRROR_DEFAULT_BUF_BYTES;
+    sim_subscribe(check->sim, EV_qmp_command, on_command, state);
+    sim_subscribe(check->sim, EV_JOB_STATUS_CHANGE, on_status, state);
+    sim_subscribe(check->sim, EV_job_speed, on_speed, state);
+    sim_subscribe(check->sim, EV_job_sleep, on_sleep, state);
+    sim_subscribe(check->sim, EV_mirror_op_begin, on_op_begin, state);
+    sim_subscribe(check->sim, EV_disk_submit, on_disk_submit, state);
+    sim_subscribe(check->sim, EV_host_crash, on_crash, state);
+    return state;
+}
+
+const struct check_class check_rate_limit = {
+    .name = "rate-limit",
+    .doc = "never above the set speed over whole slices, never starved far below it, never woken early",
+    .rules = "above: more was read from the source's medium than the speed allows over the time\n"
+             "early: an operation began before a rate sleep was over\n"
+             "starved: the sleeps took half as long again as the bytes cost\n",
+    .attach = attach,
+};

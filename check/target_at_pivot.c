@@ -1,0 +1,391 @@
+/*
+ * target-at-pivot: a mirror that ends in success leaves the target equal to the source at that moment; while it runs,
+ * what is neither dirty nor in flight is equal already.
+ *
+ * "That moment" is looked at several times: when the job has returned with its source still drained (waiting, pending),
+ * when parents move to the target, and when the drain of a mirror that does not switch ends. The last look counts, and
+ * only if COMPLETED comes without an error: a failed job promises nothing.
+ *
+ * Comparing costs what was written since the last look, not what the disks hold: equal areas are left alone until a
+ * medium below either side reports a write there.
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "block/dirty-bitmap.h"
+#include "check/checkers.h"
+#include "check/ranges.h"
+#include "jobs/mirror.h"
+
+#define SLICE_BYTES MiB
+
+struct pivot {
+    struct host *host;
+    const struct sim_name *id;
+    const struct sim_name *source, *target; /* node names: nodes may go before their job */
+    struct disk *source_disk, *target_disk; /* NULL: writes cannot be followed, everything is open always */
+    enum mirror_sync sync;
+    enum job_status status;
+    bool populated;      /* the job has begun to copy: its bitmap says what the target lacks */
+    bool switched;       /* parents have moved: what follows is another story */
+    bool looked;         /* since the job returned */
+    int64_t different;   /* at the last look: offset, or -1 */
+    struct ranges open;  /* not known to be equal */
+    struct pivot *next;
+};
+
+struct target_at_pivot {
+    struct check *check;
+    struct pivot *pivots;
+};
+
+static struct pivot *find(struct target_at_pivot *state, uint32_t host, const struct sim_name *id)
+{
+    struct pivot *p = state->pivots;
+
+    while (p && !(p->host->number == host && p->id == id)) {
+        p = p->next;
+    }
+    return p;
+}
+
+static BlockDriverState *node_of(const struct pivot *p, const struct sim_name *name)
+{
+    return name ? bdrv_find_node(p->host, name->str) : NULL;
+}
+
+/* --- comparing -------------------------------------------------------------------------------------------- */
+
+/* First byte that differs in [start, end), or -1. Holes on both sides cost nothing. */
+static int64_t first_difference(struct sim *sim, const BlockDriverState *a, const BlockDriverState *b, int64_t start,
+                                int64_t end)
+{
+    struct payload pa, pb;
+    int64_t found = -1;
+
+    payload_init(sim, &pa);
+    payload_init(sim, &pb);
+    while (start < end && found < 0) {
+        int64_t na = 0, nb = 0, n;
+        bool data_a = bdrv_peek_status(a, start, end - start, &na);
+        bool data_b = bdrv_peek_status(b, start, end - start, &nb);
+
+        SIM_ASSERT(na > 0 && nb > 0);
+        n = MIN(MIN(na, nb), end - start);
+        if (data_a || data_b) {
+            n = MIN(n, SLICE_BYTES);
+            if (bdrv_peek(a, start, n, &pa) < 0 || bdrv_peek(b, start, n, &pb) < 0) {
+                break; /* no such view: nothing can be said */
+            }
+            found = payload_first_difference(&pa, &pb, n);
+            found = found < 0 ? -1 : start + found;
+            payload_clear(&pa);
+            payload_clear(&pb);
+        }
+        start += n;
+    }
+    payload_clear(&pa);
+    payload_clear(&pb);
+    return found;
+}
+
+/* While the job runs: is the difference one that it knows of, or a guest's that is not over? */
+static bool excused(const struct target_at_pivot *state, const Job *job, int64_t offset, int64_t bytes)
+{
+    BdrvDirtyBitmap *bitmap = mirror_dirty_bitmap(job);
+
+    return !bitmap || bdrv_dirty_bitmap_get(bitmap, offset) || mirror_area_in_flight(job, offset, bytes) ||
+           check_flight_writing(check_boundary(state->check), NULL, offset, bytes);
+}
+
+/* Looks at what is open. job: excuses what it knows to be different; NULL: nothing is excused. Returns the first
+ * difference or -1; what was found equal is closed. */
+static int64_t compare(struct target_at_pivot *state, struct pivot *p, const Job *job)
+{
+    BlockDriverState *a = node_of(p, p->source);
+    BlockDriverState *b = node_of(p, p->target);
+    BdrvDirtyBitmap *bitmap = job ? mirror_dirty_bitmap(job) : NULL;
+    int64_t unit = bitmap ? (int64_t)bdrv_dirty_bitmap_granularity(bitmap) : SIM_PAGE_BYTES;
+    int64_t length;
+    int64_t at = 0;
+    const struct range *r;
+
+    if (!a || !b) {
+        return -1;
+    }
+    length = MIN(bdrv_getlength_cached(a), bdrv_getlength_cached(b));
+    while ((r = ranges_next(&p->open, at)) != NULL && r->start < length) {
+        int64_t start = MAX(at, r->start);
+        int64_t end = MIN(r->end, length);
+        int64_t different = first_difference(state->check->sim, a, b, start, end);
+
+        if (different < 0) {
+            if (p->source_disk && p->target_disk) {
+                ranges_remove(&p->open, start, end);
+            }
+            at = end;
+            continue;
+        }
+        if (!job || !excused(state, job, ROUND_DOWN(different, unit), unit)) {
+            return different;
+        }
+        if (p->source_disk && p->target_disk) {
+            ranges_remove(&p->open, start, MAX(start, ROUND_DOWN(different, unit)));
+        }
+        at = ROUND_DOWN(different, unit) + unit;
+    }
+    return -1;
+}
+
+static void report(struct target_at_pivot *state, const struct pivot *p, const char *rule, const char *phase,
+                   int64_t offset)
+{
+    BlockDriverState *target = node_of(p, p->target);
+    struct violation_where where = {.host = check_host_name(p->host), .node = p->target ? p->target->str : NULL,
+                                    .job = p->id->str, .job_type = "mirror", .phase = phase,
+                                    .driver = target ? bdrv_driver_name(target) : NULL};
+
+    check_violate(state->check->set, "target-at-pivot", rule, &where,
+                  "job %s, %s: target %s differs from source %s at offset %" PRId64 ", expected equal content", p->id->str,
+                  phase, p->target ? p->target->str : "-", p->source ? p->source->str : "-", offset);
+}
+
+static void look_at_end(struct target_at_pivot *state, struct pivot *p)
+{
+    p->different = compare(state, p, NULL);
+    p->looked = true;
+}
+
+/* --- events ----------------------------------------------------------------------------------------------- */
+
+static void learn(struct pivot *p, const Job *job)
+{
+    BlockDriverState *source = mirror_source(job);
+    BlockDriverState *target = mirror_target(job);
+
+    if (!source || !target || p->source) {
+        return;
+    }
+    p->source = bdrv_node_sim_name(source);
+    p->target = bdrv_node_sim_name(target);
+    p->source_disk = check_disk_below(source);
+    p->target_disk = check_disk_below(target);
+    p->sync = mirror_sync_mode(job);
+    if (p->sync == MIRROR_SYNC_FULL) {
+        ranges_add(&p->open, 0, INT64_MAX);
+    }
+}
+
+static void look_while_running(struct target_at_pivot *state, struct pivot *p, const Job *job, const char *phase)
+{
+    int64_t different;
+
+    if (!p->source || !p->populated || !mirror_source(job)) {
+        return;
+    }
+    different = compare(state, p, job);
+    if (different >= 0) {
+        report(state, p, "clean-but-different", phase, different);
+    }
+}
+
+static struct pivot *pivot_get(struct target_at_pivot *state, const struct sim_record *record, const Job *job)
+{
+    struct pivot *p = find(state, record->host, sim_record_name(record, 0));
+
+    if (!p) {
+        p = (struct pivot *)sim_alloc(state->check->arena, SIM_TYPE_check_state, sizeof(*p));
+        *p = (struct pivot){.host = job->host, .id = job->id, .different = -1, .next = state->pivots};
+        ranges_init(state->check->arena, &p->open);
+        state->pivots = p;
+    }
+    return p;
+}
+
+static void forget(struct target_at_pivot *state, struct pivot **link)
+{
+    struct pivot *p = *link;
+
+    *link = p->next;
+    ranges_free(&p->open);
+    sim_free(state->check->arena, SIM_TYPE_check_state, p, sizeof(*p));
+}
+
+static void on_status(void *opaque, const struct sim_record *record)
+{
+    struct target_at_pivot *state = opaque;
+    const Job *job = check_job_of(state->check->sim, record);
+    struct pivot *p;
+    enum job_status status;
+
+    SIM_ASSERT(job_status_parse(sim_record_str(record, 1), &status));
+    if (status == JOB_STATUS_NULL) {
+        for (struct pivot **link = &state->pivots; *link; link = &(*link)->next) {
+            if ((*link)->host->number == record->host && (*link)->id == sim_record_name(record, 0)) {
+                forget(state, link);
+                return;
+            }
+        }
+        return;
+    }
+    if (!job || !block_job_is_mirror(job)) {
+        return;
+    }
+    p = pivot_get(state, record, job);
+    p->status = status;
+    learn(p, job);
+    if (!p->source) {
+        return;
+    }
+    if (status == JOB_STATUS_PAUSED || status == JOB_STATUS_STANDBY) {
+        look_while_running(state, p, job, job_status_name(status));
+    } else if (status == JOB_STATUS_WAITING || status == JOB_STATUS_PENDING) {
+        look_at_end(state, p);
+    }
+}
+
+static void on_ready(void *opaque, const struct sim_record *record)
+{
+    struct target_at_pivot *state = opaque;
+    struct pivot *p = find(state, record->host, sim_record_name(record, 1));
+    const Job *job = p ? job_find(p->host, p->id->str) : NULL;
+
+    if (job) {
+        learn(p, job);
+        p->populated = true;
+        look_while_running(state, p, job, "ready");
+    }
+}
+
+static bool ended(const struct pivot *p)
+{
+    return (p->status == JOB_STATUS_WAITING || p->status == JOB_STATUS_PENDING) && !p->switched;
+}
+
+/* Parents move to the target: the moment of the switch. */
+static void on_replace(void *opaque, const struct sim_record *record)
+{
+    struct target_at_pivot *state = opaque;
+
+    for (struct pivot *p = state->pivots; p; p = p->next) {
+        if (p->host->number == record->host && ended(p) && sim_record_name(record, 1) == p->target) {
+            look_at_end(state, p);
+            p->switched = true;
+        }
+    }
+}
+
+/* The drain that a mirror held from its last look to its end is over: guests may write again. */
+static void on_drain_end(void *opaque, const struct sim_record *record)
+{
+    struct target_at_pivot *state = opaque;
+
+    for (struct pivot *p = state->pivots; p; p = p->next) {
+        if (p->host->number == record->host && ended(p) && sim_record_name(record, 0) == p->source) {
+            look_at_end(state, p);
+            p->switched = true;
+        }
+    }
+}
+
+static void on_completed(void *opaque, const struct sim_record *record)
+{
+    struct target_at_pivot *state = opaque;
+    struct pivot *p = find(state, record->host, sim_record_name(record, 1));
+
+    if (p && p->looked && p->different >= 0 && !sim_record_str(record, 5)) {
+        report(state, p, "target-differs", "completed", p->different);
+    }
+}
+
+/* Whatever wrote: the area is open again. A failed write may have left a prefix, a bent one hit elsewhere. */
+static void on_disk_complete(void *opaque, const struct sim_record *record)
+{
+    struct target_at_pivot *state = opaque;
+    const struct disk_req *req = record->ref;
+
+    if (!req || state->pivots == NULL) {
+        return;
+    }
+    for (struct pivot *p = state->pivots; p; p = p->next) {
+        if (req->disk != p->source_disk && req->disk != p->target_disk) {
+            continue;
+        }
+        if (check_op_writes(req->op)) {
+            ranges_add(&p->open, req->offset, req->offset + req->bytes);
+            if (p->sync == MIRROR_SYNC_FULL && req->effect_offset != req->offset) {
+                ranges_add(&p->open, req->effect_offset, req->effect_offset + req->bytes);
+            }
+        } else if (req->op == SIM_OP_READ && req->origin.kind == SIM_ORIGIN_JOB && req->origin.name == p->id) {
+            p->populated = true; /* copying comes after the bitmap was filled */
+        }
+    }
+}
+
+/* Rot changes a medium without a request. */
+static void on_fault(void *opaque, const struct sim_record *record)
+{
+    struct target_at_pivot *state = opaque;
+
+    for (struct pivot *p = state->pivots; p; p = p->next) {
+        if (p->sync == MIRROR_SYNC_FULL && strcmp(sim_record_str(record, 0), "bit-rot") == 0) {
+            ranges_add(&p->open, 0, INT64_MAX);
+        }
+    }
+}
+
+static void on_crash(void *opaque, const struct sim_record *record)
+{
+    struct target_at_pivot *state = opaque;
+
+    for (struct pivot **link = &state->pivots; *link;) {
+        if ((*link)->host == record->ref) {
+            forget(state, link);
+        } else {
+            link = &(*link)->next;
+        }
+    }
+}
+
+static void at_settled(struct check *check, void *opaque, bool final)
+{
+    struct target_at_pivot *state = opaque;
+
+    for (struct pivot *p = state->pivots; p; p = p->next) {
+        const Job *job = job_find(p->host, p->id->str);
+
+        if (job && job_is_ready(job)) {
+            look_while_running(state, p, job, job_status_name(job->status));
+        }
+    }
+}
+
+static void *attach(struct check *check)
+{
+    struct target_at_pivot *state =
+        (struct target_at_pivot *)sim_alloc(check->arena, SIM_TYPE_check_state, sizeof(*state));
+    static const struct {
+        enum sim_event_kind kind;
+        sim_event_fn *fn;
+    } subscriptions[] = {
+        {EV_JOB_STATUS_CHANGE, on_status},     {EV_BLOCK_JOB_READY, on_ready},  {EV_edge_replace, on_replace},
+        {EV_drain_end, on_drain_end},          {EV_disk_complete, on_disk_complete},
+        {EV_BLOCK_JOB_COMPLETED, on_completed}, {EV_fault_fired, on_fault},     {EV_host_crash, on_crash},
+    };
+
+    state->check = check;
+    for (size_t i = 0; i < ARRAY_SIZE(subscriptions); i++) {
+        sim_subscribe(check->sim, subscriptions[i].kind, subscriptions[i].fn, state);
+    }
+    return state;
+}
+
+const struct check_class check_target_at_pivot = {
+    .name = "target-at-pivot",
+    .doc = "a mirror reported COMPLETED equals the source at that moment; what is neither dirty nor in flight is equal "
+           "before",
+    .rules = "target-differs: the job ended in success and the target was not the source\n"
+             "clean-but-different: the job counts an area as copied, and it is not equal\n",
+    .attach = attach,
+    .at_settled = at_settled,
+};
