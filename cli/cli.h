@@ -21,7 +21,7 @@ struct cli_opt {
     const char *operand; /* shown in help: "N"; NULL for flags */
     enum cli_opt_type type;
     void *value;
-    const char *help;
+    const char *help;    /* NULL: works, but is not told (probes) */
 };
 
 struct cli_command {

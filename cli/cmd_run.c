@@ -13,7 +13,7 @@ struct run_command {
     struct run_options options;
     const char *seed_text, *seeds_text, *shard_text, *log_text;
     const char *trace_path, *timeline_path, *junit_path, *sarif_path;
-    uint64_t workers, max_failures, break_event;
+    uint64_t workers, max_failures, break_event, heap_fill;
     int64_t limit_ns;
     bool json, stats, tap, quiet;
     uint64_t shard, shards;
@@ -348,7 +348,7 @@ static void close_outputs(struct run_command *c)
 
 static int run(int argc, char **argv)
 {
-    struct run_command c = {.source = {.profile = "mirror"}, .workers = 1, .max_failures = 10};
+    struct run_command c = {.source = {.profile = "mirror"}, .workers = 1, .max_failures = 10, .heap_fill = UINT64_MAX};
     const struct cli_opt opts[] = {
         {"--seeds", "A..B", CLI_STR, &c.seeds_text, "run the scenarios of these seeds"},
         {"--seed", "N", CLI_STR, &c.seed_text, "run the scenario of one seed"},
@@ -370,6 +370,7 @@ static int run(int argc, char **argv)
         {"--tap", NULL, CLI_FLAG, &c.tap, "TAP lines"},
         {"--junit", "F", CLI_STR, &c.junit_path, "write a JUnit report"},
         {"--sarif", "F", CLI_STR, &c.sarif_path, "write a SARIF report"},
+        {"--heap-fill", "BYTE", CLI_U64, &c.heap_fill, NULL},
         {NULL},
     };
     struct pool_job job = {.item = item, .result = on_result, .opaque = &c, .stall_seconds = 120};
@@ -385,6 +386,8 @@ static int run(int argc, char **argv)
         return EXIT_USAGE;
     }
     c.options.limit_ns = c.limit_ns;
+    c.options.heap_fill = c.heap_fill != UINT64_MAX;
+    c.options.heap_byte = (uint8_t)c.heap_fill;
     c.options.break_event = c.break_event;
     c.terminal = isatty(STDERR_FILENO) && !c.json && c.total > 1;
     c.started = now_seconds();

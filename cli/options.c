@@ -56,6 +56,9 @@ static void help(const struct cli_command *command, const struct cli_opt *opts)
     for (; opts->name; opts++) {
         char left[48];
 
+        if (!opts->help) {
+            continue;
+        }
         snprintf(left, sizeof(left), "%s%s%s", opts->name, opts->operand ? " " : "",
                  opts->operand ? opts->operand : "");
         printf("  %-24s %s\n", left, opts->help);

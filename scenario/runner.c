@@ -567,6 +567,10 @@ static bool begin(struct runner *runner)
         error_free(err);
         return false;
     }
+    if (options->heap_fill) {
+        sim_arena_fill(sim_arena(runner->sim), options->heap_byte);
+        sim_arena_fill(sim_check_arena(runner->sim), options->heap_byte);
+    }
     runner->host = runner_host_boot(runner, "h");
     runner->co = coroutine_create(runner->sim, NULL, "runner", runner_main, runner);
     coroutine_start(runner->co);

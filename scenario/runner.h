@@ -29,6 +29,8 @@ struct run_options {
     uint64_t until_event;    /* stop before this event number; 0: no */
     uint64_t break_event;    /* raise SIGTRAP at this event; 0: no */
     bool no_marks;
+    bool heap_fill;          /* raw memory of the world starts as heap_byte: nothing may depend on it */
+    uint8_t heap_byte;
 };
 
 /* What a sweep counts (run --stats). */
