@@ -4,19 +4,39 @@
 
 /* --- shape ------------------------------------------------------------------------------------------------ */
 
-static bool expand_into(struct qvalue *out, const struct qvalue *options, Error **errp)
+/* More than any real tree, and each level opens a node on the stack of the one above. */
+#define MAX_NESTING 16
+
+static struct qvalue *expand(const struct qvalue *options, unsigned depth, Error **errp);
+
+static unsigned levels(const char *key)
+{
+    unsigned count = 1;
+
+    for (; *key; key++) {
+        count += *key == '.';
+    }
+    return count;
+}
+
+/* Either the plain keys or the dotted ones, which go into what the plain ones made, whatever their order was. */
+static bool expand_into(struct qvalue *out, const struct qvalue *options, bool dotted, unsigned depth, Error **errp)
 {
     for (size_t i = 0; i < options->seq.count; i++) {
         const char *key = options->seq.keys[i];
-        struct qvalue *value = qvalue_copy(options->seq.items[i]);
+        const struct qvalue *item = options->seq.items[i];
+        unsigned below = depth + levels(key);
 
-        if (value->type == QVALUE_DICT) {
-            struct qvalue *expanded = bdrv_options_expand(value, errp);
-            qvalue_free(value);
-            if (!expanded) {
-                return false;
-            }
-            value = expanded;
+        if ((below > depth + 1) != dotted) {
+            continue;
+        }
+        if (below > MAX_NESTING) {
+            error_setg(errp, "Options are nested too deeply (at most %d levels)", MAX_NESTING);
+            return false;
+        }
+        struct qvalue *value = item->type == QVALUE_DICT ? expand(item, below, errp) : qvalue_copy(item);
+        if (!value) {
+            return false;
         }
         if (!qdict_put_path(out, key, value)) {
             error_setg(errp, "Parameter '%s' is given twice", key);
@@ -26,18 +46,24 @@ static bool expand_into(struct qvalue *out, const struct qvalue *options, Error 
     return true;
 }
 
+static struct qvalue *expand(const struct qvalue *options, unsigned depth, Error **errp)
+{
+    struct qvalue *out = qvalue_dict();
+
+    if (!expand_into(out, options, false, depth, errp) || !expand_into(out, options, true, depth, errp)) {
+        qvalue_free(out);
+        return NULL;
+    }
+    return out;
+}
+
 struct qvalue *bdrv_options_expand(const struct qvalue *options, Error **errp)
 {
     if (!options || options->type != QVALUE_DICT) {
         error_setg(errp, "Options of a node must be a dictionary");
         return NULL;
     }
-    struct qvalue *out = qvalue_dict();
-    if (!expand_into(out, options, errp)) {
-        qvalue_free(out);
-        return NULL;
-    }
-    return out;
+    return expand(options, 0, errp);
 }
 
 /* --- generic keys ----------------------------------------------------------------------------------------- */
@@ -106,8 +132,12 @@ static bool get_cache(const struct qvalue *options, uint32_t *flags, Error **err
             return false;
         }
     }
-    return get_flag(cache, "direct", BDRV_O_NOCACHE, false, flags, errp) &&
-           get_flag(cache, "no-flush", BDRV_O_NO_FLUSH, false, flags, errp);
+    if (!get_flag(cache, "direct", BDRV_O_NOCACHE, false, flags, NULL) ||
+        !get_flag(cache, "no-flush", BDRV_O_NO_FLUSH, false, flags, NULL)) {
+        error_setg(errp, "Parameters 'cache.direct' and 'cache.no-flush' expect 'on' or 'off'");
+        return false;
+    }
+    return true;
 }
 
 static bool get_driver(const struct qvalue *options, const BlockDriver **drv, Error **errp)
