@@ -201,6 +201,8 @@ struct BlockDriverState {
     CoQueue flush_queue;
 
     uint64_t wr_highest_offset;
+    int64_t status_data_start; /* known to be data at its own offset: saves childless nodes questions (2.13) */
+    int64_t status_data_end;
     uint64_t write_threshold;
 
     LIST_HEAD(, BdrvDirtyBitmap) dirty_bitmaps; /* newest first */

@@ -53,7 +53,7 @@ static int serialise(BdrvTrackedRequest *req, uint32_t flags)
 
 static int check_writable(const BlockDriverState *bs)
 {
-    if (bdrv_has_readonly_bitmaps(bs) || bdrv_is_read_only(bs)) {
+    if ((!LIST_EMPTY(&bs->dirty_bitmaps) && bdrv_has_readonly_bitmaps(bs)) || bdrv_is_read_only(bs)) {
         return -EPERM;
     }
     SIM_ASSERT(!bdrv_is_inactive(bs));
@@ -108,7 +108,9 @@ void bdrv_write_finish(BdrvTrackedRequest *req, int64_t offset, int64_t bytes, i
         }
         bs->wr_highest_offset = MAX(bs->wr_highest_offset, (uint64_t)end);
     }
-    bdrv_set_dirty(bs, offset, bytes);
+    if (!LIST_EMPTY(&bs->dirty_bitmaps)) {
+        bdrv_set_dirty(bs, offset, bytes);
+    }
 }
 
 /* --- reads ----------------------------------------------------------------------------------------------- */

@@ -47,6 +47,14 @@ int bdrv_emulate_fua(BlockDriverState *bs);
 /* Largest data transfer of the node's driver: a multiple of its request alignment. */
 int64_t bdrv_max_transfer(const BlockDriverState *bs);
 
+/* Block status remembers one range of data of a childless node (2.13); what may punch a hole drops it. */
+static inline void bdrv_status_cache_drop(BlockDriverState *bs, int64_t offset, int64_t bytes)
+{
+    if (offset < bs->status_data_end && bs->status_data_start < offset + bytes) {
+        bs->status_data_end = bs->status_data_start;
+    }
+}
+
 /* --- zeroes.c, flush.c ------------------------------------------------------------------------------------ */
 
 /* A zero write aligned to request_alignment, cut as the driver wants it (2.10). */

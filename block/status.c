@@ -32,16 +32,43 @@ static int generic_status(BlockDriverState *bs, int64_t offset, int64_t bytes, s
     return BDRV_BLOCK_DATA | BDRV_BLOCK_ALLOCATED;
 }
 
+/* Remembered data that answers the whole question: a part of it would be a shorter answer than the driver's. */
+static int cached_status(BlockDriverState *bs, int64_t offset, int64_t bytes, struct status *st)
+{
+    if (offset < bs->status_data_start || bytes > bs->status_data_end - offset || !LIST_EMPTY(&bs->children)) {
+        return 0;
+    }
+    st->pnum = bytes;
+    st->map = offset;
+    st->file = bs;
+    return BDRV_BLOCK_DATA | BDRV_BLOCK_OFFSET_VALID;
+}
+
+/* Remembers an answer about `start`, which is not clipped to the question yet. */
+static void cache_status(BlockDriverState *bs, int64_t start, int ret, const struct status *st)
+{
+    if (st->want_zero && ret == (BDRV_BLOCK_DATA | BDRV_BLOCK_OFFSET_VALID) && st->file == bs && st->map == start &&
+        LIST_EMPTY(&bs->children)) {
+        bs->status_data_start = start;
+        bs->status_data_end = start + st->pnum;
+    }
+}
+
 /* Asks the driver about whole request alignments and clips its answer to the question. */
 static int driver_status(BlockDriverState *bs, int64_t offset, int64_t bytes, struct status *st)
 {
     int64_t align = bs->bl.request_alignment;
     int64_t start = ROUND_DOWN(offset, align);
     int64_t wide = ROUND_UP(offset + bytes, align) - start;
-    int ret = bs->drv->bdrv_co_block_status(bs, st->want_zero, start, wide, &st->pnum, &st->map, &st->file);
+    int ret = cached_status(bs, offset, bytes, st);
+    if (ret > 0) {
+        return ret;
+    }
+    ret = bs->drv->bdrv_co_block_status(bs, st->want_zero, start, wide, &st->pnum, &st->map, &st->file);
     if (ret < 0) {
         return ret;
     }
+    cache_status(bs, start, ret, st);
     SIM_ASSERT_LT(0, st->pnum);
     SIM_ASSERT(!(ret & BDRV_BLOCK_RAW) || ((ret & BDRV_BLOCK_OFFSET_VALID) && st->file != NULL));
     SIM_ASSERT(!(ret & BDRV_BLOCK_RECURSE) || ((ret & BDRV_BLOCK_DATA) && !(ret & BDRV_BLOCK_ZERO)));

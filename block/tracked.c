@@ -5,15 +5,16 @@ void bdrv_tracked_request_begin(BdrvTrackedRequest *req, BlockDriverState *bs, i
                                 enum BdrvTrackedRequestType type)
 {
     SIM_ASSERT(offset >= 0 && bytes >= 0);
-    *req = (BdrvTrackedRequest){
-        .bs = bs,
-        .offset = offset,
-        .bytes = bytes,
-        .type = type,
-        .overlap_offset = offset,
-        .overlap_bytes = bytes,
-        .co = coroutine_self(bs->host->sim),
-    };
+    /* Field by field: this runs for every request of every node, and clearing the whole costs more than the rest. */
+    req->bs = bs;
+    req->offset = offset;
+    req->bytes = bytes;
+    req->type = type;
+    req->serialising = false;
+    req->overlap_offset = offset;
+    req->overlap_bytes = bytes;
+    req->co = coroutine_self(bs->host->sim);
+    req->waiting_for = NULL;
     co_queue_init(bs->host->sim, &req->wait_queue);
     LIST_INSERT_HEAD(&bs->tracked_requests, req, list);
     bdrv_inc_in_flight(bs);

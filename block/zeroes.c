@@ -61,6 +61,7 @@ int bdrv_do_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes, u
     if (flags & ~bs->supported_zero_flags & BDRV_REQ_NO_FALLBACK) {
         return -ENOTSUP;
     }
+    bdrv_status_cache_drop(bs, offset, bytes);
     while (bytes > 0 && ret == 0) {
         int64_t num = next_zero_piece(&cut, bytes);
         ret = -ENOTSUP;
@@ -115,6 +116,7 @@ static int do_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
     int64_t unit = bs->bl.request_alignment;
     int64_t align = MAX((int64_t)bs->bl.pdiscard_alignment, unit);
     int ret = 0;
+    bdrv_status_cache_drop(bs, offset, bytes);
     while (bytes > 0 && ret == 0) {
         int64_t num = next_discard_piece(bs, align, offset, bytes);
         SIM_ASSERT(num > 0 && num <= bytes);

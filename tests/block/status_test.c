@@ -119,6 +119,29 @@ static void test_alignment(void **state)
     probe_free(p);
 }
 
+/* One range of data of a childless node is remembered until a zero write or discard overlaps it. */
+static void test_cache(void **state)
+{
+    struct probe *p = probe_new((struct probe_spec){.name = "p", .drv = &protocol_driver, .length = MiB});
+    int data = BDRV_BLOCK_DATA | BDRV_BLOCK_OFFSET_VALID;
+    p->status_flags = data;
+    p->status_run = 65536;
+    assert_status(p, 4096, 512, data | BDRV_BLOCK_ALLOCATED, 512);
+    assert_status(p, 4200, 512, data | BDRV_BLOCK_ALLOCATED, 512);
+    assert_int_equal(p->log_count, 2); /* the answer to the first question was as short as the question */
+    assert_status(p, 0, MiB, data | BDRV_BLOCK_ALLOCATED, 65536);
+    assert_status(p, 60000, 5536, data | BDRV_BLOCK_ALLOCATED, 5536);
+    assert_int_equal(probe_calls(p, SIM_OP_BLOCK_STATUS), 3);
+    assert_int_equal(do_req(p, SIM_OP_WRITE_ZEROES, MiB - 512, 512, 0, 0), 0);
+    assert_status(p, 0, 65536, data | BDRV_BLOCK_ALLOCATED, 65536);
+    assert_int_equal(probe_calls(p, SIM_OP_BLOCK_STATUS), 3);
+    assert_int_equal(do_req(p, SIM_OP_WRITE_ZEROES, 65535, 512, 0, 0), 0);
+    p->status_flags = BDRV_BLOCK_ZERO;
+    assert_status(p, 0, MiB, BDRV_BLOCK_ZERO | BDRV_BLOCK_ALLOCATED, 65536);
+    assert_int_equal(probe_calls(p, SIM_OP_BLOCK_STATUS), 4);
+    probe_free(p);
+}
+
 /* Neither data nor zero: zero without a backing file or beyond its end, never allocated. */
 static void test_unallocated(void **state)
 {
@@ -252,6 +275,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T_NODE("/status/no-operation", test_no_operation),
         T_NODE("/status/alignment", test_alignment),
+        T_NODE("/status/cache", test_cache),
         T_NODE("/status/unallocated", test_unallocated),
         T_NODE("/status/recurse", test_recurse),
         T_NODE("/status/short-layer", test_short_layer),
