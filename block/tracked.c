@@ -5,7 +5,7 @@ void bdrv_tracked_request_begin(BdrvTrackedRequest *req, BlockDriverState *bs, i
                                 enum BdrvTrackedRequestType type)
 {
     SIM_ASSERT(offset >= 0 && bytes >= 0);
-    /* Field by field: this runs for every request of every node, and clearing the whole costs more than the rest. */
+    /* Field by field: this runs for every request of every node; clearing the whole costs more than the rest. */
     req->bs = bs;
     req->offset = offset;
     req->bytes = bytes;
