@@ -105,6 +105,13 @@ static int disk_flush_to_disk(BlockDriverState *bs)
     return disk_co_flush(medium(bs));
 }
 
+/* A medium has no clusters; asking it is a request that may fail. */
+static int disk_get_info(BlockDriverState *bs, BlockDriverInfo *info)
+{
+    info->cluster_size = 0;
+    return disk_co_query(medium(bs), SIM_OP_GET_INFO, 0, 0);
+}
+
 /* --- length ---------------------------------------------------------------------------------------------- */
 
 static int64_t disk_getlength(BlockDriverState *bs)
@@ -226,6 +233,7 @@ const BlockDriver bdrv_disk = {
     .bdrv_co_flush_to_disk = disk_flush_to_disk,
     .bdrv_co_truncate = disk_truncate,
     .bdrv_co_getlength = disk_getlength,
+    .bdrv_co_get_info = disk_get_info,
     .bdrv_co_block_status = disk_block_status,
     .bdrv_refresh_limits = disk_refresh_limits,
     .bdrv_has_zero_init = disk_has_zero_init,

@@ -19,6 +19,7 @@ struct fault_arg {
     bool required;
     const char *def;  /* default as text */
     const char *doc;  /* meaning and unit */
+    const char *const *choices; /* FAULT_STR: NULL-ended; NULL: any text */
 };
 
 struct fault_class {
@@ -33,7 +34,8 @@ struct fault_class {
 
 const struct fault_class *fault_find(const char *name); /* NULL when there is none */
 const struct fault_class *fault_at(size_t index);       /* NULL beyond the last */
-/* Names, presence, types; pure: usable before a run. Converts texts in place as the types ask. */
+/* Names, presence, types; pure: usable before a run. Numbers, sizes, times and bools given as text are converted in
+ * place (to integers, bytes, nanoseconds); names of operations, errnos and disks stay text. */
 bool fault_check_args(const struct fault_class *fault, struct qvalue *args, Error **errp);
 /* Checks, then arms. False with errp (an unknown disk, say). */
 bool fault_arm(struct sim *sim, const struct fault_class *fault, struct qvalue *args, uint64_t entity, Error **errp);

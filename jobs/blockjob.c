@@ -140,17 +140,19 @@ static void block_job_user_resume(Job *job)
     block_job_iostatus_reset(container_of(job, BlockJob, job));
 }
 
+/* After an end of the job, and after a start that failed. */
 static void block_job_clean(Job *job)
-{
-    block_job_remove_all_bdrv(container_of(job, BlockJob, job));
-}
-
-static void block_job_free(Job *job)
 {
     BlockJob *block_job = container_of(job, BlockJob, job);
 
     block_job_remove_all_bdrv(block_job);
     error_free(block_job->blocker);
+    block_job->blocker = NULL;
+}
+
+static void block_job_forget(Job *job)
+{
+    error_free(container_of(job, BlockJob, job)->blocker);
 }
 
 static const JobHooks block_job_hooks = {
@@ -160,7 +162,8 @@ static const JobHooks block_job_hooks = {
     .cancelled = block_job_cancelled,
     .user_resume = block_job_user_resume,
     .clean = block_job_clean,
-    .free = block_job_free,
+    .free = block_job_clean,
+    .forget = block_job_forget,
 };
 
 /* --- life ----------------------------------------------------------------------------------------------- */

@@ -7,9 +7,39 @@
 
 /* --- lists and identity --------------------------------------------------------------------------------- */
 
+/* Errors live outside of the world's memory: they go one by one when the rest is dropped at once. */
+static void jobs_forget_host(struct sim *sim, void *state, struct host *host)
+{
+    if (host->jobs == NULL) {
+        return;
+    }
+    for (Job *job = host->jobs->first; job != NULL; job = job->next) {
+        error_free(job->err);
+        if (job->driver->forget != NULL) {
+            job->driver->forget(job);
+        }
+        JOB_HOOK(job, forget);
+    }
+}
+
+static void jobs_forget_world(struct sim *sim, void *state)
+{
+    for (struct host *host = host_first(sim); host != NULL; host = host->next) {
+        jobs_forget_host(sim, state, host);
+    }
+}
+
+static const struct sim_ext_ops jobs_ext_ops = {
+    .reset = jobs_forget_world,
+    .host_crash = jobs_forget_host,
+};
+
 void jobs_init(struct host *host)
 {
     SIM_ASSERT(host->jobs == NULL);
+    if (sim_ext(host->sim, SIM_EXT_JOBS) == NULL) {
+        sim_ext_set(host->sim, SIM_EXT_JOBS, &jobs_ext_ops, host->sim);
+    }
     host->jobs = (struct JobList *)SIM_NEW(host->arena, JobList);
 }
 
@@ -179,6 +209,8 @@ void job_do_dismiss(Job *job)
     job_txn_del_job(job);
     job_list_remove(job);
     job_state_transition(job, JOB_STATUS_NULL);
+    error_free(job->err); /* out of the list, so nobody asks any more */
+    job->err = NULL;
     job_unref(job);
 }
 

@@ -85,6 +85,8 @@ typedef struct JobDriver {
     void (*abort)(Job *job);    /* never fails */
     void (*clean)(Job *job);    /* after commit or abort */
     void (*free)(Job *job);
+    /* The host died or the world ends: frees what is no world memory (errors), touches nothing else. */
+    void (*forget)(Job *job);
     void (*set_speed)(Job *job, int64_t speed);
 } JobDriver;
 
@@ -98,6 +100,7 @@ typedef struct JobHooks {
     void (*user_resume)(Job *job);
     void (*clean)(Job *job);     /* after the driver's */
     void (*free)(Job *job);
+    void (*forget)(Job *job);    /* as the driver's */
 } JobHooks;
 
 enum { JOB_INTERNAL = 1, JOB_MANUAL_FINALIZE = 2, JOB_MANUAL_DISMISS = 4 };

@@ -59,6 +59,11 @@ static void mirror_free(Job *job)
     sim_strfree(job->host->arena, s->replaces);
 }
 
+static void mirror_forget(Job *job)
+{
+    error_free(mirror_of(job)->replace_blocker);
+}
+
 static void mirror_change(BlockJob *job, const char *copy_mode, Error **errp)
 {
     if (strcmp(copy_mode, "write-blocking") == 0) {
@@ -86,6 +91,7 @@ const BlockJobDriver mirror_job_driver = {
             .prepare = mirror_prepare,
             .abort = mirror_abort,
             .free = mirror_free,
+            .forget = mirror_forget,
         },
     .drained_poll = mirror_drained_poll,
     .change = mirror_change,

@@ -147,7 +147,7 @@ uint8_t *scenario_encode(const struct scenario *scn, size_t *length);
 struct scn_profile {
     const char *name;
     const char *doc;
-    void (*generate)(struct scenario *scn, struct sim *draw);
+    void (*generate)(struct sim *draw); /* writes through the generator at work: scenario/gen.h */
 };
 const struct scn_profile *scn_profile_find(const char *name);
 const struct scn_profile *scn_profile_at(size_t index);

@@ -350,7 +350,7 @@ struct iolog *iolog_load(const char *path, Error **errp)
 {
     struct scn_text text = {.bytes = NULL};
     struct iolog *log = NULL;
-    char buf[65536];
+    char buf[4096]; /* small: the stack may be a coroutine's */
     size_t count;
     FILE *in = fopen(path, "rb");
 

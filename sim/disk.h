@@ -192,8 +192,8 @@ void disk_snapshot_restore(struct disk *disk, const struct disk_snapshot *snapsh
 void disk_snapshot_peek(const struct disk_snapshot *snapshot, int64_t offset, int64_t bytes, struct payload *out);
 void disk_snapshot_delete(struct disk *disk, struct disk_snapshot *snapshot);
 
-/* Host files. Load replaces content and length (holes stay holes where the file has them). Both give 0 or
- * negative errno with errp. Save writes a sparse file of the disk's length. */
+/* Host files. Load replaces content and length; pages of zeroes become holes, wherever the file system of the host
+ * keeps its own. Both give 0 or negative errno with errp. Save writes a sparse file of the disk's length. */
 int disk_load_file(struct disk *disk, const char *path, Error **errp);
 int disk_save_file(const struct disk *disk, const char *path, Error **errp);
 

@@ -1,12 +1,15 @@
 /* Host files: load into a medium, save from it; holes stay holes. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "sim/disk_int.h"
+#include "sim/world.h"
 
-#define CHUNK_BYTES 65536
+#define CHUNK_BYTES 65536 /* from the heap: callers are coroutines, whose stacks are about that large */
 
 static ssize_t read_fully(int fd, uint8_t *buf, size_t bytes, int64_t offset)
 {
@@ -56,12 +59,48 @@ static bool next_extent(int fd, int64_t length, int64_t *from, int64_t *end)
     return *from < length;
 }
 
-static int load_extent(struct disk_tree *tree, int fd, int64_t from, int64_t end)
+static bool all_zero(const uint8_t *buf, int64_t bytes)
 {
-    uint8_t buf[CHUNK_BYTES];
+    return buf[0] == 0 && memcmp(buf, buf + 1, (size_t)bytes - 1) == 0;
+}
+
+/* Bytes at the start of buf, of which all whole pages are zero or none is. */
+static int64_t equal_pages(const uint8_t *buf, int64_t bytes, bool *zero)
+{
+    int64_t run = MIN(bytes, SIM_PAGE_BYTES);
+
+    *zero = all_zero(buf, run);
+    while (run < bytes && all_zero(buf + run, MIN(bytes - run, SIM_PAGE_BYTES)) == *zero) {
+        run += MIN(bytes - run, SIM_PAGE_BYTES);
+    }
+    return run;
+}
+
+/* Zero pages become holes whether or not the file system stored them: when it does is its own affair and may change
+ * from one run to the next, so only the content may decide. */
+static void load_chunk(struct disk_tree *tree, int64_t from, const uint8_t *buf, int64_t bytes)
+{
     struct payload data;
+    bool zero;
 
     payload_init(tree->sim, &data);
+    while (bytes > 0) {
+        int64_t n = equal_pages(buf, bytes, &zero);
+
+        if (!zero) {
+            payload_append_bytes(&data, buf, n);
+            tree_write(tree, from, n, &data, 0);
+            payload_clear(&data);
+        }
+        from += n;
+        buf += n;
+        bytes -= n;
+    }
+}
+
+static int load_extent(struct disk_tree *tree, int fd, uint8_t *buf, int64_t from, int64_t end)
+{
+    SIM_ASSERT_EQ(from % SIM_PAGE_BYTES, 0);
     while (from < end) {
         ssize_t n = read_fully(fd, buf, (size_t)MIN(end - from, CHUNK_BYTES), from);
         if (n < 0) {
@@ -70,9 +109,7 @@ static int load_extent(struct disk_tree *tree, int fd, int64_t from, int64_t end
         if (n == 0) {
             return -EIO; /* the file shrank under us */
         }
-        payload_append_bytes(&data, buf, n);
-        tree_write(tree, from, n, &data, 0);
-        payload_clear(&data);
+        load_chunk(tree, from, buf, n);
         from += n;
     }
     return 0;
@@ -80,18 +117,18 @@ static int load_extent(struct disk_tree *tree, int fd, int64_t from, int64_t end
 
 static int load_content(struct disk_tree *tree, int fd, int64_t length)
 {
+    uint8_t *buf = sim_xmalloc(CHUNK_BYTES);
     int64_t from = 0;
     int64_t end = 0;
+    int ret = 0;
 
     tree->length = length;
-    while (next_extent(fd, length, &from, &end)) {
-        int ret = load_extent(tree, fd, from, end);
-        if (ret < 0) {
-            return ret;
-        }
+    while (ret == 0 && next_extent(fd, length, &from, &end)) {
+        ret = load_extent(tree, fd, buf, from, end);
         from = end;
     }
-    return 0;
+    free(buf);
+    return ret;
 }
 
 /* A descriptor of a regular file, or negative errno. Never waits for a pipe's other end. */
@@ -141,7 +178,7 @@ int disk_load_file(struct disk *disk, const char *path, Error **errp)
 
 static int save_extent(const struct disk *disk, int fd, int64_t from, int64_t end)
 {
-    uint8_t buf[CHUNK_BYTES];
+    uint8_t *buf = sim_xmalloc(CHUNK_BYTES);
     struct payload data;
     int ret = 0;
 
@@ -156,6 +193,7 @@ static int save_extent(const struct disk *disk, int fd, int64_t from, int64_t en
         payload_clear(&data);
         from += n;
     }
+    free(buf);
     return ret;
 }
 

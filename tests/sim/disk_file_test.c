@@ -212,6 +212,61 @@ static void test_empty_file(void **state)
     assert_int_equal(disk_allocated_bytes(disk), 0);
 }
 
+/* A file that the host stores densely, and one with holes, are the same disk. */
+static void test_zero_pages(void **state)
+{
+    struct fixture *f = *state;
+    struct disk *disk = new_disk(f, "d");
+    uint8_t buf[32 * KiB] = {0};
+    int fd = open(f->path, O_WRONLY | O_CREAT, 0600);
+
+    buf[20 * KiB] = 1;
+    assert_int_equal(write(fd, buf, sizeof(buf)), sizeof(buf));
+    assert_int_equal(close(fd), 0);
+    assert_int_equal(disk_load_file(disk, f->path, NULL), 0);
+    assert_int_equal(disk_length(disk), sizeof(buf));
+    assert_int_equal(disk_allocated_bytes(disk), 4 * KiB);
+}
+
+struct copy_call {
+    struct disk *from;
+    struct disk *to;
+    const char *path;
+    int ret;
+};
+
+static void copy_in_coroutine(void *opaque)
+{
+    struct copy_call *call = opaque;
+
+    call->ret = disk_save_file(call->from, call->path, NULL);
+    if (call->ret == 0) {
+        call->ret = disk_load_file(call->to, call->path, NULL);
+    }
+}
+
+/* Steps of a scenario run in coroutines, whose stacks are small. */
+static void test_in_coroutine(void **state)
+{
+    struct fixture *f = *state;
+    struct copy_call call = {.from = new_disk(f, "d"), .to = new_disk(f, "e"), .path = f->path, .ret = -1};
+    struct payload data;
+    struct payload seen;
+
+    payload_init(f->sim, &data);
+    payload_init(f->sim, &seen);
+    payload_append_tags(&data, 7, 1024);
+    disk_poke(call.from, 0, &data);
+    coroutine_start(coroutine_create(f->sim, NULL, "copy", copy_in_coroutine, &call));
+    assert_int_equal(sim_run(f->sim, NULL, NULL, INT64_MAX), SIM_STOP_SETTLED);
+    assert_int_equal(call.ret, 0);
+    assert_int_equal(disk_length(call.to), 1024 * SIM_SECTOR_BYTES);
+    disk_peek(call.to, 0, data.size_bytes, &seen);
+    assert_int_equal(payload_first_difference(&data, &seen, data.size_bytes), -1);
+    payload_clear(&data);
+    payload_clear(&seen);
+}
+
 #define TEST(name, fn) {name, fn, setup, teardown, NULL}
 
 int main(void)
@@ -223,6 +278,8 @@ int main(void)
         TEST("/disk/file/round-trip", test_round_trip),
         TEST("/disk/file/errors", test_file_errors),
         TEST("/disk/file/empty", test_empty_file),
+        TEST("/disk/file/in-coroutine", test_in_coroutine),
+        TEST("/disk/file/zero-pages", test_zero_pages),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,568 @@
+/*
+ * Profile mirror: a guest works on a disk while it is mirrored, things fail, and commands come at any point of the job's
+ * life.
+ *
+ * The story: disks, nodes, guest, some content; then everything that is drawn to happen around the start of the job, sorted
+ * by time; then a wait for READY, what happens to a ready job, its end, and what the guest does after.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "scenario/gen.h"
+
+static const char *const features[] = {
+    "raw",     "window",  "stamp",    "huge",   "uneven",  "device",  "enospc", "slow",    "shallow", "no-cache",
+    "bitmap",  "fault",   "workload", "limit",  "storm",   "pause",   "speed",  "cancel",  "vm-stop", "second",
+    "replaces", "manual",  "power",   "unplug", "io",      "after",   "ready",  "query",   NULL,
+};
+
+struct mirror {
+    struct gen *gen;
+    int64_t bytes;       /* what the guest sees */
+    int64_t start;       /* where that begins on the source disk */
+    bool huge;           /* too large to be copied whole: sparse, worked on in places */
+    bool raw;
+    bool capped;         /* the target's medium is too small at first */
+    bool werror_stop;
+    bool stops_on_error; /* of the job */
+    bool manual_finalize;
+    bool manual_dismiss;
+    bool slow;           /* the job has a tiny speed limit */
+    bool ended;          /* nobody will find a job m any more */
+};
+
+/* --- the world ------------------------------------------------------------------------------------------- */
+
+static int64_t draw_bytes(struct mirror *m)
+{
+    struct gen *gen = m->gen;
+    uint64_t kind = gen_draw(gen, "size.kind", 100);
+
+    m->huge = gen_chance(gen, "huge", 60);
+    if (m->huge) {
+        return gen_range(gen, "size.huge", 1, 1024) * GiB + gen_range(gen, "size.huge-tail", 0, 3) * SIM_SECTOR_BYTES;
+    }
+    if (kind < 3) {
+        return 0;
+    }
+    if (kind < 6) {
+        return SIM_SECTOR_BYTES;
+    }
+    if (kind < 22) {
+        return gen_range(gen, "size.odd", 1, 4000) * SIM_SECTOR_BYTES;
+    }
+    if (kind < 80) {
+        return gen_range(gen, "size.chunks", 4, 64) * 64 * KiB;
+    }
+    return gen_range(gen, "size.small", 1, 8) * MiB + gen_range(gen, "size.tail", 0, 127) * SIM_SECTOR_BYTES;
+}
+
+static void add_speed_of_medium(struct mirror *m, const char *disk)
+{
+    struct gen *gen = m->gen;
+    char what[64];
+
+    snprintf(what, sizeof(what), "latency.%s", disk);
+    if (gen_draw(gen, what, 2)) {
+        static const int64_t latencies[] = {0, 10 * NS_PER_US, 100 * NS_PER_US, 250 * NS_PER_US, NS_PER_MS};
+
+        gen_add_time(gen, "latency", latencies[gen_draw(gen, what, ARRAY_SIZE(latencies))]);
+    }
+    snprintf(what, sizeof(what), "queue.%s", disk);
+    if (gen_chance(gen, "shallow", 200)) {
+        gen_add(gen, " queue-depth=%" PRId64, gen_range(gen, what, 1, 4));
+    }
+    if (gen_chance(gen, "no-cache", 80)) {
+        gen_add(gen, " write-cache=off");
+    }
+}
+
+static void write_source(struct mirror *m)
+{
+    struct gen *gen = m->gen;
+    int64_t behind;
+
+    m->bytes = draw_bytes(m);
+    m->raw = gen_chance(gen, "raw", 300);
+    m->start = m->raw && gen_chance(gen, "window", 250) ? gen_range(gen, "window.start", 1, 256) * SIM_SECTOR_BYTES : 0;
+    behind = m->start ? gen_range(gen, "window.behind", 0, 64) * SIM_SECTOR_BYTES : 0;
+    gen_add(gen, "disk src");
+    gen_add_size(gen, "size", m->start + m->bytes + behind);
+    if (!m->huge && gen_chance(gen, "stamp", 650)) {
+        gen_add(gen, " content=stamp");
+    }
+    add_speed_of_medium(m, "src");
+    gen_line(gen, "%s", "");
+}
+
+static void write_target(struct mirror *m)
+{
+    struct gen *gen = m->gen;
+    int64_t bytes = m->bytes;
+
+    if (gen_chance(gen, "uneven", 15)) {
+        bytes += gen_range(gen, "uneven.by", -4, 4) * SIM_SECTOR_BYTES;
+        bytes = MAX(bytes, (int64_t)0);
+    }
+    gen_add(gen, "disk dst");
+    gen_add_size(gen, "size", bytes);
+    if (gen_chance(gen, "device", 300)) {
+        gen_add(gen, " type=device");
+    }
+    m->capped = bytes >= 64 * KiB && gen_chance(gen, "enospc", 120);
+    if (m->capped) {
+        gen_add_size(gen, "capacity", gen_range(gen, "enospc.room", 1, MIN(bytes, 16 * MiB) / (4 * KiB)) * 4 * KiB);
+    }
+    add_speed_of_medium(m, "dst");
+    gen_line(gen, "%s", "");
+}
+
+static void write_nodes(struct mirror *m)
+{
+    struct gen *gen = m->gen;
+
+    if (m->raw) {
+        gen_add(gen, "blockdev-add driver=raw node-name=s file.driver=disk file.disk=src");
+        if (m->start) {
+            gen_add(gen, " offset=%" PRId64 " size=%" PRId64, m->start, m->bytes);
+        }
+        gen_line(gen, "%s", "");
+    } else {
+        gen_line(gen, "blockdev-add driver=disk node-name=s disk=src");
+    }
+    if (gen_chance(gen, "raw", 300)) {
+        gen_line(gen, "blockdev-add driver=raw node-name=d file.driver=disk file.disk=dst");
+    } else {
+        gen_line(gen, "blockdev-add driver=disk node-name=d disk=dst");
+    }
+}
+
+static void write_guest(struct mirror *m)
+{
+    struct gen *gen = m->gen;
+    const char *werror = GEN_PICK(gen, "guest.werror", "", "", "report", "ignore", "stop", "enospc");
+    const char *rerror = GEN_PICK(gen, "guest.rerror", "", "", "", "report", "ignore", "stop");
+
+    m->werror_stop = strcmp(werror, "stop") == 0 || strcmp(werror, "enospc") == 0 || !*werror ||
+                     strcmp(rerror, "stop") == 0;
+    gen_add(gen, "guest g node=s");
+    if (gen_draw(gen, "guest.queue?", 3) == 0) {
+        gen_add(gen, " queue-depth=%" PRId64, gen_range(gen, "guest.queue", 1, 32));
+    }
+    gen_add(gen, "%s%s%s%s", *rerror ? " rerror=" : "", rerror, *werror ? " werror=" : "", werror);
+    if (gen_draw(gen, "guest.cache", 10) == 0) {
+        gen_add(gen, " write-cache=off");
+    }
+    gen_line(gen, "%s", "");
+}
+
+/* A range of whole sectors that the guest may use, at most `most` bytes long. False on an empty disk. */
+static bool draw_place(struct mirror *m, const char *what, int64_t most, int64_t *offset, int64_t *bytes)
+{
+    int64_t sectors = m->bytes / SIM_SECTOR_BYTES;
+    int64_t count;
+
+    if (!sectors) {
+        return false;
+    }
+    count = gen_range(m->gen, what, 1, most / SIM_SECTOR_BYTES);
+    count = MIN(count, sectors);
+    switch (gen_draw(m->gen, what, 4)) {
+    case 0: /* the start */
+        *offset = 0;
+        break;
+    case 1: /* the tail */
+        *offset = (sectors - count) * SIM_SECTOR_BYTES;
+        break;
+    default:
+        *offset = gen_range(m->gen, what, 0, sectors - count) * SIM_SECTOR_BYTES;
+    }
+    *bytes = count * SIM_SECTOR_BYTES;
+    return true;
+}
+
+/* Data for a disk without: the copy needs something to do. */
+static void write_content(struct mirror *m)
+{
+    int64_t pieces = gen_range(m->gen, "content.pieces", 0, m->huge ? 4 : 2);
+
+    for (int64_t i = 0; i < pieces; i++) {
+        char at[24];
+        char length[24];
+        int64_t offset;
+        int64_t bytes;
+
+        if (draw_place(m, "content", 256 * KiB, &offset, &bytes)) {
+            gen_line(m->gen, "try io g write %s %s", sim_format_size(offset, at), sim_format_size(bytes, length));
+        }
+    }
+}
+
+/* --- the guest's work ------------------------------------------------------------------------------------ */
+
+/* A workload line, into buf of 256 bytes. */
+static const char *draw_workload(struct mirror *m, const char *what, int64_t most_ops, char buf[256])
+{
+    struct gen *gen = m->gen;
+    const char *profile = GEN_PICK(gen, what, "uniform", "uniform", "hot", "hot", "sequential", "edges");
+    int64_t ops = gen_range(gen, what, 4, most_ops);
+    int64_t depth = gen_range(gen, what, 1, 12);
+    int64_t think = gen_draw(gen, what, 2) ? 0 : gen_time(gen, what, 8);
+    int64_t top = SIM_SECTOR_BYTES << gen_draw(gen, what, 8);
+    char text[32];
+    size_t used;
+
+    used = (size_t)snprintf(buf, 256, "workload g ops=%" PRId64 " depth=%" PRId64 " profile=%s", ops, depth, profile);
+    if (gen_draw(gen, what, 3) == 0) {
+        int64_t reads = gen_range(gen, what, 0, 60);
+        int64_t zeroes = gen_range(gen, what, 0, 30);
+        int64_t discards = gen_range(gen, what, 0, 30);
+
+        used += (size_t)snprintf(buf + used, 256 - used, " read=%" PRId64 " zero=%" PRId64 " discard=%" PRId64, reads,
+                                 zeroes, discards);
+    }
+    used += (size_t)snprintf(buf + used, 256 - used, " min=512 max=%s", sim_format_size(top, text));
+    if (think) {
+        used += (size_t)snprintf(buf + used, 256 - used, " think=%s", sim_format_time(think, text));
+    }
+    if (m->huge) {
+        used += (size_t)snprintf(buf + used, 256 - used, " length=%s", sim_format_size(4 * MiB, text));
+    }
+    SIM_ASSERT_LT(used, 256);
+    return buf;
+}
+
+static void add_io(struct mirror *m)
+{
+    static const char *const ops[] = {"aio_write", "aio_write", "aio_write -z", "aio_write -z -u", "aio_write -f",
+                                      "aio_discard", "aio_read", "aio_write -P 0x11"};
+    int64_t count = gen_chance(m->gen, "io", 400) ? gen_range(m->gen, "io.count", 1, 6) : 0;
+
+    for (int64_t i = 0; i < count; i++) {
+        int64_t time_ns = gen_time(m->gen, "io.time", 15);
+        const char *op = gen_pick(m->gen, "io.op", ops, ARRAY_SIZE(ops));
+        char at[24];
+        char length[24];
+        int64_t offset;
+        int64_t bytes;
+
+        if (draw_place(m, "io.place", 128 * KiB, &offset, &bytes)) {
+            gen_at(m->gen, time_ns, "try io g %s %s %s", op, sim_format_size(offset, at), sim_format_size(bytes, length));
+        }
+    }
+}
+
+/* --- the job --------------------------------------------------------------------------------------------- */
+
+static void add_policies(struct mirror *m)
+{
+    static const char *const policies[] = {"", "", "report", "ignore", "ignore", "stop", "stop", "enospc"};
+    const char *source = gen_pick(m->gen, "job.on-source-error", policies, ARRAY_SIZE(policies));
+    const char *target = gen_pick(m->gen, "job.on-target-error", policies, ARRAY_SIZE(policies));
+
+    m->stops_on_error = strcmp(source, "stop") == 0 || strcmp(target, "stop") == 0 || strcmp(target, "enospc") == 0 ||
+                        strcmp(source, "enospc") == 0;
+    gen_add(m->gen, "%s%s%s%s", *source ? " on-source-error=" : "", source, *target ? " on-target-error=" : "", target);
+}
+
+static void add_speed_limit(struct mirror *m)
+{
+    struct gen *gen = m->gen;
+
+    if (!gen_chance(gen, "limit", 200)) {
+        return;
+    }
+    m->slow = gen_draw(gen, "limit.tiny", 5) == 0;
+    gen_add_size(gen, "speed", m->slow ? gen_range(gen, "limit.slow", 1, 512) * 1000 : gen_range(gen, "limit.fast", 1, 64) * MiB);
+}
+
+/* The command into the text in hand; the caller ends the line. */
+static void add_mirror(struct mirror *m)
+{
+    struct gen *gen = m->gen;
+
+    gen_add(gen, "try blockdev-mirror job-id=m device=%s target=d sync=%s", GEN_PICK(gen, "job.device", "s", "g"),
+            gen_draw(gen, "job.sync", 12) == 0 ? "none" : "full");
+    if (gen_draw(gen, "job.granularity?", 2)) {
+        gen_add_size(gen, "granularity", (m->huge ? 64 * KiB : (int64_t)SIM_SECTOR_BYTES) << gen_draw(gen, "job.granularity",
+                                                                                                  m->huge ? 5 : 12));
+    }
+    if (gen_draw(gen, "job.buf?", 3) == 0) {
+        gen_add_size(gen, "buf-size", (int64_t)SIM_PAGE_BYTES << gen_draw(gen, "job.buf", 11));
+    }
+    add_policies(m);
+    add_speed_limit(m);
+    if (gen_chance(gen, "replaces", 40)) {
+        gen_add(gen, " replaces=s");
+    }
+    m->manual_finalize = gen_chance(gen, "manual", 100);
+    m->manual_dismiss = gen_chance(gen, "manual", 100);
+    gen_add(gen, "%s%s", m->manual_finalize ? " auto-finalize=false" : "", m->manual_dismiss ? " auto-dismiss=false" : "");
+}
+
+/* --- what happens around the copy ------------------------------------------------------------------------ */
+
+static void add_faults(struct mirror *m)
+{
+    static const char *const disks[] = {"src", "dst", "dst"};
+    int64_t count = gen_chance(m->gen, "fault", 480) ? gen_range(m->gen, "fault.count", 1, 3) : 0;
+
+    for (int64_t i = 0; i < count; i++) {
+        char what[32];
+        int64_t time_ns;
+        char *line;
+
+        snprintf(what, sizeof(what), "fault%" PRId64, i);
+        time_ns = gen_draw(m->gen, "fault.early", 2) ? 0 : gen_time(m->gen, "fault.time", 12);
+        line = gen_fault(m->gen, what, disks, ARRAY_SIZE(disks), m->start + m->bytes);
+        if (line) {
+            gen_at(m->gen, time_ns, "try %s", line);
+        }
+        free(line);
+    }
+}
+
+/* Space comes back, and whoever stopped for the lack of it goes on. */
+static void add_relief(struct mirror *m)
+{
+    int64_t time_ns = gen_time(m->gen, "enospc.relief", 15);
+
+    if (m->capped && gen_draw(m->gen, "enospc.relief?", 8)) {
+        gen_at(m->gen, time_ns, "disk dst capacity=0");
+    }
+    if ((m->capped || gen_draw(m->gen, "resume?", 4) == 0) && m->stops_on_error) {
+        gen_at(m->gen, time_ns + gen_time(m->gen, "resume.after", 12), "try block-job-resume device=m");
+    }
+    if (m->werror_stop && gen_draw(m->gen, "cont?", 3) == 0) {
+        gen_at(m->gen, time_ns + gen_time(m->gen, "cont.after", 12), "try cont");
+    }
+}
+
+static void add_pauses(struct mirror *m)
+{
+    int64_t rounds = gen_chance(m->gen, "storm", 40) ? gen_range(m->gen, "storm.rounds", 3, 8)
+                                                      : (int64_t)gen_chance(m->gen, "pause", 150);
+    int64_t time_ns = 0;
+
+    for (int64_t i = 0; i < rounds; i++) {
+        const char *family = GEN_PICK(m->gen, "pause.family", "block-job-", "job-");
+        const char *key = *family == 'b' ? "device" : "id";
+
+        time_ns += gen_time(m->gen, "pause.time", 12);
+        gen_at(m->gen, time_ns, "try %spause %s=m", family, key);
+        time_ns += gen_time(m->gen, "pause.length", 12);
+        gen_at(m->gen, time_ns, "try %sresume %s=m", family, key);
+    }
+}
+
+static void add_speeds(struct mirror *m)
+{
+    int64_t count = gen_chance(m->gen, "speed", 150) ? gen_range(m->gen, "speed.count", 1, 3) : 0;
+    char buf[24];
+
+    for (int64_t i = 0; i < count; i++) {
+        int64_t time_ns = gen_time(m->gen, "speed.time", 14);
+        int64_t speed = gen_draw(m->gen, "speed.value", 4) ? gen_scale(m->gen, "speed.value", 17) * KiB : 0;
+
+        gen_at(m->gen, time_ns, "try block-job-set-speed device=m speed=%s", sim_format_size(speed, buf));
+    }
+    if (m->slow || count) {
+        gen_at(m->gen, gen_time(m->gen, "limit.off", 18), "try block-job-set-speed device=m speed=0");
+    }
+}
+
+static void add_early_end(struct mirror *m)
+{
+    if (!gen_chance(m->gen, "cancel", 60)) {
+        return;
+    }
+    m->ended = true;
+    gen_at(m->gen, gen_time(m->gen, "cancel.time", 13), "try %s",
+           GEN_PICK(m->gen, "cancel.how", "block-job-cancel device=m", "block-job-cancel device=m force=true",
+                    "job-cancel id=m", "block-job-complete device=m"));
+}
+
+static void add_vm_stop(struct mirror *m)
+{
+    int64_t time_ns = gen_time(m->gen, "vm-stop.time", 14);
+
+    if (gen_chance(m->gen, "vm-stop", 80)) {
+        gen_at(m->gen, time_ns, "try stop");
+        gen_at(m->gen, time_ns + gen_time(m->gen, "vm-stop.length", 12), "try cont");
+    }
+}
+
+static void add_queries(struct mirror *m)
+{
+    if (gen_chance(m->gen, "query", 150)) {
+        gen_at(m->gen, gen_time(m->gen, "query.time", 14), "%s",
+               GEN_PICK(m->gen, "query.what", "query-jobs", "query-block-jobs", "query-status", "query-block",
+                        "query-named-block-nodes"));
+    }
+}
+
+/* Another mirror of the same disk meanwhile. */
+static void write_second_target(struct mirror *m, bool *second)
+{
+    *second = !m->huge && gen_chance(m->gen, "second", 60);
+    if (*second) {
+        gen_add(m->gen, "disk third");
+        gen_add_size(m->gen, "size", m->bytes);
+        gen_line(m->gen, "%s", "");
+        gen_line(m->gen, "blockdev-add driver=disk node-name=t disk=third");
+    }
+}
+
+static void write_life(struct mirror *m)
+{
+    struct gen *gen = m->gen;
+    char buf[256];
+    bool second;
+
+    write_second_target(m, &second);
+    if (gen_chance(gen, "bitmap", 120)) {
+        gen_line(gen, "try block-dirty-bitmap-add node=s name=b granularity=%" PRId64,
+                 (int64_t)SIM_SECTOR_BYTES << gen_draw(gen, "bitmap.granularity", 10));
+    }
+    add_faults(m);
+    if (m->bytes && gen_chance(gen, "workload", 880)) {
+        gen_at(gen, gen_draw(gen, "workload.early", 2) ? 0 : gen_time(gen, "workload.time", 11), "%s",
+               draw_workload(m, "workload.kind", 90, buf));
+    }
+    add_mirror(m);
+    {
+        /* the text in hand is the mirror command: keep it as one more action, at time 0 after what was kept so far */
+        size_t length = strrchr(gen->text.bytes, '\n') - gen->text.bytes + 1u;
+
+        gen_at(gen, 0, "%s", gen->text.bytes + length);
+        gen->text.length = length;
+        gen->text.bytes[length] = '\0';
+    }
+    add_io(m);
+    add_relief(m);
+    add_pauses(m);
+    add_speeds(m);
+    add_early_end(m);
+    add_vm_stop(m);
+    add_queries(m);
+    if (second) {
+        gen_at(gen, gen_time(gen, "second.time", 12), "try blockdev-mirror job-id=m2 device=%s target=t sync=full",
+               GEN_PICK(gen, "second.device", "s", "g"));
+    }
+    gen_flush(gen);
+}
+
+/* --- the end of the job ---------------------------------------------------------------------------------- */
+
+static void write_ready_work(struct mirror *m)
+{
+    char buf[256];
+
+    if (m->bytes && gen_chance(m->gen, "ready", 550)) {
+        gen_line(m->gen, "%s", draw_workload(m, "ready.kind", 40, buf));
+        gen_line(m->gen, "run %s", sim_format_time(gen_time(m->gen, "ready.time", 13), buf));
+    }
+}
+
+static void write_completion(struct mirror *m)
+{
+    struct gen *gen = m->gen;
+
+    gen_line(gen, "try block-job-complete device=m");
+    if (gen_draw(gen, "complete.cancel?", 20) == 0) {
+        gen_line(gen, "try block-job-cancel device=m%s", gen_draw(gen, "complete.force", 2) ? " force=true" : "");
+    }
+    if (m->manual_finalize) {
+        gen_line(gen, "try wait BLOCK_JOB_PENDING id=m timeout=1s");
+        gen_line(gen, "try job-finalize id=m");
+    }
+    gen_line(gen, "try wait BLOCK_JOB_COMPLETED device=m timeout=1s");
+    if (m->manual_dismiss) {
+        gen_line(gen, "try job-dismiss id=m");
+    }
+}
+
+static void write_job_end(struct mirror *m)
+{
+    struct gen *gen = m->gen;
+    uint64_t how = gen_draw(gen, "end.how", 100);
+
+    if (m->ended) {
+        if (how < 50) {
+            gen_line(gen, "settle");
+        }
+        return;
+    }
+    gen_line(gen, "try wait BLOCK_JOB_READY device=m timeout=2s");
+    write_ready_work(m);
+    if (how < 55) {
+        write_completion(m);
+    } else if (how < 68) {
+        gen_line(gen, "try block-job-cancel device=m");
+        gen_line(gen, "try wait BLOCK_JOB_COMPLETED device=m timeout=1s");
+    } else if (how < 76) {
+        gen_line(gen, "try block-job-cancel device=m force=true");
+    } else if (how < 84) {
+        gen_line(gen, "try block-job-pause device=m");
+        gen_line(gen, "try block-job-complete device=m");
+        gen_line(gen, "+%" PRId64 "us try block-job-resume device=m", gen_scale(gen, "end.pause", 12));
+        gen_line(gen, "try wait BLOCK_JOB_COMPLETED device=m timeout=1s");
+    }
+}
+
+static void write_after(struct mirror *m)
+{
+    struct gen *gen = m->gen;
+    char buf[256];
+
+    if (m->bytes && gen_chance(gen, "after", 300)) {
+        gen_line(gen, "%s wait=on", draw_workload(m, "after.kind", 30, buf));
+    }
+    if (gen_draw(gen, "after.settle", 3) == 0) {
+        gen_line(gen, "settle");
+    }
+    if (gen_chance(gen, "unplug", 20)) {
+        gen_line(gen, "try unplug g");
+    }
+    if (gen_chance(gen, "power", 25)) {
+        gen_line(gen, "+%" PRId64 "us powerloss all", gen_scale(gen, "power.time", 14));
+        write_nodes(m);
+        write_guest(m);
+        if (m->bytes) {
+            gen_line(gen, "%s read=60 wait=on", "workload g ops=20 depth=4 profile=edges max=64k length=4M");
+        }
+    }
+}
+
+static void generate(struct sim *draw)
+{
+    struct mirror m = {.gen = gen_of(draw)};
+    uint64_t schedule = gen_draw(m.gen, "schedule", 20);
+
+    if (schedule < 3) {
+        gen_line(m.gen, "schedule calm");
+    } else if (schedule < 5) {
+        gen_line(m.gen, "schedule pct depth=%" PRId64, gen_range(m.gen, "schedule.depth", 1, 5));
+    } else {
+        gen_line(m.gen, "schedule random");
+    }
+    write_source(&m);
+    write_target(&m);
+    write_nodes(&m);
+    write_guest(&m);
+    write_content(&m);
+    write_life(&m);
+    write_job_end(&m);
+    write_after(&m);
+}
+
+const struct gen_profile gen_mirror_profile = {
+    .profile = {
+        .name = "mirror",
+        .doc = "a live mirror under guest load, faults and commands at any point of the job's life",
+        .generate = generate,
+    },
+    .features = features,
+};

@@ -1,0 +1,110 @@
+# Protects what a run prints: verdicts, the four lines of a failure, JSON, TAP, JUnit, SARIF, logs, timelines.
+. tests/cli/lib.sh
+good good.blk
+bad bad.blk
+
+blksim run good.blk
+says "/cli/output/passed" 0 out '^passed: [0-9]+ events'
+holds "/cli/output/passed/quiet-stderr" test ! -s err
+blksim run - < good.blk
+says "/cli/output/stdin" 0 out '^passed: '
+
+blksim run bad.blk
+says "/cli/output/failed" 1 out '^fail expect  expect\.'
+says "/cli/output/failed/seen" 1 out '^  seen   at [0-9]+ ns, event [0-9]+: .*bad\.blk:13'
+says "/cli/output/failed/build" 1 out '^  build  blksim '
+says "/cli/output/failed/again" 1 out '^  again  .* run bad\.blk$'
+sed -n 's/^  again  //p' out > again.sh
+sh again.sh > out 2> err
+status=$?
+says "/cli/output/failed/paste" 1 out '^fail expect '
+
+# Files are named by the order they were given in, one JSON object a line.
+blksim run good.blk bad.blk --json
+says "/cli/output/json/status" 1 out '"verdict": *"fail"'
+holds "/cli/output/json/one-line-a-run" test "$(wc -l < out)" = 2
+says "/cli/output/json/first-passes" 1 out '^\{"seed": *[0-9]+,.*"verdict": *"pass", *"trace_hash": *"[0-9a-f]{16}", *"virtual_ns": *[0-9]+, *"event_count": *[0-9]+, *"requests": *[0-9]+, *"violations": *\[\]'
+if command -v python3 > /dev/null && python3 -c pass 2> /dev/null; then
+    cp out runs.json
+    holds "/cli/output/json/parses" python3 -c '
+import json
+keys = ["seed", "profile", "scenario", "verdict", "trace_hash", "virtual_ns", "event_count", "requests", "violations",
+        "hosts", "marks"]
+runs = [json.loads(line) for line in open("runs.json")]
+assert all(list(run) == keys for run in runs), [list(run) for run in runs]
+assert runs[1]["violations"][0]["check"] == "expect"'
+else
+    skip "/cli/output/json/parses (python3 is not installed)"
+fi
+
+blksim run good.blk bad.blk --tap
+says "/cli/output/tap/version" 1 out '^TAP version 13$'
+says "/cli/output/tap/plan" 1 out '^1\.\.2$'
+says "/cli/output/tap/ok" 1 out '^ok 1 - good\.blk$'
+says "/cli/output/tap/not-ok" 1 out '^not ok 2 - bad\.blk$'
+
+blksim run good.blk bad.blk --junit report.xml --sarif report.sarif
+exits "/cli/output/junit" 1
+holds "/cli/output/junit/suite" grep -q '<testsuite name="blksim" tests="2"' report.xml
+holds "/cli/output/junit/failure" grep -q '<failure message="expect\.' report.xml
+holds "/cli/output/junit/closed" grep -q '</testsuite>' report.xml
+holds "/cli/output/sarif/result" grep -q '"ruleId": "expect\.' report.sarif
+if command -v python3 > /dev/null && python3 -c pass 2> /dev/null; then
+    holds "/cli/output/junit/parses" python3 -c 'import xml.dom.minidom as m; m.parse("report.xml")'
+    holds "/cli/output/sarif/parses" python3 -c 'import json; json.load(open("report.sarif"))'
+else
+    skip "/cli/output/junit/parses (python3 is not installed)"
+    skip "/cli/output/sarif/parses (python3 is not installed)"
+fi
+
+blksim run good.blk --timeline timeline.json --trace trace.jsonl
+exits "/cli/output/timeline" 0
+holds "/cli/output/timeline/array" sh -c 'head -c 200 timeline.json | grep -q "[[{]" && tail -c 20 timeline.json | grep -q "]"'
+holds "/cli/output/timeline/spans" grep -q '"ph": *"[XBb]"' timeline.json
+holds "/cli/output/trace/lines" test "$(wc -l < trace.jsonl)" -gt 20
+if command -v python3 > /dev/null && python3 -c pass 2> /dev/null; then
+    holds "/cli/output/timeline/parses" python3 -c 'import json; json.load(open("timeline.json"))'
+    holds "/cli/output/trace/parses" python3 -c 'import json; [json.loads(l) for l in open("trace.jsonl")]'
+else
+    skip "/cli/output/timeline/parses (python3 is not installed)"
+    skip "/cli/output/trace/parses (python3 is not installed)"
+fi
+for log in short full; do
+    blksim run good.blk --log $log
+    says "/cli/output/log/$log" 0 out 'job|JOB'
+done
+blksim run good.blk --until 10 --log full
+exits "/cli/output/until" 0
+
+blksim diff good.blk good.blk
+says "/cli/output/diff/same" 0 out '^the same [0-9]+ events'
+sed 's/0x11/0x12/' good.blk > other.blk
+blksim diff good.blk other.blk
+says "/cli/output/diff/differs" 1 out '^event [0-9]+ differs'
+blksim diff good.blk --exec "$BLKSIM"
+says "/cli/output/diff/other-build" 0 out '^the same [0-9]+ events'
+
+# A failure with room to shrink keeps its signature.
+{ cat bad.blk; } > big.blk
+blksim shrink big.blk -o small.blk
+exits "/cli/output/shrink" 0
+blksim run small.blk
+says "/cli/output/shrink/same-signature" 1 out '^fail expect '
+holds "/cli/output/shrink/smaller" test "$(wc -l < small.blk)" -lt "$(wc -l < big.blk)"
+
+# Nobody reads: an error or a signal, not a success and not a hang.
+if [ -e /dev/full ]; then
+    "$BLKSIM" gen --seed 1 > /dev/full 2> err
+    status=$?
+    : > out
+    says "/cli/output/full-device" 3 err 'cannot write'
+else
+    skip "/cli/output/full-device (no /dev/full)"
+fi
+"$BLKSIM" gen --seed 1 >&- 2> err
+status=$?
+exits "/cli/output/closed-stdout" 3
+sh -c '"$1" run --seeds 1..200 --json; echo $? > pipe-status' sh "$BLKSIM" 2> err | head -n 1 > out
+holds "/cli/output/pipe-closed-early" test "$(cat pipe-status)" != 0
+holds "/cli/output/pipe-closed-early/first-line" grep -q '^{"seed"' out
+finish

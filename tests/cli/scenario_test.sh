@@ -1,0 +1,79 @@
+# Protects what happens to scenario files that are wrong, hostile or very large: a message with file, line and column
+# and exit 2, or a run; never a crash.
+. tests/cli/lib.sh
+
+blksim run nowhere.blk
+says "/cli/scenario/missing-file" 2 err 'nowhere\.blk'
+blksim run .
+exits "/cli/scenario/folder" 2
+: > empty.blk
+blksim run empty.blk
+says "/cli/scenario/empty" 2 err '^blksim: empty\.blk:[0-9]+:[0-9]+: '
+
+wrong() { # NAME LINE:COLUMN TEXT
+    printf 'blksim 1\ndisk a size=1M\n%b\n' "$3" > wrong.blk
+    blksim run wrong.blk
+    says "/cli/scenario/$1" 2 err "^blksim: wrong\.blk:$2: "
+}
+wrong unknown-verb 3:1 'frobnicate a'
+wrong misspelt-verb 3:1 'blockdev-mirorr job-id=m device=a target=b sync=full'
+wrong bad-size '3:[0-9]+' 'disk b size=1Q'
+wrong negative-size '3:[0-9]+' 'disk b size=-5'
+wrong huge-size '3:[0-9]+' 'disk b size=99999999999999999999'
+wrong unknown-key '3:[0-9]+' 'disk b size=1M colour=red'
+wrong missing-key '3:[0-9]+' 'blockdev-mirror job-id=m'
+wrong bad-time '3:[0-9]+' '+1parsec disk b size=1M'
+wrong duplicate-disk '3:[0-9]+' 'disk a size=1M'
+wrong unknown-disk '3:[0-9]+' 'blockdev-add driver=raw node-name=s file.driver=disk file.disk=nope'
+wrong unclosed-quote '3:[0-9]+' 'disk "b size=1M'
+wrong bad-json '3:[0-9]+' '{"execute": "query-status"'
+wrong nul-byte 3:8 'disk b \0size=1M'
+wrong invalid-utf8 3:6 'disk \0377\0376 size=1M'
+wrong overlong-utf8 3:6 'disk \0300\0257 size=1M'
+wrong truncated-utf8 '3:[0-9]+' '# \0342\0202'
+
+printf 'blksim 1\ndisk a size=1M\ndisk a size=2M\n' > twice.blk
+printf 'disk a size=1M\n' > headless.blk
+blksim run headless.blk
+says "/cli/scenario/no-version" 2 err '^blksim: headless\.blk:1:1: '
+printf 'blksim 999\ndisk a size=1M\n' > later.blk
+blksim run later.blk
+says "/cli/scenario/later-version" 2 err '^blksim: later\.blk:1:'
+
+good good.blk
+blksim run good.blk wrong.blk
+exits "/cli/scenario/one-of-two-is-wrong" 2
+
+# A line of 1 MiB: as a comment it is read, as a name it is refused.
+{ printf 'blksim 1\n# '; head -c 1048576 /dev/zero | tr '\0' x; printf '\ndisk a size=1M\n'; } > long-comment.blk
+blksim run long-comment.blk
+exits "/cli/scenario/comment-of-1M" 0
+{ printf 'blksim 1\ndisk '; head -c 1048576 /dev/zero | tr '\0' x; printf ' size=1M\n'; } > long-name.blk
+blksim run long-name.blk
+if [ "$status" = 0 ] || { [ "$status" = 2 ] && grep -q 'long-name\.blk:2:6: ' err; }; then
+    ok "/cli/scenario/name-of-1M"
+else
+    not_ok "/cli/scenario/name-of-1M" "exit status $status"
+fi
+holds "/cli/scenario/name-of-1M/short-message" test "$(wc -c < err)" -lt 1000
+{ printf 'blksim 1\n'; head -c 1048576 /dev/zero | tr '\0' '('; printf '\n'; } > long-verb.blk
+blksim run long-verb.blk
+says "/cli/scenario/verb-of-1M" 2 err 'long-verb\.blk:2:1: '
+{ printf 'blksim 1\n{"execute": '; head -c 1048576 /dev/zero | tr '\0' '['; printf '\n'; } > deep.blk
+blksim run deep.blk
+says "/cli/scenario/json-nested-1M-deep" 2 err 'deep\.blk:2:'
+head -c 65536 /dev/zero > zeroes.blk
+blksim run zeroes.blk
+says "/cli/scenario/only-nuls" 2 err 'zeroes\.blk:1:1: '
+head -c 65536 "$BLKSIM" > binary.blk
+blksim run binary.blk
+says "/cli/scenario/binary" 2 err 'binary\.blk:1:'
+
+# 100,000 steps run, each of them.
+{
+    printf 'blksim 1\ndisk a size=1M\nblockdev-add driver=raw node-name=s file.driver=disk file.disk=a\nguest g node=s\n'
+    awk 'BEGIN { for (i = 0; i < 99996; i++) printf "io g write -P 0x%02x %dk 4k\n", i % 255 + 1, i % 256 * 4 }'
+} > many.blk
+blksim run many.blk
+exits "/cli/scenario/100000-steps" 0
+finish

@@ -1,0 +1,878 @@
+/* Protects the job machine: the tables of states and verbs, event orders, counted pauses, groups (reference/jobs.md
+ * 1). */
+#include "tests/jobs/job_world.h"
+
+#include <errno.h>
+
+/* --- a job that does as it is told ---------------------------------------------------------------------- */
+
+typedef struct TestJob {
+    BlockJob common;
+    int ret;
+    int prepare_ret;
+    bool ready;      /* becomes ready first */
+    bool finish;     /* the run function may return */
+    int64_t sleep_ns; /* > 0: sleeps instead of waiting for kicks */
+    unsigned wakes;
+    char hooks[64];
+} TestJob;
+
+static TestJob *test_job(Job *job)
+{
+    return container_of(container_of(job, BlockJob, job), TestJob, common);
+}
+
+static void note(Job *job, const char *hook)
+{
+    strncat(test_job(job)->hooks, hook, sizeof(test_job(job)->hooks) - strlen(test_job(job)->hooks) - 1);
+}
+
+static int test_run(Job *job, Error **errp)
+{
+    TestJob *s = test_job(job);
+
+    if (s->ready) {
+        job_transition_to_ready(job);
+    }
+    while (!s->finish && !job_should_stop(job) && !job->cancelled) {
+        if (s->sleep_ns > 0) {
+            job_sleep_ns(job, s->sleep_ns, false);
+        } else {
+            job_yield(job);
+        }
+        s->wakes++;
+    }
+    if (s->ret == -EDOM) {
+        error_setg(errp, "its own words");
+    }
+    return s->ret;
+}
+
+static int test_prepare(Job *job)
+{
+    note(job, "p");
+    return test_job(job)->prepare_ret;
+}
+
+static void test_commit(Job *job)
+{
+    note(job, "c");
+}
+
+static void test_abort(Job *job)
+{
+    note(job, "a");
+}
+
+static void test_clean(Job *job)
+{
+    note(job, "l");
+}
+
+static void test_complete(Job *job, Error **errp)
+{
+    test_job(job)->finish = true;
+    job_kick(job);
+}
+
+static bool test_cancel(Job *job, bool force)
+{
+    return force || !job_is_ready(job);
+}
+
+static const BlockJobDriver test_driver = {
+    .job_driver =
+        {
+            .job_type = JOB_TYPE_COMMIT,
+            .instance_size = sizeof(TestJob),
+            .type = SIM_TYPE_Job,
+            .run = test_run,
+            .complete = test_complete,
+            .cancel = test_cancel,
+            .prepare = test_prepare,
+            .commit = test_commit,
+            .abort = test_abort,
+            .clean = test_clean,
+        },
+};
+
+struct create {
+    const char *id;
+    JobTxn *txn;
+    unsigned flags;
+    Job *job;
+    char error[128];
+};
+
+static BlockDriverState *node;
+
+static void create_entry(void *opaque)
+{
+    struct create *c = opaque;
+    Error *err = NULL;
+    BlockJob *job = block_job_create(c->id, &test_driver, c->txn, node, 0, BLK_PERM_ALL, 0, c->flags, NULL, NULL, &err);
+
+    c->error[0] = '\0';
+    c->job = job != NULL ? &job->job : NULL;
+    if (err != NULL) {
+        snprintf(c->error, sizeof(c->error), "%s", error_get_pretty(err));
+        error_free(err);
+    }
+}
+
+static Job *create(const char *id, JobTxn *txn, unsigned flags)
+{
+    struct create c = {.id = id, .txn = txn, .flags = flags};
+
+    if (node == NULL) {
+        node = add_null("n");
+    }
+    on_main(create_entry, &c);
+    if (c.job == NULL) {
+        fail_msg("%s", c.error);
+    }
+    return c.job;
+}
+
+static void start_entry(void *opaque)
+{
+    job_start(opaque);
+}
+
+static Job *start(const char *id, unsigned flags)
+{
+    Job *job = create(id, NULL, flags);
+
+    on_main(start_entry, job);
+    settle();
+    return job;
+}
+
+static void finish(Job *job, int ret)
+{
+    test_job(job)->ret = ret;
+    test_job(job)->finish = true;
+    job_kick(job);
+    settle();
+}
+
+static int setup(void **state)
+{
+    node = NULL;
+    return world_setup(state);
+}
+
+static void assert_gone(void)
+{
+    assert_no_job_left();
+    if (node != NULL) {
+        assert_int_equal(bdrv_op_blockers(node), 0);
+        del_node("n");
+    }
+    jobs_cleanup(host);
+    bdrv_graph_cleanup(host);
+}
+
+/* --- tables --------------------------------------------------------------------------------------------- */
+
+/* The reference's lists, in words of our own choosing: one line a row. */
+static void test_transition_table(void **state)
+{
+    static const char *const legal[JOB_STATUS_COUNT] = {
+        [JOB_STATUS_UNDEFINED] = "created ",
+        [JOB_STATUS_CREATED] = "running aborting null ",
+        [JOB_STATUS_RUNNING] = "paused ready waiting aborting ",
+        [JOB_STATUS_PAUSED] = "running ",
+        [JOB_STATUS_READY] = "standby waiting aborting ",
+        [JOB_STATUS_STANDBY] = "ready ",
+        [JOB_STATUS_WAITING] = "pending aborting ",
+        [JOB_STATUS_PENDING] = "aborting concluded ",
+        [JOB_STATUS_ABORTING] = "aborting concluded ",
+        [JOB_STATUS_CONCLUDED] = "null ",
+        [JOB_STATUS_NULL] = "",
+    };
+
+    for (unsigned from = 0; from < JOB_STATUS_COUNT; from++) {
+        char row[128] = "";
+
+        for (unsigned to = 0; to < JOB_STATUS_COUNT; to++) {
+            if (job_transition_legal((enum job_status)from, (enum job_status)to)) {
+                strcat(row, job_status_name((enum job_status)to));
+                strcat(row, " ");
+            }
+        }
+        assert_string_equal(row, legal[from]);
+    }
+}
+
+static void test_verb_table(void **state)
+{
+    static const char *const legal[JOB_VERB_COUNT] = {
+        [JOB_VERB_CANCEL] = "created running paused ready standby waiting pending ",
+        [JOB_VERB_PAUSE] = "created running paused ready standby ",
+        [JOB_VERB_RESUME] = "created running paused ready standby ",
+        [JOB_VERB_SET_SPEED] = "created running paused ready standby ",
+        [JOB_VERB_COMPLETE] = "ready standby ",
+        [JOB_VERB_FINALIZE] = "pending ",
+        [JOB_VERB_DISMISS] = "concluded ",
+        [JOB_VERB_CHANGE] = "created running paused ready standby ",
+    };
+
+    for (unsigned v = 0; v < JOB_VERB_COUNT; v++) {
+        char row[128] = "";
+
+        for (unsigned s = 0; s < JOB_STATUS_COUNT; s++) {
+            if (job_verb_legal((enum job_status)s, (enum job_verb)v)) {
+                strcat(row, job_status_name((enum job_status)s));
+                strcat(row, " ");
+            }
+        }
+        assert_string_equal(row, legal[v]);
+    }
+}
+
+static void test_names(void **state)
+{
+    enum job_status status;
+
+    for (unsigned i = 0; i < JOB_STATUS_COUNT; i++) {
+        assert_true(job_status_parse(job_status_name((enum job_status)i), &status));
+        assert_int_equal(status, i);
+    }
+    assert_false(job_status_parse("gone", &status));
+    assert_string_equal(job_type_name(JOB_TYPE_MIRROR), "mirror");
+    assert_string_equal(job_verb_name(JOB_VERB_SET_SPEED), "set-speed");
+}
+
+/* Each verb, tried through the command on a job really in each state that a client can meet. */
+static void verb_set_speed(Job *job, Error **errp)
+{
+    block_job_set_speed(block_job_of(job), 5, errp);
+}
+
+static void test_refused_verbs(void **state)
+{
+    Job *job = create("j", NULL, JOB_MANUAL_FINALIZE | JOB_MANUAL_DISMISS);
+
+    assert_string_equal(verb(job, job_complete), "Job 'j' in state 'created' cannot accept command verb 'complete'");
+    assert_string_equal(verb(job, job_finalize), "Job 'j' in state 'created' cannot accept command verb 'finalize'");
+    assert_string_equal(verb(job, verb_dismiss), "Job 'j' in state 'created' cannot accept command verb 'dismiss'");
+    assert_string_equal(verb(job, job_user_resume), "Can't resume a job that was not paused");
+    on_main(start_entry, job);
+    settle();
+    assert_string_equal(verb(job, job_complete), "Job 'j' in state 'running' cannot accept command verb 'complete'");
+    assert_string_equal(verb(job, job_finalize), "Job 'j' in state 'running' cannot accept command verb 'finalize'");
+    assert_string_equal(verb(job, verb_dismiss), "Job 'j' in state 'running' cannot accept command verb 'dismiss'");
+    assert_string_equal(verb(job, job_user_pause), "");
+    assert_string_equal(verb(job, job_user_pause), "Job is already paused");
+    assert_string_equal(verb(job, verb_set_speed), "");
+    assert_string_equal(verb(job, job_complete), "Job 'j' in state 'paused' cannot accept command verb 'complete'");
+    assert_string_equal(verb(job, job_user_resume), "");
+    finish(job, 0);
+    assert_string_equal(verb(job, job_user_pause), "Job 'j' in state 'pending' cannot accept command verb 'pause'");
+    assert_string_equal(verb(job, verb_set_speed), "Job 'j' in state 'pending' cannot accept command verb 'set-speed'");
+    assert_string_equal(verb(job, job_complete), "Job 'j' in state 'pending' cannot accept command verb 'complete'");
+    assert_string_equal(verb(job, verb_dismiss), "Job 'j' in state 'pending' cannot accept command verb 'dismiss'");
+    assert_string_equal(verb(job, job_finalize), "");
+    assert_string_equal(verb(job, verb_cancel_force),
+                        "Job 'j' in state 'concluded' cannot accept command verb 'cancel'");
+    assert_string_equal(verb(job, job_finalize), "Job 'j' in state 'concluded' cannot accept command verb 'finalize'");
+    assert_string_equal(verb(job, job_user_pause), "Job 'j' in state 'concluded' cannot accept command verb 'pause'");
+    assert_string_equal(verb(job, verb_dismiss), "");
+    assert_gone();
+}
+
+/* --- identity ------------------------------------------------------------------------------------------- */
+
+static void test_ids(void **state)
+{
+    static const char *const bad[] = {"", "1a", "-a", "a b", "a/b", "_x"};
+    struct create c = {.id = NULL};
+
+    node = add_null("n");
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        char expected[64];
+
+        c.id = bad[i];
+        on_main(create_entry, &c);
+        snprintf(expected, sizeof(expected), "Invalid job ID '%s'", bad[i]);
+        assert_string_equal(c.error, expected);
+    }
+    Job *job = start("a-1._B", JOB_MANUAL_DISMISS);
+    finish(job, 0);
+    c.id = "a-1._B";
+    on_main(create_entry, &c);
+    assert_string_equal(c.error, "Job ID 'a-1._B' already in use");
+    assert_string_equal(verb(job, verb_dismiss), "");
+    job = create("a-1._B", NULL, 0);
+    assert_string_equal(verb(job, verb_cancel_force), "");
+    assert_gone();
+}
+
+static void test_internal(void **state)
+{
+    Job *job = start(NULL, JOB_INTERNAL);
+
+    assert_null(job_id(job));
+    finish(job, 0);
+    assert_string_equal(trail, "");
+    assert_gone();
+}
+
+/* --- event orders (1.8) --------------------------------------------------------------------------------- */
+
+#define BEGIN "S:created S:running"
+
+static void test_success(void **state)
+{
+    Job *job = start("j", 0);
+    char hooks[64];
+
+    job_ref(job);
+    finish(job, 0);
+    snprintf(hooks, sizeof(hooks), "%s", test_job(job)->hooks);
+    job_unref(job);
+    assert_string_equal(hooks, "pcl");
+    assert_string_equal(trail, BEGIN " S:waiting S:pending COMPLETED S:concluded S:null");
+    assert_gone();
+}
+
+static void test_manual(void **state)
+{
+    Job *job = start("j", JOB_MANUAL_FINALIZE | JOB_MANUAL_DISMISS);
+
+    finish(job, 0);
+    assert_string_equal(trail, BEGIN " S:waiting S:pending PENDING");
+    assert_string_equal(test_job(job)->hooks, "");
+    assert_string_equal(verb(job, job_finalize), "");
+    assert_string_equal(trail, BEGIN " S:waiting S:pending PENDING COMPLETED S:concluded");
+    assert_string_equal(verb(job, verb_dismiss), "");
+    assert_string_equal(trail, BEGIN " S:waiting S:pending PENDING COMPLETED S:concluded S:null");
+    assert_gone();
+}
+
+static void test_failure(void **state)
+{
+    Job *job = start("j", 0);
+
+    job_ref(job);
+    finish(job, -EIO);
+    assert_string_equal(test_job(job)->hooks, "al");
+    job_unref(job);
+    assert_string_equal(trail, BEGIN " S:aborting COMPLETED(Input/output error) S:concluded S:null");
+    assert_gone();
+}
+
+static void test_failure_text(void **state)
+{
+    Job *job = start("j", JOB_MANUAL_DISMISS);
+
+    finish(job, -EDOM);
+    assert_string_equal(trail, BEGIN " S:aborting COMPLETED(its own words) S:concluded");
+    struct qvalue *entry = job_query(job);
+    assert_string_equal(qdict_get(entry, "error")->str.bytes, "its own words");
+    assert_string_equal(qdict_get(entry, "status")->str.bytes, "concluded");
+    qvalue_free(entry);
+    assert_string_equal(verb(job, verb_dismiss), "");
+    assert_gone();
+}
+
+static void test_prepare_failure(void **state)
+{
+    Job *job = start("j", 0);
+
+    job_ref(job);
+    test_job(job)->prepare_ret = -EPERM;
+    finish(job, 0);
+    assert_string_equal(test_job(job)->hooks, "pal");
+    job_unref(job);
+    assert_string_equal(trail, BEGIN
+                        " S:waiting S:pending S:aborting COMPLETED(Operation not permitted) S:concluded S:null");
+    assert_gone();
+}
+
+static void test_cancel_running(void **state)
+{
+    Job *job = start("j", 0);
+
+    assert_string_equal(verb(job, verb_cancel_soft), "");
+    settle();
+    assert_string_equal(trail, BEGIN " S:aborting CANCELLED S:concluded S:null");
+    assert_gone();
+}
+
+static void test_cancel_created(void **state)
+{
+    Job *job = create("j", NULL, JOB_MANUAL_DISMISS | JOB_MANUAL_FINALIZE);
+
+    assert_string_equal(verb(job, verb_cancel_force), "");
+    assert_string_equal(trail, "S:created S:aborting S:concluded S:null");
+    assert_gone();
+}
+
+static void early_fail(void *opaque)
+{
+    job_early_fail(opaque);
+}
+
+static void test_early_fail(void **state)
+{
+    on_main(early_fail, create("j", NULL, 0));
+    assert_string_equal(trail, "S:created S:null");
+    assert_gone();
+}
+
+static void test_cancel_paused(void **state)
+{
+    Job *job = start("j", 0);
+
+    assert_string_equal(verb(job, job_user_pause), "");
+    settle();
+    assert_string_equal(verb(job, verb_cancel_force), "");
+    settle();
+    assert_string_equal(trail, BEGIN " S:paused S:running S:aborting CANCELLED S:concluded S:null");
+    assert_gone();
+}
+
+static void test_ready_complete(void **state)
+{
+    Job *job = create("j", NULL, 0);
+
+    test_job(job)->ready = true;
+    on_main(start_entry, job);
+    settle();
+    assert_string_equal(verb(job, job_complete), "");
+    settle();
+    assert_string_equal(trail, BEGIN " S:ready READY S:waiting S:pending COMPLETED S:concluded S:null");
+    assert_gone();
+}
+
+/* A soft cancel of a ready job is a success; completing it afterwards is refused. */
+static void test_ready_soft_cancel(void **state)
+{
+    Job *job = create("j", NULL, 0);
+
+    test_job(job)->ready = true;
+    on_main(start_entry, job);
+    settle();
+    assert_string_equal(verb(job, job_user_pause), "");
+    settle();
+    assert_int_equal(job->status, JOB_STATUS_STANDBY);
+    assert_string_equal(verb(job, verb_cancel_soft), "");
+    assert_string_equal(verb(job, job_complete), "The active block job 'j' cannot be completed");
+    assert_string_equal(verb(job, job_user_resume), "");
+    settle();
+    assert_string_equal(trail, BEGIN
+                        " S:ready READY S:standby S:ready S:waiting S:pending COMPLETED S:concluded S:null");
+    assert_gone();
+}
+
+/* Runs event by event until the run function has returned and its deferred end has not. */
+static bool run_returned(void *opaque)
+{
+    return ((Job *)opaque)->finished_run;
+}
+
+static void return_from_run(Job *job)
+{
+    test_job(job)->finish = true;
+    job_kick(job);
+    assert_int_equal(sim_run(world, run_returned, job, INT64_MAX), SIM_STOP_COND);
+    assert_int_equal(job->status, JOB_STATUS_RUNNING);
+}
+
+/* Between the return and its deferred end a soft cancel comes too late; force takes the success away. */
+static void test_cancel_in_window(void **state)
+{
+    Job *job = start("j", 0);
+
+    return_from_run(job);
+    job_cancel(job, true);
+    settle();
+    assert_string_equal(trail, BEGIN " S:aborting CANCELLED S:concluded S:null");
+    assert_gone();
+}
+
+static void test_soft_cancel_in_window(void **state)
+{
+    Job *job = create("j", NULL, 0);
+
+    test_job(job)->ready = true;
+    on_main(start_entry, job);
+    settle();
+    test_job(job)->finish = true;
+    job_kick(job);
+    assert_int_equal(sim_run(world, run_returned, job, INT64_MAX), SIM_STOP_COND);
+    assert_int_equal(job->status, JOB_STATUS_READY);
+    job_cancel(job, false);
+    settle();
+    assert_string_equal(trail, BEGIN " S:ready READY S:waiting S:pending COMPLETED S:concluded S:null");
+    assert_gone();
+}
+
+/* --- pauses --------------------------------------------------------------------------------------------- */
+
+static void drain_begin(void *opaque)
+{
+    bdrv_drained_begin(node);
+}
+
+static void drain_end(void *opaque)
+{
+    bdrv_drained_end(node);
+}
+
+/* J03: a drain inside of a user's pause ends without ending the pause. */
+static void test_pause_counts(void **state)
+{
+    Job *job = start("j", 0);
+
+    assert_string_equal(verb(job, job_user_pause), "");
+    settle();
+    on_main(drain_begin, NULL);
+    assert_int_equal(job->pause_count, 2);
+    on_main(drain_end, NULL);
+    settle();
+    assert_int_equal(job->status, JOB_STATUS_PAUSED);
+    on_main(drain_begin, NULL);
+    assert_string_equal(verb(job, job_user_resume), "");
+    settle();
+    assert_int_equal(job->status, JOB_STATUS_PAUSED);
+    /* A drain is no pause of the user. */
+    assert_string_equal(verb(job, job_user_resume), "Can't resume a job that was not paused");
+    on_main(drain_end, NULL);
+    settle();
+    assert_int_equal(job->status, JOB_STATUS_RUNNING);
+    assert_string_equal(trail, BEGIN " S:paused S:running");
+    finish(job, 0);
+    assert_gone();
+}
+
+/* J02: a sleeper that is paused parks at once and does not run when its time is up. */
+static void test_pause_ends_sleep(void **state)
+{
+    Job *job = create("j", NULL, 0);
+
+    test_job(job)->sleep_ns = NS_PER_S;
+    on_main(start_entry, job);
+    run_for(NS_PER_S / 5);
+    on_main(drain_begin, NULL);
+    assert_int_equal(job->status, JOB_STATUS_PAUSED);
+    run_for(2 * NS_PER_S);
+    assert_int_equal(test_job(job)->wakes, 0);
+    assert_int_equal(job->status, JOB_STATUS_PAUSED);
+    on_main(drain_end, NULL);
+    run_for(NS_PER_MS);
+    assert_int_equal(test_job(job)->wakes, 1);
+    assert_string_equal(verb(job, verb_cancel_force), "");
+    settle();
+    assert_gone();
+}
+
+/* A stray kick does not run a parked job; one at a time of sleep ends it. */
+static void test_kicks(void **state)
+{
+    Job *job = start("j", 0);
+
+    job_kick(job);
+    job_kick(job);
+    settle();
+    assert_int_equal(test_job(job)->wakes, 1);
+    assert_string_equal(verb(job, job_user_pause), "");
+    settle();
+    job_kick(job);
+    settle();
+    assert_int_equal(job->status, JOB_STATUS_PAUSED);
+    assert_string_equal(verb(job, verb_cancel_force), "");
+    settle();
+    assert_gone();
+}
+
+/* J08: after the run function has returned nothing enters the job. */
+static void test_pause_after_end(void **state)
+{
+    Job *job = start("j", JOB_MANUAL_FINALIZE);
+
+    finish(job, 0);
+    on_main(drain_begin, NULL);
+    job_kick(job);
+    on_main(drain_end, NULL);
+    settle();
+    assert_string_equal(verb(job, job_finalize), "");
+    assert_gone();
+}
+
+static void test_drain_of_unstarted(void **state)
+{
+    Job *job = create("j", NULL, 0);
+
+    on_main(drain_begin, NULL);
+    on_main(start_entry, job);
+    settle();
+    assert_string_equal(trail, BEGIN " S:paused");
+    on_main(drain_end, NULL);
+    settle();
+    assert_string_equal(trail, BEGIN " S:paused S:running");
+    finish(job, 0);
+    assert_gone();
+}
+
+/* --- speed and queries ---------------------------------------------------------------------------------- */
+
+static int64_t speed_to_set;
+
+static void set_speed_entry(void *opaque)
+{
+    assert_true(block_job_set_speed(block_job_of(opaque), speed_to_set, NULL));
+}
+
+/* Only 0 and a higher speed kick a sleeper. */
+static void test_speed_kicks(void **state)
+{
+    static const int64_t speeds[] = {100, 50, 50, 60, 0};
+    static const unsigned wakes[] = {1, 1, 1, 2, 3};
+    Job *job = create("j", NULL, 0);
+
+    test_job(job)->sleep_ns = 1000 * NS_PER_S;
+    on_main(start_entry, job);
+    for (size_t i = 0; i < ARRAY_SIZE(speeds); i++) {
+        speed_to_set = speeds[i];
+        on_main(set_speed_entry, job);
+        run_for(NS_PER_MS);
+        assert_int_equal(test_job(job)->wakes, wakes[i]);
+        assert_int_equal(block_job_of(job)->speed, speeds[i]);
+    }
+    assert_string_equal(verb(job, verb_cancel_force), "");
+    settle();
+    assert_gone();
+}
+
+static void test_block_query(void **state)
+{
+    Job *job = start("j", 0);
+
+    job_progress_set_remaining(job, 70);
+    job_progress_update(job, 30);
+    assert_string_equal(verb(job, job_user_pause), "");
+    settle();
+    struct qvalue *entry = block_job_query(block_job_of(job));
+    char *json = qvalue_to_json(entry);
+    assert_string_equal(json, "{\"type\":\"commit\",\"device\":\"j\",\"len\":100,\"offset\":30,\"busy\":false,"
+                              "\"paused\":true,\"speed\":0,\"io-status\":\"ok\",\"ready\":false,"
+                              "\"status\":\"paused\",\"auto-finalize\":true,\"auto-dismiss\":true}");
+    free(json);
+    qvalue_free(entry);
+    assert_string_equal(verb(job, verb_cancel_force), "");
+    settle();
+    assert_gone();
+}
+
+static void user_cancel_entry(void *opaque)
+{
+    Error *err = NULL;
+
+    block_job_user_cancel(block_job_of(opaque), false, &err);
+    assert_string_equal(error_get_pretty(err), "The block job for device 'j' is currently paused");
+    error_free(err);
+}
+
+static void test_block_job_cancel_paused(void **state)
+{
+    Job *job = start("j", 0);
+
+    assert_string_equal(verb(job, job_user_pause), "");
+    on_main(user_cancel_entry, job);
+    assert_string_equal(verb(job, verb_cancel_force), "");
+    settle();
+    assert_gone();
+}
+
+static void test_find(void **state)
+{
+    Error *err = NULL;
+
+    assert_null(block_job_find_err(host, "x", &err));
+    assert_string_equal(error_get_pretty(err), "Block job 'x' not found");
+    assert_int_equal(error_get_class(err), ERROR_CLASS_DEVICE_NOT_ACTIVE);
+    error_free(err);
+    err = NULL;
+    assert_null(job_find_err(host, "x", &err));
+    assert_string_equal(error_get_pretty(err), "Job not found");
+    error_free(err);
+    Job *a = start("a", 0);
+    Job *b = start("b", 0);
+    assert_ptr_equal(job_next(host, NULL), b); /* newest first */
+    assert_ptr_equal(job_next(host, b), a);
+    assert_null(job_next(host, a));
+    finish(a, 0);
+    finish(b, 0);
+    assert_gone();
+}
+
+static void cancel_all(void *opaque)
+{
+    job_cancel_sync_all(host);
+}
+
+static void test_cancel_all(void **state)
+{
+    Job *job = start("a", JOB_MANUAL_DISMISS);
+
+    create("b", NULL, JOB_MANUAL_DISMISS);
+    start("c", JOB_MANUAL_FINALIZE | JOB_MANUAL_DISMISS);
+    assert_string_equal(verb(job, job_user_pause), "");
+    finish(job_find(host, "c"), 0);
+    on_main(cancel_all, NULL);
+    assert_gone();
+}
+
+/* --- groups --------------------------------------------------------------------------------------------- */
+
+static JobTxn *txn;
+static Job *one, *two;
+
+static void group(unsigned flags)
+{
+    txn = job_txn_new(host);
+    one = create("one", txn, flags);
+    two = create("two", txn, flags);
+    job_txn_unref(txn);
+    on_main(start_entry, one);
+    on_main(start_entry, two);
+    settle();
+    job_ref(one);
+    job_ref(two);
+    trail[0] = '\0';
+}
+
+static void group_end(const char *hooks_one, const char *hooks_two)
+{
+    assert_string_equal(test_job(one)->hooks, hooks_one);
+    assert_string_equal(test_job(two)->hooks, hooks_two);
+    job_unref(one);
+    job_unref(two);
+    assert_gone();
+}
+
+static void test_group_success(void **state)
+{
+    group(0);
+    finish(one, 0);
+    assert_string_equal(trail, "S:waiting");
+    finish(two, 0);
+    assert_string_equal(trail, "S:waiting S:waiting S:pending S:pending COMPLETED S:concluded S:null COMPLETED "
+                               "S:concluded S:null");
+    group_end("pcl", "pcl");
+}
+
+/* J01: a member that had succeeded aborts when another one fails. */
+static void test_group_abort(void **state)
+{
+    group(0);
+    finish(one, 0);
+    finish(two, -EIO);
+    assert_string_equal(trail, "S:waiting S:aborting COMPLETED(Input/output error) S:concluded S:null S:aborting "
+                               "CANCELLED S:concluded S:null");
+    group_end("al", "al");
+}
+
+/* A running member is brought to its end first. */
+static void test_group_abort_running(void **state)
+{
+    group(0);
+    finish(one, -EIO);
+    assert_string_equal(trail, "S:aborting S:aborting CANCELLED S:concluded S:null COMPLETED(Input/output error) "
+                               "S:concluded S:null");
+    group_end("al", "al");
+}
+
+static void test_group_prepare_failure(void **state)
+{
+    group(0);
+    test_job(one)->prepare_ret = -EPERM;
+    finish(one, 0);
+    finish(two, 0);
+    assert_string_equal(trail, "S:waiting S:waiting S:pending S:pending S:aborting S:aborting CANCELLED S:concluded "
+                               "S:null COMPLETED(Operation not permitted) S:concluded S:null");
+    group_end("pal", "pal");
+}
+
+/* finalize on any member finalises all. */
+static void test_group_finalize(void **state)
+{
+    group(JOB_MANUAL_FINALIZE);
+    finish(one, 0);
+    finish(two, 0);
+    assert_string_equal(trail, "S:waiting S:waiting S:pending PENDING S:pending PENDING");
+    assert_string_equal(verb(one, job_finalize), "");
+    assert_int_equal(two->status, JOB_STATUS_NULL);
+    group_end("pcl", "pcl");
+}
+
+static void test_group_cancel_pending(void **state)
+{
+    group(JOB_MANUAL_FINALIZE);
+    finish(one, 0);
+    finish(two, 0);
+    trail[0] = '\0';
+    assert_string_equal(verb(two, verb_cancel_force), "");
+    assert_string_equal(trail, "S:aborting CANCELLED S:concluded S:null S:aborting CANCELLED S:concluded S:null");
+    group_end("al", "al");
+}
+
+/* The world ends while jobs live: nothing is run, nothing leaks (the sanitizer looks). */
+static void test_crash(void **state)
+{
+    Job *job = start("j", JOB_MANUAL_DISMISS);
+
+    finish(job, -EIO);
+    start("k", 0);
+    host_crash(host);
+    assert_int_equal(coroutine_count(world), 0);
+}
+
+#define JOB_TEST(path, fn) T_SETUP(path, fn, setup, world_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        JOB_TEST("/job/tables/transitions", test_transition_table),
+        JOB_TEST("/job/tables/verbs", test_verb_table),
+        JOB_TEST("/job/tables/names", test_names),
+        JOB_TEST("/job/verbs/refused", test_refused_verbs),
+        JOB_TEST("/job/id", test_ids),
+        JOB_TEST("/job/internal-is-silent", test_internal),
+        JOB_TEST("/job/seed/bcada37/success", test_success),
+        JOB_TEST("/job/events/manual", test_manual),
+        JOB_TEST("/job/events/failure", test_failure),
+        JOB_TEST("/job/events/failure-text", test_failure_text),
+        JOB_TEST("/job/events/prepare-failure", test_prepare_failure),
+        JOB_TEST("/job/events/cancel-running", test_cancel_running),
+        JOB_TEST("/job/events/cancel-created", test_cancel_created),
+        JOB_TEST("/job/events/early-fail", test_early_fail),
+        JOB_TEST("/job/events/cancel-paused", test_cancel_paused),
+        JOB_TEST("/job/events/ready-complete", test_ready_complete),
+        JOB_TEST("/job/events/ready-soft-cancel", test_ready_soft_cancel),
+        JOB_TEST("/job/cancel/force-after-run-returned", test_cancel_in_window),
+        JOB_TEST("/job/cancel/soft-after-run-returned", test_soft_cancel_in_window),
+        JOB_TEST("/job/pause/counts", test_pause_counts),
+        JOB_TEST("/job/pause/ends-sleep", test_pause_ends_sleep),
+        JOB_TEST("/job/pause/stray-kick", test_kicks),
+        JOB_TEST("/job/pause/after-end", test_pause_after_end),
+        JOB_TEST("/job/pause/drained-before-start", test_drain_of_unstarted),
+        JOB_TEST("/job/speed/kicks", test_speed_kicks),
+        JOB_TEST("/job/query/block", test_block_query),
+        JOB_TEST("/job/cancel/user-paused", test_block_job_cancel_paused),
+        JOB_TEST("/job/find", test_find),
+        JOB_TEST("/job/cancel/all", test_cancel_all),
+        JOB_TEST("/job/group/success", test_group_success),
+        JOB_TEST("/job/group/abort-finished-member", test_group_abort),
+        JOB_TEST("/job/group/abort-running-member", test_group_abort_running),
+        JOB_TEST("/job/group/prepare-failure", test_group_prepare_failure),
+        JOB_TEST("/job/group/finalize-any", test_group_finalize),
+        JOB_TEST("/job/group/cancel-in-pending", test_group_cancel_pending),
+        JOB_TEST("/job/crash", test_crash),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
