@@ -37,38 +37,52 @@ static bool mirror_target_aligned(const MirrorJob *s, int64_t offset, int64_t by
     return offset % s->target_cluster == 0 && (bytes % s->target_cluster == 0 || to_the_end);
 }
 
-/* How the area from offset is brought over, and how much of it (*bytes, at most what it was) in one operation. */
-static enum mirror_method mirror_classify(MirrorJob *s, int64_t offset, int64_t *bytes)
-{
-    int64_t run = *bytes;
-    int64_t pnum = 0;
-    int status = bdrv_co_block_status_above(s->source, NULL, offset, run, &pnum, NULL, NULL);
+/* What the source's chain said about [asked offset, end): good for all operations made of it. An answer that is out of
+ * date does no harm: whoever changed the area since has marked it dirty again. */
+struct extent {
+    int status; /* what could not be had counts as data */
+    int64_t end;
+};
 
-    if (status < 0 || pnum <= 0) {
-        *bytes = MIN(run, s->max_copy_bytes);
-        return MIRROR_METHOD_COPY;
+static void mirror_ask_status(MirrorJob *s, int64_t offset, int64_t end, struct extent *extent)
+{
+    int64_t pnum = 0;
+
+    extent->status = bdrv_co_block_status_above(s->source, NULL, offset, end - offset, &pnum, NULL, NULL);
+    if (extent->status < 0 || pnum <= 0) {
+        extent->status = BDRV_BLOCK_DATA;
+        pnum = end - offset;
     }
-    pnum = MIN(pnum, run);
-    if ((status & BDRV_BLOCK_DATA) != 0) {
-        pnum = MIN(pnum, s->max_copy_bytes);
+    extent->end = MIN(offset + pnum, end);
+}
+
+/* How the area from offset is brought over, and how much of it (*bytes, up to end) in one operation. */
+static enum mirror_method mirror_classify(const MirrorJob *s, const struct extent *extent, int64_t offset, int64_t end,
+                                          int64_t *bytes)
+{
+    bool data = (extent->status & BDRV_BLOCK_DATA) != 0;
+    int64_t piece = MIN(extent->end, end) - offset;
+
+    if (data) {
+        piece = MIN(piece, s->max_copy_bytes);
     }
-    if (offset + pnum < s->length) {
-        pnum = ROUND_DOWN(pnum, s->granularity);
+    if (offset + piece < s->length) {
+        piece = ROUND_DOWN(piece, s->granularity);
     }
-    if (pnum == 0 || (pnum < s->granularity && (status & BDRV_BLOCK_DATA) == 0)) {
+    if (piece == 0 || (piece < s->granularity && !data)) {
         /* The state changes inside the chunk, or this is the clipped tail: data. */
-        *bytes = MIN(run, s->granularity);
+        *bytes = MIN(end - offset, s->granularity);
         return MIRROR_METHOD_COPY;
     }
-    *bytes = pnum;
-    if ((status & BDRV_BLOCK_DATA) != 0) {
+    *bytes = piece;
+    if (data) {
         return MIRROR_METHOD_COPY;
     }
-    if (!mirror_target_aligned(s, offset, pnum)) {
-        *bytes = MIN(pnum, s->max_copy_bytes);
+    if (!mirror_target_aligned(s, offset, piece)) {
+        *bytes = MIN(piece, s->max_copy_bytes);
         return MIRROR_METHOD_COPY;
     }
-    return (status & BDRV_BLOCK_ZERO) != 0 ? MIRROR_METHOD_ZERO : MIRROR_METHOD_DISCARD;
+    return (extent->status & BDRV_BLOCK_ZERO) != 0 ? MIRROR_METHOD_ZERO : MIRROR_METHOD_DISCARD;
 }
 
 bool mirror_must_hold(const MirrorJob *s)
@@ -95,10 +109,16 @@ static void mirror_wait_for_room(MirrorJob *s, int64_t chunks)
 /* Makes operations of [offset, end), which is in flight under the placeholder. Returns where it had to hold. */
 static int64_t mirror_split(MirrorJob *s, int64_t offset, int64_t end)
 {
-    while (offset < end) {
-        int64_t bytes = end - offset;
-        enum mirror_method method = mirror_classify(s, offset, &bytes);
+    struct extent extent = {.end = offset};
 
+    while (offset < end) {
+        enum mirror_method method;
+        int64_t bytes;
+
+        if (offset >= extent.end) {
+            mirror_ask_status(s, offset, end, &extent);
+        }
+        method = mirror_classify(s, &extent, offset, end, &bytes);
         mirror_wait_for_room(s, mirror_op_chunks(s, method, bytes));
         /* Both steps above may have waited. */
         if (mirror_must_hold(s)) {
