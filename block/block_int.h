@@ -2,8 +2,8 @@
  * The block layer from inside: the node's fields, what a driver implements, what a parent of an edge implements.
  * Included by block/ and by drivers that live with their job (the mirror filter); nobody else.
  *
- * A driver is one `const BlockDriver` in its own file, listed in block/drivers.c. Hooks that are NULL get the generic
- * behaviour of the reference. Hooks named co_ run in the coroutine of the request.
+ * A driver is one `const BlockDriver` in its own file, listed in block/drivers.c. Hooks that are NULL get the
+ * generic behaviour of the reference. Hooks named co_ run in the coroutine of the request.
  */
 #ifndef BLOCK_BLOCK_INT_H
 #define BLOCK_BLOCK_INT_H
@@ -213,6 +213,7 @@ struct BlockDriverState {
     TAILQ_ENTRY(BlockDriverState) node_list; /* BlockGraph.nodes, newest first */
 
     uint64_t visit;               /* graph walks: equals BlockGraph.visit when seen */
+    unsigned levels;              /* the same walks: what was found for the node */
     BlockDriverState *topo_next;  /* permission updates: the next node in topological order */
 };
 
@@ -248,8 +249,8 @@ void bdrv_dec_in_flight(BlockDriverState *bs);
 
 /* Attaches an edge whose parent is no node (backends, jobs); one permission refresh; NULL with errp. The edge takes
  * its own reference. */
-BdrvChild *bdrv_root_attach_child(BlockDriverState *bs, const char *name, const BdrvChildClass *klass, uint32_t role,
-                                  uint64_t perm, uint64_t shared, void *opaque, Error **errp);
+BdrvChild *bdrv_root_attach_child(BlockDriverState *bs, const char *name, const BdrvChildClass *klass,
+                                  uint32_t role, uint64_t perm, uint64_t shared, void *opaque, Error **errp);
 void bdrv_root_unref_child(BdrvChild *child);
 /* "perms" as words, for messages: "write, resize". Caller frees with free(). */
 char *bdrv_perm_names(uint64_t perm);

@@ -85,9 +85,7 @@ int bdrv_append(BlockDriverState *new_top, BlockDriverState *old, Error **errp)
     struct bdrv_tran tran;
 
     SIM_ASSERT(new_top != old);
-    if (bdrv_chain_contains(old, new_top)) {
-        error_setg(errp, "Making '%s' a child of '%s' would create a cycle", bdrv_get_node_name(old),
-                   bdrv_get_node_name(new_top));
+    if (!bdrv_may_link(new_top, old, "backing", true, errp)) {
         return -EINVAL;
     }
     bdrv_ref(old);

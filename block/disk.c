@@ -50,7 +50,10 @@ static int disk_open(BlockDriverState *bs, const struct qvalue *options, Error *
         return ret;
     }
     bs->supported_write_flags = BDRV_REQ_FUA;
-    bs->supported_zero_flags = BDRV_REQ_FUA | BDRV_REQ_MAY_UNMAP;
+    bs->supported_zero_flags = BDRV_REQ_FUA | BDRV_REQ_NO_FALLBACK;
+    if (disk_get_config(s->disk)->can_write_zeroes && disk_get_config(s->disk)->can_discard) {
+        bs->supported_zero_flags |= BDRV_REQ_MAY_UNMAP;
+    }
     bs->supported_truncate_flags = is_file(bs) ? BDRV_REQ_ZERO_WRITE : 0; /* growth of a file is a hole */
     return 0;
 }
@@ -85,7 +88,8 @@ static int disk_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes, stru
     return disk_co_read(medium(bs), offset, bytes, out);
 }
 
-static int disk_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes, const struct payload *in, uint32_t flags)
+static int disk_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes, const struct payload *in,
+                        uint32_t flags)
 {
     return disk_co_write(medium(bs), offset, bytes, in, medium_flags(flags));
 }
@@ -119,7 +123,8 @@ static int64_t disk_getlength(BlockDriverState *bs)
     return disk_co_getlength(medium(bs));
 }
 
-static int truncate_device(BlockDriverState *bs, int64_t length, bool exact, enum bdrv_prealloc prealloc, Error **errp)
+static int truncate_device(BlockDriverState *bs, int64_t length, bool exact, enum bdrv_prealloc prealloc,
+                           Error **errp)
 {
     int64_t old = disk_length(medium(bs));
 
@@ -175,8 +180,8 @@ static int truncate_file(BlockDriverState *bs, int64_t length, enum bdrv_preallo
     return ret;
 }
 
-static int disk_truncate(BlockDriverState *bs, int64_t length, bool exact, enum bdrv_prealloc prealloc, uint32_t flags,
-                         Error **errp)
+static int disk_truncate(BlockDriverState *bs, int64_t length, bool exact, enum bdrv_prealloc prealloc,
+                         uint32_t flags, Error **errp)
 {
     return is_file(bs) ? truncate_file(bs, length, prealloc, errp)
                        : truncate_device(bs, length, exact, prealloc, errp);

@@ -81,19 +81,84 @@ const BdrvChildClass bdrv_child_of_bds = {
 
 /* --- attaching ------------------------------------------------------------------------------------------- */
 
-static bool reaches(const BlockDriverState *from, const BlockDriverState *to)
+/*
+ * Requests and drains go down and up the graph on the stack of a coroutine; this many levels fit, with room. Jobs
+ * may put their filters on top of that.
+ */
+#define MAX_DEPTH 32
+#define MAX_FILTERS 8
+
+static bool reaches(BlockDriverState *from, const BlockDriverState *to)
 {
     const BdrvChild *child;
 
     if (from == to) {
         return true;
     }
+    if (!bdrv_visit(from)) {
+        return false;
+    }
     LIST_FOREACH(child, &from->children, next) {
-        if (child->bs && reaches(child->bs, to)) {
+        if (reaches(child->bs, to)) {
             return true;
         }
     }
     return false;
+}
+
+/* Levels of nodes from bs down, bs included. */
+static unsigned height(BlockDriverState *bs)
+{
+    const BdrvChild *child;
+
+    if (bdrv_visit(bs)) {
+        unsigned below = 0;
+        LIST_FOREACH(child, &bs->children, next) {
+            unsigned h = height(child->bs);
+            below = MAX(below, h);
+        }
+        bs->levels = below + 1;
+    }
+    return bs->levels;
+}
+
+/* Levels of nodes from bs up, bs included. */
+static unsigned depth(BlockDriverState *bs)
+{
+    const BdrvChild *edge;
+
+    if (bdrv_visit(bs)) {
+        unsigned above = 0;
+        LIST_FOREACH(edge, &bs->parents, next_parent) {
+            unsigned d = bdrv_child_parent_bs(edge) ? depth(bdrv_child_parent_bs(edge)) : 0;
+            above = MAX(above, d);
+        }
+        bs->levels = above + 1;
+    }
+    return bs->levels;
+}
+
+bool bdrv_may_link(BlockDriverState *parent, BlockDriverState *child, const char *name, bool append, Error **errp)
+{
+    struct BlockGraph *graph = parent->host->graph;
+    bool filter = append && parent->drv->is_filter;
+
+    bdrv_walk_begin(graph);
+    if (reaches(child, parent)) {
+        error_setg(errp, "Making '%s' a %s child of '%s' would create a cycle", bdrv_get_node_name(child), name,
+                   bdrv_get_node_name(parent));
+        return false;
+    }
+    bdrv_walk_begin(graph);
+    unsigned levels = height(child);
+    bdrv_walk_begin(graph);
+    levels += depth(append ? child : parent); /* append: what is above the child will be above the parent */
+    if (levels > MAX_DEPTH + (filter ? MAX_FILTERS : 0)) {
+        error_setg(errp, "Making '%s' a %s child of '%s' would make a chain of more than %d nodes",
+                   bdrv_get_node_name(child), name, bdrv_get_node_name(parent), MAX_DEPTH);
+        return false;
+    }
+    return true;
 }
 
 /* 1.3: what a role may look like. A violation is a driver's mistake, not a user's. */
@@ -107,18 +172,6 @@ static void check_role(const BlockDriverState *parent, uint32_t role)
     SIM_ASSERT(!(role & BDRV_CHILD_COW) || (parent->drv->supports_backing && !parent->drv->is_filter));
 }
 
-static bool check_new_child(BlockDriverState *parent, BlockDriverState *child, const char *name, uint32_t role,
-                            Error **errp)
-{
-    check_role(parent, role);
-    if (reaches(child, parent)) {
-        error_setg(errp, "Making '%s' a %s child of '%s' would create a cycle", bdrv_get_node_name(child), name,
-                   bdrv_get_node_name(parent));
-        return false;
-    }
-    return true;
-}
-
 BdrvChild *bdrv_attach_child(BlockDriverState *parent, BlockDriverState *child, const char *name, uint32_t role,
                              Error **errp)
 {
@@ -126,7 +179,8 @@ BdrvChild *bdrv_attach_child(BlockDriverState *parent, BlockDriverState *child, 
     uint64_t perm, shared, nperm, nshared;
 
     SIM_ASSERT(parent->drv != NULL);
-    if (!check_new_child(parent, child, name, role, errp)) {
+    check_role(parent, role);
+    if (!bdrv_may_link(parent, child, name, false, errp)) {
         return NULL;
     }
     /* A node that nobody uses yet has nothing to wait for. */
@@ -152,8 +206,8 @@ BdrvChild *bdrv_attach_child(BlockDriverState *parent, BlockDriverState *child, 
     return ret < 0 ? NULL : edge;
 }
 
-BdrvChild *bdrv_root_attach_child(BlockDriverState *bs, const char *name, const BdrvChildClass *klass, uint32_t role,
-                                  uint64_t perm, uint64_t shared, void *opaque, Error **errp)
+BdrvChild *bdrv_root_attach_child(BlockDriverState *bs, const char *name, const BdrvChildClass *klass,
+                                  uint32_t role, uint64_t perm, uint64_t shared, void *opaque, Error **errp)
 {
     struct bdrv_tran tran;
 

@@ -4,7 +4,7 @@
  *     driver=null-co [size=1G] [latency-ns=0] [read-zeroes=off]
  *
  * Without read-zeroes a read leaves the caller's buffer as it was; here nobody has a buffer beforehand, so what
- * comes back is a fixed pattern that is no zero.
+ * comes back is a fixed pattern that is no zero. Zero writes come as data, discards are not supported.
  */
 #include <errno.h>
 
@@ -36,7 +36,6 @@ static int null_open(BlockDriverState *bs, const struct qvalue *options, Error *
         return -EFBIG;
     }
     bs->supported_write_flags = BDRV_REQ_FUA;
-    bs->supported_zero_flags = BDRV_REQ_FUA | BDRV_REQ_MAY_UNMAP;
     return 0;
 }
 
@@ -65,19 +64,8 @@ static int null_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes, stru
     return 0;
 }
 
-static int null_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes, const struct payload *in, uint32_t flags)
-{
-    null_wait(bs);
-    return 0;
-}
-
-static int null_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes, uint32_t flags)
-{
-    null_wait(bs);
-    return 0;
-}
-
-static int null_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
+static int null_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes, const struct payload *in,
+                        uint32_t flags)
 {
     null_wait(bs);
     return 0;
@@ -139,8 +127,6 @@ const BlockDriver bdrv_null_co = {
     .bdrv_open = null_open,
     .bdrv_co_preadv = null_preadv,
     .bdrv_co_pwritev = null_pwritev,
-    .bdrv_co_pwrite_zeroes = null_pwrite_zeroes,
-    .bdrv_co_pdiscard = null_pdiscard,
     .bdrv_co_flush = null_flush,
     .bdrv_co_getlength = null_getlength,
     .bdrv_co_block_status = null_block_status,

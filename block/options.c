@@ -69,7 +69,8 @@ struct qvalue *bdrv_options_expand(const struct qvalue *options, Error **errp)
 /* --- generic keys ----------------------------------------------------------------------------------------- */
 
 static const char *const generic_keys[] = {
-    "driver", "node-name", "read-only", "auto-read-only", "force-share", "discard", "detect-zeroes", "cache", "active",
+    "driver",  "node-name",     "read-only", "auto-read-only", "force-share",
+    "discard", "detect-zeroes", "cache",     "active",
 };
 
 static bool is_generic(const char *key)
@@ -172,7 +173,8 @@ static bool check_generic(const struct bdrv_generic_options *o, Error **errp)
     return true;
 }
 
-bool bdrv_options_generic(const struct qvalue *options, uint32_t flags, struct bdrv_generic_options *out, Error **errp)
+bool bdrv_options_generic(const struct qvalue *options, uint32_t flags, struct bdrv_generic_options *out,
+                          Error **errp)
 {
     static const char *const discard_words[] = {"ignore", "unmap", NULL};
     static const char *const detect_words[] = {"off", "on", "unmap", NULL};
@@ -181,7 +183,8 @@ bool bdrv_options_generic(const struct qvalue *options, uint32_t flags, struct b
 
     memset(out, 0, sizeof(*out));
     out->flags = flags;
-    if (!get_driver(options, &out->drv, errp) || !qdict_get_str(options, "node-name", &out->node_name, NULL, errp) ||
+    if (!get_driver(options, &out->drv, errp) ||
+        !qdict_get_str(options, "node-name", &out->node_name, NULL, errp) ||
         !get_flag(options, "read-only", BDRV_O_RDWR, true, &out->flags, errp) ||
         !get_flag(options, "auto-read-only", BDRV_O_AUTO_RDONLY, false, &out->flags, errp) ||
         !get_flag(options, "force-share", BDRV_O_FORCE_SHARE, false, &out->flags, errp) ||

@@ -21,8 +21,10 @@ struct bdrv_generic_options {
 /* A copy with dotted keys made into dictionaries. NULL with errp: not a dictionary, or a key given twice. */
 struct qvalue *bdrv_options_expand(const struct qvalue *options, Error **errp);
 /* Reads the generic keys; flags are the defaults for those that are absent. */
-bool bdrv_options_generic(const struct qvalue *options, uint32_t flags, struct bdrv_generic_options *out, Error **errp);
-/* Everything that is not generic must be in the driver's table, with the right type, and nothing required missing. */
+bool bdrv_options_generic(const struct qvalue *options, uint32_t flags, struct bdrv_generic_options *out,
+                          Error **errp);
+/* Everything that is not generic must be in the driver's table, with the right type, and nothing required missing.
+ */
 bool bdrv_options_check(const BlockDriver *drv, const struct qvalue *options, Error **errp);
 
 #endif

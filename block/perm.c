@@ -5,6 +5,7 @@
  * from the final state of its users; a depth-first walk would see conflicts that are none [sharp edge 29].
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,15 +25,17 @@ static const struct {
 
 char *bdrv_perm_names(uint64_t perm)
 {
-    char text[80] = "";
+    char text[80];
+    size_t length = 0;
 
     for (size_t i = 0; i < ARRAY_SIZE(perm_words); i++) {
         if (perm & perm_words[i].bit) {
-            strcat(text, text[0] ? ", " : "");
-            strcat(text, perm_words[i].name);
+            length += (size_t)snprintf(text + length, sizeof(text) - length, "%s%s", length ? ", " : "",
+                                       perm_words[i].name);
+            SIM_ASSERT(length < sizeof(text));
         }
     }
-    char *copy = strdup(text[0] ? text : "none");
+    char *copy = strdup(length ? text : "none");
     SIM_ASSERT(copy != NULL);
     return copy;
 }
@@ -57,9 +60,10 @@ static void report_conflict(const BdrvChild *wants, const BdrvChild *denies, Err
     char *denying = bdrv_child_user_desc(denies);
     char *what = bdrv_perm_names(wants->perm & ~denies->shared_perm);
 
-    error_setg(errp,
-               "Conflicts with use by %s as '%s', which does not allow '%s' on node '%s'; it is wanted by %s as '%s'",
-               denying, denies->name, what, bdrv_get_node_name(wants->bs), wanting, wants->name);
+    error_setg(
+        errp,
+        "Conflicts with use by %s as '%s', which does not allow '%s' on node '%s'; it is wanted by %s as '%s'",
+        denying, denies->name, what, bdrv_get_node_name(wants->bs), wanting, wants->name);
     free(what);
     free(denying);
     free(wanting);
@@ -89,7 +93,8 @@ static bool parents_conflict(BlockDriverState *bs, Error **errp)
 
 /* --- defaults by role ------------------------------------------------------------------------------------ */
 
-static void cow_perms(const BlockDriverState *bs, uint64_t perm, uint64_t shared, uint64_t *nperm, uint64_t *nshared)
+static void cow_perms(const BlockDriverState *bs, uint64_t perm, uint64_t shared, uint64_t *nperm,
+                      uint64_t *nshared)
 {
     bool bears_change = (shared & BLK_PERM_WRITE) || bdrv_is_inactive(bs);
 
@@ -100,8 +105,8 @@ static void cow_perms(const BlockDriverState *bs, uint64_t perm, uint64_t shared
     }
 }
 
-static void storage_perms(const BlockDriverState *bs, uint32_t role, uint64_t perm, uint64_t shared, uint64_t *nperm,
-                          uint64_t *nshared)
+static void storage_perms(const BlockDriverState *bs, uint32_t role, uint64_t perm, uint64_t shared,
+                          uint64_t *nperm, uint64_t *nshared)
 {
     if (role & BDRV_CHILD_METADATA) {
         /* Metadata may change although no user writes, and nobody else may touch it. */

@@ -40,7 +40,8 @@ static int raw_open(BlockDriverState *bs, const struct qvalue *options, Error **
 {
     struct raw_state *s = bs->opaque;
 
-    if (!qdict_get_size(options, "offset", &s->offset, 0, errp) || !qdict_get_size(options, "size", &s->size, 0, errp)) {
+    if (!qdict_get_size(options, "offset", &s->offset, 0, errp) ||
+        !qdict_get_size(options, "size", &s->size, 0, errp)) {
         return -EINVAL;
     }
     s->has_size = qdict_get(options, "size") != NULL;
@@ -90,7 +91,8 @@ static int raw_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes, struc
     return ret < 0 ? ret : bdrv_co_preadv(bs->file, offset, bytes, out, flags);
 }
 
-static int raw_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes, const struct payload *in, uint32_t flags)
+static int raw_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes, const struct payload *in,
+                       uint32_t flags)
 {
     int ret = adjust(bs, &offset, bytes, -ENOSPC);
 
@@ -138,8 +140,8 @@ static int64_t raw_getlength(BlockDriverState *bs)
     return length < 0 ? length : window_length(bs->opaque, length);
 }
 
-static int raw_truncate(BlockDriverState *bs, int64_t length, bool exact, enum bdrv_prealloc prealloc, uint32_t flags,
-                        Error **errp)
+static int raw_truncate(BlockDriverState *bs, int64_t length, bool exact, enum bdrv_prealloc prealloc,
+                        uint32_t flags, Error **errp)
 {
     const struct raw_state *s = bs->opaque;
 

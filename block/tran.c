@@ -106,7 +106,8 @@ static BlockDriverState *edge_parent(const BdrvChild *child)
     return child->klass->parent_is_bds ? child->opaque : NULL;
 }
 
-BdrvChild *bdrv_edge_new(struct host *host, const char *name, const BdrvChildClass *klass, uint32_t role, void *opaque)
+BdrvChild *bdrv_edge_new(struct host *host, const char *name, const BdrvChildClass *klass, uint32_t role,
+                         void *opaque)
 {
     BdrvChild *child = SIM_NEW(host->arena, BdrvChild);
 
@@ -223,35 +224,56 @@ static void emit_perm(const BdrvChild *child)
              SIM_P(bdrv_child_parent_name(host->sim, child)), child->perm, child->shared_perm);
 }
 
+static void emit_attach(const BdrvChild *child)
+{
+    struct host *host = child->bs->host;
+
+    SIM_EMIT(host->sim, host, edge_attach, child->bs, SIM_P(child->bs->name), SIM_P(child->name),
+             SIM_P(bdrv_child_parent_name(host->sim, child)), child->role);
+}
+
+static void emit_replace(const BdrvChild *child, const BlockDriverState *from)
+{
+    struct host *host = from->host;
+
+    SIM_EMIT(host->sim, host, edge_replace, child->bs, SIM_P(from->name), SIM_P(child->bs->name), SIM_P(child->name),
+             SIM_P(bdrv_child_parent_name(host->sim, child)));
+}
+
+static void emit_detach(const BdrvChild *child, const BlockDriverState *from)
+{
+    struct host *host = from->host;
+
+    SIM_EMIT(host->sim, host, edge_detach, from, SIM_P(from->name), SIM_P(child->name),
+             SIM_P(bdrv_child_parent_name(host->sim, child)));
+}
+
 static void keep_edit(const struct bdrv_edit *edit)
 {
     BdrvChild *child = edit->child;
-    struct host *host = edit->node ? edit->node->host : child->bs->host;
+    BlockDriverState *node = edit->node;
 
-    SIM_ASSERT(edit->kind == BDRV_EDIT_DETACH || edit->kind == BDRV_EDIT_DRV_PERM || child->bs != NULL);
     switch (edit->kind) {
     case BDRV_EDIT_ATTACH:
-        SIM_EMIT(host->sim, host, edge_attach, child->bs, SIM_P(child->bs->name), SIM_P(child->name),
-                 SIM_P(bdrv_child_parent_name(host->sim, child)), child->role);
+        emit_attach(child);
         emit_perm(child);
         break;
     case BDRV_EDIT_REPLACE:
-        SIM_EMIT(host->sim, host, edge_replace, child->bs, SIM_P(edit->node->name), SIM_P(child->bs->name),
-                 SIM_P(child->name), SIM_P(bdrv_child_parent_name(host->sim, child)));
-        bdrv_unref_later(edit->node);
+        emit_replace(child, node);
+        bdrv_unref_later(node);
         break;
     case BDRV_EDIT_DETACH:
-        SIM_EMIT(host->sim, host, edge_detach, edit->node, SIM_P(edit->node->name), SIM_P(child->name),
-                 SIM_P(bdrv_child_parent_name(host->sim, child)));
-        SIM_FREE(host->arena, BdrvChild, child);
-        bdrv_unref_later(edit->node);
+        emit_detach(child, node);
+        SIM_FREE(node->host->arena, BdrvChild, child);
+        bdrv_unref_later(node);
         break;
     case BDRV_EDIT_PERM:
+        SIM_ASSERT(child->bs != NULL);
         emit_perm(child);
         break;
     case BDRV_EDIT_DRV_PERM:
-        if (edit->node->drv->bdrv_set_perm) {
-            edit->node->drv->bdrv_set_perm(edit->node, edit->perm, edit->shared);
+        if (node->drv->bdrv_set_perm) {
+            node->drv->bdrv_set_perm(node, edit->perm, edit->shared);
         }
         break;
     }

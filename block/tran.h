@@ -43,7 +43,8 @@ void bdrv_tran_begin(struct bdrv_tran *tran);
 int bdrv_tran_finish(struct bdrv_tran *tran, int ret);
 
 /* An edge that points nowhere yet. */
-BdrvChild *bdrv_edge_new(struct host *host, const char *name, const BdrvChildClass *klass, uint32_t role, void *opaque);
+BdrvChild *bdrv_edge_new(struct host *host, const char *name, const BdrvChildClass *klass, uint32_t role,
+                         void *opaque);
 /* Links it to bs after the checks of 1.7, taking a reference; undoing frees the edge. */
 int bdrv_tran_attach(struct bdrv_tran *tran, BdrvChild *child, BlockDriverState *bs, uint64_t perm, uint64_t shared,
                      Error **errp);
@@ -53,6 +54,9 @@ void bdrv_tran_set_perm(struct bdrv_tran *tran, BdrvChild *child, uint64_t perm,
 void bdrv_tran_drv_perm(struct bdrv_tran *tran, BlockDriverState *bs, uint64_t perm, uint64_t shared);
 /* Permissions of the given nodes and all below them, parents first (perm.c). */
 int bdrv_tran_perms(struct bdrv_tran *tran, BlockDriverState *const *start, size_t count, Error **errp);
+
+/* Whether child may go under parent: no cycle, not too deep (edge.c). append: parent takes over child's parents. */
+bool bdrv_may_link(BlockDriverState *parent, BlockDriverState *child, const char *name, bool append, Error **errp);
 
 /* What an edge of a node parent may take and must share, from what the parent's users do (perm.c). */
 void bdrv_child_perm(BlockDriverState *parent, BdrvChild *child, BlockDriverState *child_bs, uint64_t perm,

@@ -7,7 +7,7 @@
 static const struct qmp_arg add_args[] = {
     {.name = "node", .type = QMP_STR, .doc = "device or node"},
     {.name = "name", .type = QMP_STR, .doc = "name of the bitmap"},
-    {.name = "granularity", .type = QMP_SIZE, .optional = true, .doc = "bytes a bit; default: the node's cluster size"},
+    {.name = "granularity", .type = QMP_SIZE, .optional = true, .doc = "bytes a bit; default: a cluster"},
     {.name = "persistent", .type = QMP_BOOL, .optional = true, .def = "false", .doc = "stored in the image"},
     {.name = "disabled", .type = QMP_BOOL, .optional = true, .def = "false", .doc = "does not record yet"},
     {.name = NULL},

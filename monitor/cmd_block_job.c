@@ -18,7 +18,7 @@ static const struct qmp_arg id_args[] = {
 
 static const struct qmp_arg cancel_args[] = {
     {.name = "device", .type = QMP_STR, .doc = "job ID"},
-    {.name = "force", .type = QMP_BOOL, .optional = true, .def = "false", .doc = "cancel even what is ready or paused"},
+    {.name = "force", .type = QMP_BOOL, .optional = true, .def = "false", .doc = "also what is ready or paused"},
     {.name = NULL},
 };
 
@@ -154,7 +154,8 @@ static bool cmd_query(struct host *host, const struct qvalue *args, struct qvalu
 const struct qmp_command qmp_block_job_commands[] = {
     {"block-job-pause", device_args, false, cmd_pause, "pauses a block job until block-job-resume"},
     {"block-job-resume", device_args, false, cmd_resume, "lifts the user's pause and clears the io-status"},
-    {"block-job-cancel", cancel_args, false, cmd_cancel, "cancels a block job; a ready mirror ends cleanly unless forced"},
+    {"block-job-cancel", cancel_args, false, cmd_cancel,
+     "cancels a block job; a ready mirror ends cleanly unless forced"},
     {"block-job-complete", device_args, false, cmd_complete, "tells a ready block job to finish"},
     {"block-job-set-speed", speed_args, false, cmd_set_speed, "limits a block job"},
     {"block-job-finalize", id_args, false, cmd_finalize, "finalises a pending block job and its transaction"},

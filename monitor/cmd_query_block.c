@@ -9,7 +9,7 @@ static const struct qmp_arg flat_args[] = {
 };
 
 static const struct qmp_arg stats_args[] = {
-    {.name = "query-nodes", .type = QMP_BOOL, .optional = true, .def = "false", .doc = "all nodes, not the devices"},
+    {.name = "query-nodes", .type = QMP_BOOL, .optional = true, .def = "false", .doc = "nodes instead of devices"},
     {.name = NULL},
 };
 

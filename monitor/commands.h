@@ -1,7 +1,7 @@
 /*
  * The families of commands, for the one table in monitor/commands.c, and what their handlers share.
  *
- * A handler may rely on the argument table: what is required is there, types are right, enums are among the choices.
+ * A handler may rely on the argument table: what is required is there, types are right, enums are choices.
  */
 #ifndef MONITOR_COMMANDS_H
 #define MONITOR_COMMANDS_H

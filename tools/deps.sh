@@ -5,9 +5,9 @@
 set -u
 
 RUN="gcc make libc6-dev libjansson-dev libboost-context-dev libxxhash-dev libssl-dev zlib1g-dev libzstd-dev
-     uthash-dev libsqlite3-dev e2fsprogs"
+     uthash-dev libsqlite3-dev e2fsprogs fio"
 TEST="libcmocka-dev"
-DEV="clang libclang-rt-14-dev clang-format clang-tidy llvm afl++ lcov gdb valgrind qemu-utils fio git"
+DEV="clang libclang-rt-14-dev clang-format clang-tidy llvm afl++ lcov gdb valgrind qemu-utils git"
 
 wanted=
 for group in "$@"; do

@@ -97,7 +97,7 @@ sweep() {
     by_status "$1"
 }
 image() {
-    one "$1" tools/real-image.sh
+    one "$1" tools/real-image.sh "$blksim"
     by_status "$1"
 }
 

@@ -95,7 +95,7 @@ int vm_stop(struct host *host, enum run_state state)
     }
     set_state(vm, state);
     emit_plain(host, EV_STOP);
-    /* A request that was let go a moment ago is not in flight for a drain yet: it must not slip in behind the flush. */
+    /* A request let go a moment ago is not in flight for a drain yet: it must not slip in behind the flush. */
     host_poll(host, nothing_starts, host);
     bdrv_drain_all(host);
     return bdrv_flush_all(host);

@@ -190,8 +190,8 @@ WORLD_TEST(test_ranges)
         int64_t offset, bytes;
         int ret;
     } cases[] = {
-        {0, 512, 0}, {MiB - 512, 512, 0}, {MiB, 0, 0}, {MiB, 512, -EIO}, {MiB - 512, 1024, -EIO}, {MiB + 512, 0, -EIO},
-        {-512, 512, -EIO}, {0, -512, -EIO}, {INT64_MAX, 512, -EIO},
+        {0, 512, 0},          {MiB - 512, 512, 0}, {MiB, 0, 0},     {MiB, 512, -EIO},       {MiB - 512, 1024, -EIO},
+        {MiB + 512, 0, -EIO}, {-512, 512, -EIO},   {0, -512, -EIO}, {INT64_MAX, 512, -EIO},
     };
     struct fixture f = make(w, 0);
 

@@ -188,7 +188,8 @@ static int test_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes, stru
     return 0;
 }
 
-static int test_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes, const struct payload *in, uint32_t flags)
+static int test_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes, const struct payload *in,
+                        uint32_t flags)
 {
     tn(bs)->writes++;
     tn(bs)->fua_writes += (flags & BDRV_REQ_FUA) != 0;

@@ -87,7 +87,8 @@ WORLD_TEST(test_replace)
     struct counted user = {0, 0};
     BlockDriverState *a = new_node(w, &test_protocol, "a");
     BlockDriverState *b = new_node(w, &test_protocol, "b");
-    BdrvChild *edge = bdrv_root_attach_child(a, "root", &counted_class, BDRV_CHILD_DATA, 0, BLK_PERM_ALL, &user, NULL);
+    BdrvChild *edge =
+        bdrv_root_attach_child(a, "root", &counted_class, BDRV_CHILD_DATA, 0, BLK_PERM_ALL, &user, NULL);
 
     user = (struct counted){0, 0};
     assert_int_equal(bdrv_replace_node(a, b, NULL), 0);
@@ -121,7 +122,8 @@ WORLD_TEST(test_attach)
     struct counted user = {0, 0};
     BlockDriverState *a = new_node(w, &test_protocol, "a");
 
-    BdrvChild *edge = bdrv_root_attach_child(a, "root", &counted_class, BDRV_CHILD_DATA, 0, BLK_PERM_ALL, &user, NULL);
+    BdrvChild *edge =
+        bdrv_root_attach_child(a, "root", &counted_class, BDRV_CHILD_DATA, 0, BLK_PERM_ALL, &user, NULL);
     assert_int_equal(user.begins, user.ends);
     bdrv_root_unref_child(edge);
     assert_int_equal(user.begins, user.ends);

@@ -258,7 +258,8 @@ WORLD_TEST(test_replace_leaves_some)
     bdrv_ref(from);
     link_child(to, from, "backing", BDRV_CHILD_COW);
     BdrvChild *job = bdrv_root_attach_child(from, "job", &job_class, BDRV_CHILD_DATA, 0, BLK_PERM_ALL, NULL, NULL);
-    BdrvChild *user = bdrv_root_attach_child(from, "root", &other_class, BDRV_CHILD_DATA, 0, BLK_PERM_ALL, NULL, NULL);
+    BdrvChild *user =
+        bdrv_root_attach_child(from, "root", &other_class, BDRV_CHILD_DATA, 0, BLK_PERM_ALL, NULL, NULL);
 
     assert_int_equal(bdrv_replace_node(from, to, NULL), 0);
     assert_ptr_equal(bdrv_child_bs(job), from);
@@ -301,6 +302,42 @@ WORLD_TEST(test_cycle_refused)
     expect_error(&err, "would create a cycle");
     bdrv_unref(high);
     bdrv_unref(low);
+}
+
+/* The deepest chain that can be made still fits on a request's stack, with an unaligned write at each level. */
+WORLD_TEST(test_depth)
+{
+    struct disk_config config;
+    char text[128];
+    Error *err = NULL;
+    unsigned made = 0;
+
+    disk_config_default(&config);
+    config.size_bytes = MiB;
+    config.align_bytes = 4096;
+    assert_non_null(disk_new(w->sim, "d", &config, NULL));
+    add(w, "{'driver':'disk','node-name':'n0','disk':'d'}");
+    for (; made < 100; made++) {
+        snprintf(text, sizeof(text), "{'driver':'raw','node-name':'n%u','offset':512,'file':'n%u'}", made + 1,
+                 made);
+        if (!try_add(w, text, &err)) {
+            break;
+        }
+    }
+    expect_error(&err, "would make a chain of more than 32 nodes");
+    assert_int_equal(made, 31);
+    snprintf(text, sizeof(text), "n%u", made);
+    BlockBackend *blk = blk_new(w->host, BLK_PERM_WRITE | BLK_PERM_RESIZE, BLK_PERM_ALL);
+    assert_int_equal(blk_insert_bs(blk, bdrv_find_node(w->host, text), NULL), 0);
+    struct request r = {.w = w, .blk = blk, .offset = 1000, .bytes = 5000, .write = true};
+    assert_int_equal(run(&r), 0);
+    r.write = r.done = false;
+    assert_int_equal(run(&r), 0);
+    blk_unref(blk);
+    for (unsigned i = made + 1; i > 0; i--) {
+        snprintf(text, sizeof(text), "n%u", i - 1);
+        del(w, text);
+    }
 }
 
 /* --- freezing, blockers ---------------------------------------------------------------------------------- */
@@ -435,6 +472,7 @@ int main(void)
         T("/graph/replace/leaves-jobs-and-loops", test_replace_leaves_some),
         T("/graph/order/newest-first", test_newest_first),
         T("/graph/cycle/refused", test_cycle_refused),
+        T("/graph/depth", test_depth),
         T("/graph/freeze", test_freeze),
         T("/graph/blockers/backing", test_backing_blocks),
         T("/graph/chain/helpers", test_chain_helpers),

@@ -31,7 +31,8 @@ static const struct bad bad[] = {
     {"{'driver':'null-co','node-name':'n','detect-zeroes':'unmap'}", "not allowed without discard=unmap"},
     {"{'driver':'null-co','node-name':'n','force-share':true}", "only be used with read-only images"},
     {"{'driver':'null-co','node-name':'n','cache':'none'}", "Parameter 'cache' expects a dictionary"},
-    {"{'driver':'null-co','node-name':'n','cache':{'writeback':true}}", "Parameter 'cache.writeback' is unexpected"},
+    {"{'driver':'null-co','node-name':'n','cache':{'writeback':true}}",
+     "Parameter 'cache.writeback' is unexpected"},
     {"{'driver':'null-co','node-name':'n','cache.direct':1}", "'cache.direct'"},
     {"{'driver':'null-co','node-name':'n','cache':{'direct':true},'cache.direct':true}",
      "Parameter 'cache.direct' is given twice"},
@@ -101,8 +102,10 @@ WORLD_TEST(test_too_deep)
     expect_error(&err, "nested too deeply");
     assert_int_equal(node_count(w), 0);
     qvalue_free(options);
-    assert_null(try_add(w, "{'driver':'raw','node-name':'n','file.file.file.file.file.file.file.file.file.file.file."
-                           "file.file.file.file.file.driver':'null-co'}", &err));
+    assert_null(try_add(w,
+                        "{'driver':'raw','node-name':'n','file.file.file.file.file.file.file.file.file.file.file."
+                        "file.file.file.file.file.driver':'null-co'}",
+                        &err));
     expect_error(&err, "nested too deeply");
 }
 

@@ -39,10 +39,12 @@ WORLD_TEST(test_two_writers)
     BlockDriverState *n = add(w, "{'driver':'null-co','node-name':'n'}");
     BlockBackend *a = user(w, n, "a", R | W, R);
 
-    expect_refused(w, n, W, ALL, "Conflicts with use by block device 'a' as 'root', which does not allow 'write' on "
-                                 "node 'n'; it is wanted by an unnamed block device as 'root'");
+    expect_refused(w, n, W, ALL,
+                   "Conflicts with use by block device 'a' as 'root', which does not allow 'write' on "
+                   "node 'n'; it is wanted by an unnamed block device as 'root'");
     /* The other way round: the newcomer does not bear the old writer. */
-    expect_refused(w, n, 0, ALL & ~(uint64_t)W, "does not allow 'write' on node 'n'; it is wanted by block device 'a'");
+    expect_refused(w, n, 0, ALL & ~(uint64_t)W,
+                   "does not allow 'write' on node 'n'; it is wanted by block device 'a'");
     expect_refused(w, n, W | Z, ALL, "'write, resize'");
     BlockBackend *reader = user(w, n, "reader", R, ALL);
     blk_unref(a);

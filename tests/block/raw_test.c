@@ -61,7 +61,8 @@ WORLD_TEST(test_window_content)
 WORLD_TEST(test_window_end)
 {
     struct disk *disk = make_disk(w, "d", MiB);
-    BlockBackend *blk = open_on(w, "{'driver':'raw','node-name':'r','size':8192,'file':{'driver':'disk','disk':'d'}}");
+    BlockBackend *blk =
+        open_on(w, "{'driver':'raw','node-name':'r','size':8192,'file':{'driver':'disk','disk':'d'}}");
 
     blk_set_allow_write_beyond_eof(blk, true);
     assert_int_equal(write_at(w, blk, 8192, 512), -ENOSPC);
@@ -147,7 +148,8 @@ WORLD_TEST(test_truncate_file)
     assert_int_equal(disk_allocated_bytes(disk), 0);
     assert_int_equal(resize(w, (struct resize){blk, 3 * MiB, true, PREALLOC_FULL, NULL}, NULL), 0);
     assert_int_equal(disk_allocated_bytes(disk), MiB);
-    assert_int_equal(resize(w, (struct resize){blk, 4 * MiB, true, PREALLOC_METADATA, NULL}, "'metadata'"), -ENOTSUP);
+    assert_int_equal(resize(w, (struct resize){blk, 4 * MiB, true, PREALLOC_METADATA, NULL}, "'metadata'"),
+                     -ENOTSUP);
     assert_int_equal(resize(w, (struct resize){blk, MiB, true, PREALLOC_FULL, NULL}, "shrinking"), -ENOTSUP);
     assert_int_equal(disk_length(disk), 3 * MiB + 4096);
     /* Failed preallocation restores the length (5). */
@@ -165,7 +167,8 @@ WORLD_TEST(test_truncate_fixed)
     struct disk_config config;
 
     make_disk(w, "d", MiB);
-    BlockBackend *blk = open_on(w, "{'driver':'raw','node-name':'r','size':4096,'file':{'driver':'disk','disk':'d'}}");
+    BlockBackend *blk =
+        open_on(w, "{'driver':'raw','node-name':'r','size':4096,'file':{'driver':'disk','disk':'d'}}");
     assert_int_equal(resize(w, (struct resize){blk, MiB, true, PREALLOC_OFF, NULL}, "Cannot resize"), -ENOTSUP);
     blk_unref(blk);
     del(w, "r");

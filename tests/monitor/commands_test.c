@@ -1,0 +1,453 @@
+/* Protects the commands: classes and texts of errors, shapes of queries; a refusal leaves nothing behind. */
+#include "tests/vm/vmlib.h"
+
+#include "block/dirty-bitmap.h"
+#include "monitor/monitor.h"
+
+static struct guest *guest;
+
+static void plug(void *opaque)
+{
+    struct guest_config config;
+
+    guest_config_default(&config);
+    config.name = "g";
+    config.node = "s";
+    guest = guest_new(bed.host, &config, NULL);
+    assert_non_null(guest);
+}
+
+static int setup(void **state)
+{
+    bed_setup(state);
+    monitor_init(bed.host);
+    bed_on_main(plug);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    bed_teardown_with(monitor_cleanup);
+    return 0;
+}
+
+static void call_done(struct qmp_call *call)
+{
+    assert_true(host_in_main(bed.host));
+    *(bool *)call->opaque = true;
+}
+
+static bool is_set(void *opaque)
+{
+    return *(bool *)opaque;
+}
+
+/* The reply as JSON, or "Class: text". The caller frees it. */
+static char *call(const char *name, const char *json)
+{
+    bool done = false;
+    struct qmp_call c = {
+        .command = qmp_find_command(name),
+        .args = bed_json(json),
+        .done = call_done,
+        .opaque = &done,
+    };
+    char *text = NULL;
+
+    assert_non_null(c.command);
+    monitor_submit(bed.host, &c);
+    assert_false(done);
+    assert_int_equal(sim_run_idle(bed.sim, is_set, &done, sim_now(bed.sim) + BED_PATIENCE_NS), SIM_STOP_COND);
+    if (c.err) {
+        assert_null(c.reply);
+        const char *class_name = error_class_name(error_get_class(c.err));
+        assert_true(asprintf(&text, "%s: %s", class_name, error_get_pretty(c.err)) > 0);
+        error_free(c.err);
+    } else {
+        text = qvalue_to_json(c.reply);
+    }
+    qvalue_free(c.reply);
+    qvalue_free(c.args);
+    return text;
+}
+
+static void expect(const char *name, const char *json, const char *expected)
+{
+    char *text = call(name, json);
+
+    assert_string_equal(text, expected);
+    free(text);
+}
+
+static void ok(const char *name, const char *json)
+{
+    expect(name, json, "{}");
+}
+
+/* Refused with this text, and the host is as it was. */
+static void refused(const char *name, const char *json, const char *expected)
+{
+    bed_settle();
+    uint64_t host_bytes = sim_arena_live_bytes(bed.host->arena);
+    uint64_t world_bytes = sim_arena_live_bytes(sim_arena(bed.sim));
+
+    expect(name, json, expected);
+    bed_settle();
+    assert_int_equal(sim_arena_live_bytes(bed.host->arena), host_bytes);
+    assert_int_equal(sim_arena_live_bytes(sim_arena(bed.sim)), world_bytes);
+}
+
+static void write_bytes(int64_t offset, int64_t bytes)
+{
+    struct guest_req req;
+
+    guest_req_init(bed.host, &req);
+    req.op = SIM_OP_WRITE;
+    req.offset = offset;
+    req.bytes = bytes;
+    payload_append_fill(&req.data, 0x33, bytes);
+    guest_submit(guest, &req);
+    bed_settle();
+    assert_int_equal(req.ret, 0);
+    guest_req_clear(&req);
+}
+
+static void test_table(void **state)
+{
+    const struct qmp_command *command;
+    size_t count = 0;
+
+    for (; (command = qmp_command_at(count)); count++) {
+        assert_non_null(command->fn);
+        assert_non_null(command->doc);
+        assert_ptr_equal(qmp_find_command(command->name), command); /* so no name stands twice */
+        for (const struct qmp_arg *arg = command->args; arg->name; arg++) {
+            assert_non_null(arg->doc);
+            assert_int_equal(arg->choices != NULL, arg->type == QMP_ENUM);
+            assert_true(arg->optional || !arg->def);
+        }
+    }
+    assert_true(count > 30);
+    assert_null(qmp_find_command("eject"));
+}
+
+static void test_vm(void **state)
+{
+    expect("query-status", "{}", "{\"running\":true,\"status\":\"running\"}");
+    ok("stop", "{}");
+    expect("query-status", "{}", "{\"running\":false,\"status\":\"paused\"}");
+    refused("stop", "{\"now\":true}", "GenericError: Parameter 'now' is unexpected");
+    ok("cont", "{}");
+    bed_expect("running>paused STOP paused>running RESUME ");
+}
+
+#define NODE_INFO(bitmaps) \
+    "\"file\":\"d\",\"node-name\":\"s\",\"ro\":false,\"drv\":\"disk\",\"active\":true,\"backing_file_depth\":0," \
+    "\"encrypted\":false,\"cache\":{\"writeback\":true,\"direct\":false,\"no-flush\":false}," \
+    "\"detect_zeroes\":\"off\",\"bps\":0,\"bps_rd\":0,\"bps_wr\":0,\"iops\":0,\"iops_rd\":0,\"iops_wr\":0," \
+    "\"write_threshold\":0," bitmaps "\"image\":{\"filename\":\"d\",\"format\":\"disk\",\"virtual-size\":1048576," \
+    "\"actual-size\":0,\"dirty-flag\":false}"
+
+static void test_query_block(void **state)
+{
+    expect("query-block", "{}",
+           "[{\"device\":\"g\",\"qdev\":\"g\",\"removable\":false,\"locked\":false,\"io-status\":\"ok\","
+           "\"inserted\":{" NODE_INFO("") "}}]");
+    ok("block-dirty-bitmap-add", "{\"node\":\"g\",\"name\":\"b\"}");
+    expect("query-named-block-nodes", "{}",
+           "[{" NODE_INFO("\"dirty-bitmaps\":[{\"name\":\"b\",\"count\":0,\"granularity\":65536,"
+                            "\"recording\":true,\"busy\":false,\"persistent\":false}],") "}]");
+    ok("block-dirty-bitmap-remove", "{\"node\":\"g\",\"name\":\"b\"}");
+}
+
+static void test_blockstats(void **state)
+{
+    write_bytes(4096, 4096);
+    expect("query-blockstats", "{}",
+           "[{\"device\":\"g\",\"qdev\":\"g\",\"node-name\":\"s\",\"stats\":{\"rd_bytes\":0,\"wr_bytes\":4096,"
+           "\"unmap_bytes\":0,\"rd_operations\":0,\"wr_operations\":1,\"flush_operations\":0,\"unmap_operations\":0,"
+           "\"wr_highest_offset\":8192,\"failed_rd_operations\":0,\"failed_wr_operations\":0,"
+           "\"failed_flush_operations\":0,\"failed_unmap_operations\":0,\"invalid_rd_operations\":0,"
+           "\"invalid_wr_operations\":0,\"invalid_flush_operations\":0,\"invalid_unmap_operations\":0,"
+           "\"account_invalid\":true,\"account_failed\":true}}]");
+}
+
+static void test_nodes(void **state)
+{
+    refused("blockdev-add", "{\"node-name\":\"t\"}", "GenericError: Parameter 'driver' is missing");
+    char *text = call("blockdev-add", "{\"driver\":\"null-co\",\"node-name\":\"s\"}");
+    assert_non_null(strstr(text, "GenericError: "));
+    free(text);
+    ok("blockdev-add", "{\"driver\":\"null-co\",\"node-name\":\"t\",\"size\":\"1M\"}");
+    ok("blockdev-del", "{\"node-name\":\"t\"}");
+    uint64_t bytes = sim_arena_live_bytes(bed.host->arena);
+    text = call("blockdev-add", "{\"driver\":\"null-co\",\"node-name\":\"t\",\"colour\":\"red\"}");
+    assert_non_null(strstr(text, "GenericError: "));
+    free(text);
+    text = call("blockdev-del", "{\"node-name\":\"s\"}");
+    assert_non_null(strstr(text, "GenericError: "));
+    free(text);
+    text = call("blockdev-del", "{\"node-name\":\"u\"}");
+    assert_non_null(strstr(text, "GenericError: "));
+    free(text);
+    bed_settle();
+    assert_int_equal(sim_arena_live_bytes(bed.host->arena), bytes);
+}
+
+static void test_resize(void **state)
+{
+    ok("block_resize", "{\"device\":\"g\",\"size\":\"2M\"}");
+    assert_int_equal(disk_length(bed.disk), 2 * MiB);
+    ok("block_resize", "{\"node-name\":\"s\",\"size\":1048576}");
+    assert_int_equal(disk_length(bed.disk), MiB);
+    refused("block_resize", "{\"device\":\"g\",\"size\":-1}", "GenericError: Parameter 'size' expects a >0 size");
+    refused("block_resize", "{\"device\":\"x\",\"size\":1}",
+            "GenericError: Cannot find device='x' nor node-name=''");
+    bed_fail(SIM_OP_TRUNCATE, EIO, 1);
+    uint64_t bytes = sim_arena_live_bytes(bed.host->arena);
+    char *text = call("block_resize", "{\"device\":\"g\",\"size\":4096}");
+    assert_non_null(strstr(text, "GenericError: "));
+    free(text);
+    assert_int_equal(sim_arena_live_bytes(bed.host->arena), bytes);
+    assert_int_equal(disk_length(bed.disk), MiB);
+}
+
+static void on_threshold(void *opaque, const struct sim_record *r)
+{
+    bed_say("OVER(%d,%d) ", (int)r->field[1], (int)r->field[2]);
+}
+
+static void test_threshold(void **state)
+{
+    sim_subscribe(bed.sim, EV_BLOCK_WRITE_THRESHOLD, on_threshold, NULL);
+    ok("block-set-write-threshold", "{\"node-name\":\"s\",\"write-threshold\":\"64k\"}");
+    write_bytes(61440, 4096); /* up to it, not beyond */
+    write_bytes(61440, 8192);
+    write_bytes(65536, 8192); /* once */
+    bed_expect("1:0 OVER(4096,65536) 2:0 3:0 ");
+    refused("block-set-write-threshold", "{\"node-name\":\"g\",\"write-threshold\":0}",
+            "GenericError: Device 'g' not found");
+}
+
+/* Hashes of reference/vectors/bitmap-sha256.tsv. */
+static void test_bitmap(void **state)
+{
+    ok("block-dirty-bitmap-add", "{\"node\":\"s\",\"name\":\"b\",\"granularity\":65536}");
+    expect("x-debug-block-dirty-bitmap-sha256", "{\"node\":\"g\",\"name\":\"b\"}",
+           "{\"sha256\":\"af5570f5a1810b7af78caf4bc70a660f0df51e42baf91d4de5b2328de0e83dfc\"}");
+    write_bytes(0, 66048);
+    expect("x-debug-block-dirty-bitmap-sha256", "{\"node\":\"g\",\"name\":\"b\"}",
+           "{\"sha256\":\"35be322d094f9d154a8aba4733b8497f180353bd7ae7b0a15f90b586b549f28b\"}");
+    ok("block-dirty-bitmap-disable", "{\"node\":\"s\",\"name\":\"b\"}");
+    ok("block-dirty-bitmap-clear", "{\"node\":\"s\",\"name\":\"b\"}");
+    write_bytes(0, 512);
+    BdrvDirtyBitmap *bitmap = bdrv_find_dirty_bitmap(bdrv_find_node(bed.host, "s"), "b");
+    assert_int_equal(bdrv_get_dirty_count(bitmap), 0);
+    ok("block-dirty-bitmap-enable", "{\"node\":\"s\",\"name\":\"b\"}");
+    write_bytes(0, 512);
+    assert_int_equal(bdrv_get_dirty_count(bitmap), 65536);
+    bdrv_dirty_bitmap_set_busy(bitmap, true);
+    static const char *const commands[] = {"remove", "clear", "enable", "disable"};
+    for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+        char name[40];
+        snprintf(name, sizeof(name), "block-dirty-bitmap-%s", commands[i]);
+        refused(name, "{\"node\":\"s\",\"name\":\"b\"}",
+                "GenericError: Bitmap 'b' is currently in use by another operation and cannot be used");
+    }
+    bdrv_dirty_bitmap_set_busy(bitmap, false);
+    ok("block-dirty-bitmap-remove", "{\"node\":\"s\",\"name\":\"b\"}");
+}
+
+static void test_bitmap_errors(void **state)
+{
+    ok("block-dirty-bitmap-add", "{\"node\":\"s\",\"name\":\"b\",\"disabled\":true}");
+    assert_false(bdrv_dirty_bitmap_enabled(bdrv_find_dirty_bitmap(bdrv_find_node(bed.host, "s"), "b")));
+    refused("block-dirty-bitmap-add", "{\"node\":\"s\",\"name\":\"b\"}", "GenericError: Bitmap already exists: b");
+    refused("block-dirty-bitmap-add", "{\"node\":\"s\",\"name\":\"\"}", "GenericError: Bitmap name cannot be empty");
+    refused("block-dirty-bitmap-add", "{\"node\":\"x\",\"name\":\"b\"}",
+            "GenericError: Cannot find device='x' nor node-name='x'");
+    refused("block-dirty-bitmap-add", "{\"node\":\"s\",\"name\":\"c\",\"granularity\":\"96k\"}",
+            "GenericError: Granularity must be power of 2 and at least 512");
+    refused("block-dirty-bitmap-add", "{\"node\":\"s\",\"name\":\"c\",\"granularity\":\"8G\"}",
+            "GenericError: Parameter 'granularity' expects uint32_t");
+    refused("block-dirty-bitmap-add", "{\"node\":\"s\",\"name\":\"c\",\"persistent\":true}",
+            "GenericError: Can't store persistent bitmaps to s: Operation not supported");
+    refused("block-dirty-bitmap-clear", "{\"node\":\"x\",\"name\":\"b\"}", "GenericError: Node 'x' not found");
+    refused("block-dirty-bitmap-remove", "{\"node\":\"s\",\"name\":\"c\"}",
+            "GenericError: Dirty bitmap 'c' not found");
+    ok("block-dirty-bitmap-remove", "{\"node\":\"s\",\"name\":\"b\"}");
+}
+
+static void test_unknown_jobs(void **state)
+{
+    static const char *const by_id[] = {"job-pause",    "job-resume",   "job-cancel",
+                                        "job-complete", "job-finalize", "job-dismiss"};
+    static const char *const by_device[] = {"block-job-pause", "block-job-resume", "block-job-cancel",
+                                            "block-job-complete"};
+    static const char *const block_by_id[] = {"block-job-finalize", "block-job-dismiss"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(by_id); i++) {
+        refused(by_id[i], "{\"id\":\"m\"}", "GenericError: Job not found");
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(by_device); i++) {
+        refused(by_device[i], "{\"device\":\"m\"}", "DeviceNotActive: Block job 'm' not found");
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(block_by_id); i++) {
+        refused(block_by_id[i], "{\"id\":\"m\"}", "DeviceNotActive: Block job 'm' not found");
+    }
+    refused("block-job-set-speed", "{\"device\":\"m\",\"speed\":1}", "DeviceNotActive: Block job 'm' not found");
+    refused("block-job-change", "{\"id\":\"m\",\"type\":\"mirror\",\"copy-mode\":\"background\"}",
+            "DeviceNotActive: Block job 'm' not found");
+    expect("query-jobs", "{}", "[]");
+    expect("query-block-jobs", "{}", "[]");
+}
+
+static void test_mirror_errors(void **state)
+{
+    ok("blockdev-add", "{\"driver\":\"null-co\",\"node-name\":\"t\",\"size\":1048576}");
+    ok("blockdev-add", "{\"driver\":\"raw\",\"node-name\":\"r\",\"file\":\"t\"}");
+    refused("blockdev-mirror", "{\"device\":\"x\",\"target\":\"t\",\"sync\":\"full\"}",
+            "GenericError: Cannot find device='x' nor node-name='x'");
+    refused("blockdev-mirror", "{\"device\":\"g\",\"target\":\"x\",\"sync\":\"full\"}",
+            "GenericError: Cannot find device='x' nor node-name='x'");
+    refused("blockdev-mirror", "{\"device\":\"t\",\"target\":\"s\",\"sync\":\"full\"}",
+            "GenericError: Need a root block node");
+    refused("blockdev-mirror", "{\"device\":\"g\",\"target\":\"r\",\"sync\":\"half\"}",
+            "GenericError: Parameter 'sync' does not accept value 'half'");
+    refused("blockdev-mirror", "{\"device\":\"g\",\"target\":\"r\"}", "GenericError: Parameter 'sync' is missing");
+    refused("blockdev-mirror", "{\"device\":\"g\",\"target\":\"r\",\"sync\":\"incremental\"}",
+            "GenericError: Sync mode 'incremental' not supported");
+    refused("blockdev-mirror", "{\"device\":\"g\",\"target\":\"r\",\"sync\":\"full\",\"granularity\":1}",
+            "GenericError: Parameter 'granularity' expects a value in range [512B, 64MB]");
+    refused("blockdev-mirror", "{\"device\":\"g\",\"target\":\"r\",\"sync\":\"full\",\"granularity\":3000}",
+            "GenericError: Parameter 'granularity' expects a power of 2");
+    refused("blockdev-mirror", "{\"device\":\"g\",\"target\":\"r\",\"sync\":\"full\",\"buf-size\":-1}",
+            "GenericError: Invalid parameter 'buf-size'");
+    refused("blockdev-mirror", "{\"device\":\"g\",\"target\":\"s\",\"sync\":\"full\"}",
+            "GenericError: Can't mirror node into itself");
+    refused("blockdev-mirror", "{\"device\":\"g\",\"target\":\"r\",\"sync\":\"full\",\"job-id\":\"1\"}",
+            "GenericError: Invalid job ID '1'");
+    refused("blockdev-mirror", "{\"device\":\"g\",\"target\":\"r\",\"sync\":\"full\",\"speed\":-1}",
+            "GenericError: Parameter 'speed' expects a non-negative value");
+    ok("blockdev-del", "{\"node-name\":\"r\"}");
+    ok("blockdev-del", "{\"node-name\":\"t\"}");
+}
+
+static void on_job_event(void *opaque, const struct sim_record *r)
+{
+    switch ((int)r->kind) {
+    case EV_BLOCK_JOB_READY:
+        bed_say("READY ");
+        break;
+    case EV_BLOCK_JOB_COMPLETED:
+        bed_say("COMPLETED ");
+        break;
+    default:
+        break;
+    }
+}
+
+static bool trail_has(void *opaque)
+{
+    return strstr(bed.trail, opaque) != NULL;
+}
+
+static void wait_for(const char *word)
+{
+    char copy[32];
+
+    snprintf(copy, sizeof(copy), "%s ", word);
+    assert_int_equal(sim_run_idle(bed.sim, trail_has, copy, sim_now(bed.sim) + 60 * NS_PER_S), SIM_STOP_COND);
+    bed.trail[0] = '\0';
+}
+
+/* A live mirror by commands alone: the device ends on the target, which has the guest's data. */
+static void test_mirror(void **state)
+{
+    struct disk_config config;
+    struct payload content;
+    uint8_t byte = 0;
+
+    disk_config_default(&config);
+    config.size_bytes = MiB;
+    struct disk *target = disk_new(bed.sim, "e", &config, NULL);
+    assert_non_null(target);
+    sim_subscribe_all(bed.sim, on_job_event, NULL);
+    write_bytes(65536, 4096);
+    ok("blockdev-add", "{\"driver\":\"disk\",\"node-name\":\"t\",\"disk\":\"e\"}");
+    ok("blockdev-mirror", "{\"job-id\":\"m\",\"device\":\"g\",\"target\":\"t\",\"sync\":\"full\"}");
+    wait_for("READY");
+    expect("block-job-dismiss", "{\"id\":\"m\"}",
+           "GenericError: Job 'm' in state 'ready' cannot accept command verb 'dismiss'");
+    write_bytes(131072, 4096);
+    expect("block-job-set-speed", "{\"device\":\"m\",\"speed\":-1}",
+           "GenericError: Parameter 'speed' expects a non-negative value");
+    ok("block-job-pause", "{\"device\":\"m\"}");
+    expect("job-pause", "{\"id\":\"m\"}", "GenericError: Job is already paused");
+    expect("block-job-cancel", "{\"device\":\"m\"}",
+           "GenericError: The block job for device 'm' is currently paused");
+    ok("job-resume", "{\"id\":\"m\"}");
+    expect("block-job-resume", "{\"device\":\"m\"}", "GenericError: Can't resume a job that was not paused");
+    ok("block-job-complete", "{\"device\":\"m\"}");
+    wait_for("COMPLETED");
+    bed_settle();
+    expect("query-jobs", "{}", "[]");
+    assert_ptr_equal(blk_bs(guest_blk(guest)), bdrv_find_node(bed.host, "t"));
+    payload_init(bed.sim, &content);
+    disk_peek(target, 131072, 4096, &content);
+    payload_read_bytes(&content, 4095, &byte, 1);
+    assert_int_equal(byte, 0x33);
+    payload_clear(&content);
+    payload_init(bed.sim, &content);
+    disk_peek(target, 65536, 4096, &content);
+    payload_read_bytes(&content, 0, &byte, 1);
+    assert_int_equal(byte, 0x33);
+    payload_clear(&content);
+    bed.also_del = "t";
+}
+
+/* Commands of a coroutine wait their turn, and come back in it. */
+static struct qmp_call co_call;
+static bool co_ok;
+static void call_from_coroutine(void *opaque)
+{
+    co_ok = monitor_co_call(bed.host, &co_call);
+    bed_say("back ");
+}
+
+static void test_from_coroutine(void **state)
+{
+    co_call = (struct qmp_call){.command = qmp_find_command("stop")};
+    coroutine_start(coroutine_create(bed.sim, bed.host, "test", call_from_coroutine, NULL));
+    bed_settle();
+    bed_expect("running>paused STOP back ");
+    assert_true(co_ok);
+    qvalue_free(co_call.reply);
+    co_call = (struct qmp_call){.command = qmp_find_command("job-pause")};
+    coroutine_start(coroutine_create(bed.sim, bed.host, "test", call_from_coroutine, NULL));
+    bed_settle();
+    assert_false(co_ok);
+    assert_string_equal(error_get_pretty(co_call.err), "Parameter 'id' is missing");
+    error_free(co_call.err);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T_SETUP("/monitor/commands/table", test_table, setup, teardown),
+        T_SETUP("/monitor/commands/vm", test_vm, setup, teardown),
+        T_SETUP("/monitor/commands/from-coroutine", test_from_coroutine, setup, teardown),
+        T_SETUP("/monitor/commands/query-block", test_query_block, setup, teardown),
+        T_SETUP("/monitor/commands/query-blockstats", test_blockstats, setup, teardown),
+        T_SETUP("/monitor/commands/nodes", test_nodes, setup, teardown),
+        T_SETUP("/monitor/commands/resize", test_resize, setup, teardown),
+        T_SETUP("/monitor/commands/write-threshold", test_threshold, setup, teardown),
+        T_SETUP("/monitor/commands/bitmap", test_bitmap, setup, teardown),
+        T_SETUP("/monitor/commands/bitmap/errors", test_bitmap_errors, setup, teardown),
+        T_SETUP("/monitor/commands/job/unknown", test_unknown_jobs, setup, teardown),
+        T_SETUP("/monitor/commands/mirror/errors", test_mirror_errors, setup, teardown),
+        T_SETUP("/monitor/commands/mirror/live", test_mirror, setup, teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
