@@ -114,7 +114,7 @@ static int64_t compare(struct target_at_pivot *state, struct pivot *p, const Job
         return -1;
     }
     length = MIN(bdrv_getlength_cached(a), bdrv_getlength_cached(b));
-    while ((r = ranges_next(&p->open, at)) != NULL && r->start < length) {
+    while (at < length && (r = ranges_next(&p->open, at)) != NULL && r->start < length) {
         int64_t start = MAX(at, r->start);
         int64_t end = MIN(r->end, length);
         int64_t different = first_difference(state->check->sim, a, b, start, end);
