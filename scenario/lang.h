@@ -100,6 +100,8 @@ void scn_value_print(struct scn_text *out, const struct qvalue *value);
 void scn_pair_print(struct scn_text *out, const char *key, const struct qvalue *value);
 /* A letter or '_' first, then letters, digits and "-._"; '#' may come first (generated node names). */
 bool scn_is_name(const char *text);
+/* Letters, digits and '-_', in parts between single dots. */
+bool scn_is_key(const char *text);
 
 /* --- verbs (verbs.c) ------------------------------------------------------------------------------------- */
 

@@ -77,7 +77,7 @@ static bool is_stray_control(const unsigned char *s, size_t left)
     if (s[0] == '\r') {
         return left < 2 || s[1] != '\n';
     }
-    return (s[0] < 0x20 && s[0] != '\t' && s[0] != '\n') || s[0] == 0x7f;
+    return (s[0] < 0x20 && s[0] != '\t' && s[0] != '\n');
 }
 
 bool scn_lex_validate(const char *file, const char *text, size_t length, Error **errp)

@@ -133,26 +133,12 @@ static bool put_typed(struct scn_parser *p, struct scn_step *step, const struct 
     return put(p, step, def->name, value, place);
 }
 
-static bool is_key(const char *key)
-{
-    for (const char *c = key; *c; c++) {
-        if (!(*c >= 'a' && *c <= 'z') && !(*c >= 'A' && *c <= 'Z') && !(*c >= '0' && *c <= '9') &&
-            !strchr("-._", *c)) {
-            return false;
-        }
-        if (*c == '.' && (c == key || c[-1] == '.' || !c[1])) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static bool put_free(struct scn_parser *p, struct scn_step *step)
 {
     struct qvalue *value;
     char shown[SCN_SHOWN];
 
-    if (!is_key(p->token.key.bytes)) {
+    if (!scn_is_key(p->token.key.bytes)) {
         scn_error(p->errp, p->lexer.file, p->token.place, "'%s' is no key, expected letters, digits and '-._'",
                   scn_shown(p->token.key.bytes, p->token.key.length, shown));
         return false;

@@ -31,6 +31,19 @@ bool scn_is_name(const char *text)
     return text[0] != '#' || text[1];
 }
 
+bool scn_is_key(const char *key)
+{
+    for (const char *c = key; *c; c++) {
+        if (!is_alpha(*c) && !is_digit(*c) && !strchr("-.", *c)) {
+            return false;
+        }
+        if (*c == '.' && (c == key || c[-1] == '.' || !c[1])) {
+            return false;
+        }
+    }
+    return key[0] != '\0';
+}
+
 /* --- numbers --------------------------------------------------------------------------------------------- */
 
 /* Decimal as it is written canonically: no plus, no leading zero, no "-0". */
@@ -361,11 +374,9 @@ bool scn_typed_check(const struct scn_arg_def *def, const struct qvalue *value, 
     case SCN_TIME:
         return check_range(def, value->integer, errp);
     case SCN_FLAG:
-        SIM_ASSERT(value->boolean);
-        return true;
+        return value->boolean || expected(def, "false", errp);
     case SCN_BYTE:
-        SIM_ASSERT(value->integer >= 0 && value->integer <= 0xff);
-        return true;
+        return (value->integer >= 0 && value->integer <= 0xff) || expected(def, "this number", errp);
     case SCN_STR:
     case SCN_BOOL:
     case SCN_VALUE:

@@ -473,6 +473,10 @@ static bool check_keys(const struct scn_step *step, const char **key, Error **er
         if (!def && !step->verb->open_args) {
             return unknown_key(step->verb, name, errp);
         }
+        if (!def && !(step->verb->form == SCN_FORM_QMP ? scn_is_key(name) && !strchr(name, '.') : scn_is_key(name))) {
+            error_setg(errp, "'%.60s' is no key, expected letters, digits and '-._'", name);
+            return false;
+        }
         if (def && !scn_typed_check(def, step->args->seq.items[i], errp)) {
             return false;
         }
@@ -519,21 +523,37 @@ static void reword(const struct scn_step *step, const char *key, Error *local, E
     error_free(local);
 }
 
+/* What is told by its place must have everything before it. */
+static bool check_positions(const struct scn_step *step, const char **key, Error **errp)
+{
+    const struct scn_arg_def *gap = NULL;
+
+    for (const struct scn_arg_def *def = step->verb->args; def->name; def++) {
+        bool given = qdict_get(step->args, def->name) != NULL;
+
+        if (def->required && !given) {
+            error_setg(errp, "'%s' needs '%s'%s%s", step->verb->name, def->name, def->doc ? ", expected " : "",
+                       def->doc ? def->doc : "");
+            return false;
+        }
+        if (def->positional && given && gap) {
+            *key = def->name;
+            error_setg(errp, "'%s' without '%s', expected both or neither", def->name, gap->name);
+            return false;
+        }
+        gap = def->positional && !given ? def : gap;
+    }
+    return true;
+}
+
 bool scn_step_check(const struct scn_step *step, const char **key, Error **errp)
 {
     const char *blamed = NULL;
     const char **out = key ? key : &blamed;
     Error *local = NULL;
 
-    if (!check_keys(step, out, errp)) {
+    if (!check_keys(step, out, errp) || !check_positions(step, out, errp)) {
         return false;
-    }
-    for (const struct scn_arg_def *def = step->verb->args; def->name; def++) {
-        if (def->required && !qdict_get(step->args, def->name)) {
-            error_setg(errp, "'%s' needs '%s'%s%s", step->verb->name, def->name, def->doc ? ", expected " : "",
-                       def->doc ? def->doc : "");
-            return false;
-        }
     }
     if (step->verb->check && !step->verb->check(step, &local)) {
         *out = blamed_key(step, error_get_pretty(local));
