@@ -1,0 +1,214 @@
+/* Protects the generator: the same seed is the same scenario, features do not disturb each other, and sizes vary. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "scenario/runner.h"
+
+static struct scenario *generate(const char *profile, uint64_t seed)
+{
+    Error *err = NULL;
+    struct scenario *scn = scenario_generate(profile, seed, &err);
+
+    if (!scn) {
+        fail_msg("%s", error_get_pretty(err));
+    }
+    return scn;
+}
+
+static void same_seed_same_scenario(void **state)
+{
+    unsigned different = 0;
+
+    for (uint64_t seed = 1; seed <= 100; seed++) {
+        struct scenario *a = generate("mirror", seed);
+        struct scenario *b = generate("mirror", seed);
+        struct scenario *c = generate("mirror", seed + 1);
+
+        assert_true(scenario_equal(a, b));
+        assert_true(a->seed == seed);
+        different += !scenario_equal(a, c);
+        scenario_free(a);
+        scenario_free(b);
+        scenario_free(c);
+    }
+    assert_int_equal(different, 100);
+}
+
+static void may_run(void **state)
+{
+    const struct run_options options = {.no_files = true};
+
+    for (uint64_t seed = 1; seed <= 1000; seed++) {
+        struct scenario *scn = generate("mirror", seed);
+        Error *err = NULL;
+
+        if (!scenario_check(scn, &options, &err)) {
+            fail_msg("seed %llu: %s", (unsigned long long)seed, error_get_pretty(err));
+        }
+        scenario_free(scn);
+    }
+}
+
+/* Lines of text, without the delay in front: taking a feature away moves its neighbours in time. */
+static bool has_line(const struct scenario *scn, const char *line)
+{
+    for (size_t i = 0; i < scn->step_count; i++) {
+        char *text = scn_step_print(scn, i);
+        const char *body = text[0] == '+' ? strchr(text, ' ') + 1 : text;
+        bool same = strcmp(body, line) == 0;
+
+        free(text);
+        if (same) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Without the feature, every line that is not the feature's own is there as before. */
+static void leaving_out(const char *weights, const char *own, const char *other)
+{
+    unsigned with = 0;
+
+    for (uint64_t seed = 1; seed <= 400; seed++) {
+        struct scenario *all = generate("mirror", seed);
+        struct scenario *some = generate(weights, seed);
+
+        for (size_t i = 0; i < all->step_count; i++) {
+            char *text = scn_step_print(all, i);
+            const char *body = text[0] == '+' ? strchr(text, ' ') + 1 : text;
+
+            if (strstr(body, own)) {
+                with++;
+            } else if (!other || !strstr(body, other)) {
+                if (!has_line(some, body)) {
+                    char *rest = scenario_print(some);
+
+                    fail_msg("seed %llu without %s lost '%s':\n%s", (unsigned long long)seed, own, body, rest);
+                }
+            }
+            free(text);
+        }
+        for (size_t i = 0; i < some->step_count; i++) {
+            char *text = scn_step_print(some, i);
+
+            assert_null(strstr(text, own));
+            free(text);
+        }
+        scenario_free(all);
+        scenario_free(some);
+    }
+    assert_true(with > 5);
+}
+
+static void features_stand_alone(void **state)
+{
+    leaving_out("mirror:fault=0", "fault ", NULL);
+    leaving_out("mirror:bitmap=0", "block-dirty-bitmap-add", NULL);
+    leaving_out("mirror:vm-stop=0", "try stop", "try cont");
+    leaving_out("mirror:io=0", "aio_", NULL);
+    leaving_out("mirror:query=0", "query-", NULL);
+    leaving_out("mirror:unplug=0", "unplug", NULL);
+}
+
+static unsigned count_with(const char *profile, const char *text)
+{
+    unsigned count = 0;
+
+    for (uint64_t seed = 1; seed <= 300; seed++) {
+        struct scenario *scn = generate(profile, seed);
+        char *all = scenario_print(scn);
+
+        count += strstr(all, text) != NULL;
+        free(all);
+        scenario_free(scn);
+    }
+    return count;
+}
+
+static void weights_weigh(void **state)
+{
+    unsigned usual = count_with("mirror", "capacity=");
+    unsigned more = count_with("mirror:enospc=4,power=0", "capacity=");
+
+    assert_true(usual > 10 && more > 2 * usual);
+    assert_int_equal(count_with("mirror:enospc=4,power=0", "powerloss"), 0);
+    assert_true(count_with("mirror:power=40", "powerloss") > 250);
+}
+
+static int64_t disk_size(const struct scenario *scn, const char *name)
+{
+    for (size_t i = 0; i < scn->step_count; i++) {
+        const struct qvalue *args = scn->steps[i].args;
+
+        if (strcmp(scn->steps[i].verb->name, "disk") == 0 && strcmp(qdict_get(args, "name")->str.bytes, name) == 0 &&
+            qdict_get(args, "size")) {
+            return qdict_get(args, "size")->integer;
+        }
+    }
+    return -1;
+}
+
+static void sizes_vary(void **state)
+{
+    unsigned empty = 0, sector = 0, odd = 0, small = 0, huge = 0, unequal = 0;
+
+    for (uint64_t seed = 1; seed <= 1000; seed++) {
+        struct scenario *scn = generate("mirror:window=0", seed);
+        int64_t size = disk_size(scn, "src");
+
+        assert_true(size >= 0 && size <= TiB + MiB);
+        empty += size == 0;
+        sector += size == SIM_SECTOR_BYTES;
+        odd += size % (64 * KiB) != 0;
+        small += size > SIM_SECTOR_BYTES && size <= 9 * MiB;
+        huge += size >= GiB;
+        unequal += size != disk_size(scn, "dst");
+        scenario_free(scn);
+    }
+    assert_true(empty > 5 && sector > 5 && odd > 100 && small > 500 && huge > 20 && unequal > 3);
+}
+
+static void bad_profiles(void **state)
+{
+    static const char *const names[][2] = {
+        {"miror", "did you mean 'mirror'"},
+        {"", "expected one of mirror"},
+        {"mirror:enospd=4", "did you mean 'enospc'"},
+        {"mirror:enospc", "expected FEATURE=N"},
+        {"mirror:enospc=-1", "expected FEATURE=N"},
+        {"mirror:enospc=4x", "expected FEATURE=N"},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        Error *err = NULL;
+
+        assert_null(scenario_generate(names[i][0], 1, &err));
+        if (!strstr(error_get_pretty(err), names[i][1])) {
+            fail_msg("'%s' gave: %s", names[i][0], error_get_pretty(err));
+        }
+        error_free(err);
+    }
+    assert_ptr_equal(scn_profile_find("mirror"), scn_profile_at(0));
+    assert_null(scn_profile_find("none"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        {"/scenario/gen/deterministic", same_seed_same_scenario, NULL, NULL, NULL},
+        {"/scenario/gen/may-run", may_run, NULL, NULL, NULL},
+        {"/scenario/gen/features-stand-alone", features_stand_alone, NULL, NULL, NULL},
+        {"/scenario/gen/weights", weights_weigh, NULL, NULL, NULL},
+        {"/scenario/gen/sizes", sizes_vary, NULL, NULL, NULL},
+        {"/scenario/gen/bad-profiles", bad_profiles, NULL, NULL, NULL},
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
