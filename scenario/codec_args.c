@@ -108,6 +108,12 @@ static struct codec_hint fault_hint(const struct fault_arg *arg)
         [FAULT_PERMILLE] = {.kind = CODEC_INT, .max = 1000},
     };
 
+    if (strcmp(arg->name, "job") == 0) {
+        return (struct codec_hint){.kind = CODEC_NAME, .domain = SCN_DOM_JOB};
+    }
+    if (arg->choices) {
+        return (struct codec_hint){.kind = CODEC_WORD, .choices = arg->choices};
+    }
     return hints[arg->type];
 }
 

@@ -59,6 +59,24 @@ static void put_size(struct fault_draw *f, const char *what)
     put(f, sim_format_size(named(f, "offset") ? value : MAX(value, 64 * KiB), buf));
 }
 
+static void put_text(struct fault_draw *f, const char *what)
+{
+    static const char *const kinds[] = {"pause,resume,speed", "pause,resume,speed", "pause,resume", "speed",
+                                        "pause,resume,complete", "pause,resume,soft-cancel", "any"};
+    size_t count = 0;
+
+    if (named(f, "job")) {
+        put(f, "m");
+    } else if (named(f, "kinds")) {
+        put(f, gen_pick(f->gen, what, kinds, ARRAY_SIZE(kinds)));
+    } else if (f->arg->choices) {
+        while (f->arg->choices[count]) {
+            count++;
+        }
+        put(f, gen_pick(f->gen, what, f->arg->choices, count));
+    }
+}
+
 static void put_value(struct fault_draw *f)
 {
     static const char *const ops[] = {"read", "write", "write", "write-zeroes", "flush", "block-status", "discard"};
@@ -94,14 +112,27 @@ static void put_value(struct fault_draw *f)
         put_size(f, what);
         return;
     case FAULT_STR:
+        put_text(f, what);
         return;
     }
 }
 
-/* How often an optional argument is given, in a thousand. A rule without bound would keep a job from ever ending. */
+/* How often an optional argument is given, in a thousand. What bounds a fault mostly is: a rule without end would keep a
+ * job busy until the end of the scenario. */
 static unsigned chance_of(const struct fault_draw *f)
 {
-    if (f->arg->required || named(f, "nth") || named(f, "count") || f->arg->type == FAULT_DISK) {
+    static const struct {
+        const char *name;
+        unsigned permille;
+    } chances[] = {{"nth", 1000}, {"count", 1000}, {"disk", 1000}, {"release-after", 900}, {"relief-after", 900},
+                   {"kinds", 1000}, {"sticky", 100}, {"host", 0},    {"relief", 100},        {"origin", 150}};
+
+    for (size_t i = 0; i < ARRAY_SIZE(chances); i++) {
+        if (named(f, chances[i].name) && !f->arg->required) {
+            return chances[i].permille;
+        }
+    }
+    if (f->arg->required) {
         return 1000;
     }
     return f->arg->type == FAULT_SIZE || f->arg->type == FAULT_PERMILLE ? 100 : 400;
@@ -113,7 +144,12 @@ static const struct fault_class *pick_class(struct gen *gen, const char *what)
     size_t count = 0;
 
     for (size_t i = 0; fault_at(i) && count < ARRAY_SIZE(classes); i++) {
-        if (!fault_at(i)->detect_only) {
+        if (fault_at(i)->detect_only) {
+            continue;
+        }
+        classes[count++] = fault_at(i);
+        /* failing requests are what most of the code under test is about */
+        for (int more = 0; more < 3 && strcmp(fault_at(i)->name, "error") == 0 && count < ARRAY_SIZE(classes); more++) {
             classes[count++] = fault_at(i);
         }
     }
