@@ -249,6 +249,12 @@ static void take_common(struct fault_rule *rule, const struct qvalue *args)
     rule->permille = arg_find(fault, "permille") ? fault_arg_int(fault, args, "permille") : 1000;
 }
 
+/* Faults that act by time put their own in its place. */
+static void never(void *opaque)
+{
+    SIM_ASSERT(!opaque);
+}
+
 struct fault_rule *fault_rule_new(struct sim *sim, const struct fault_class *fault, const struct qvalue *args,
                                   uint64_t entity, size_t size_bytes, Error **errp)
 {
@@ -269,7 +275,7 @@ struct fault_rule *fault_rule_new(struct sim *sim, const struct fault_class *fau
     rule->disk = disk;
     rule->entity = entity;
     take_common(rule, args);
-    sim_timer_init(&rule->timer, NULL, rule);
+    sim_timer_init(&rule->timer, never, rule);
     rule->next = state->rules;
     state->rules = rule;
     SIM_EMIT(sim, NULL, fault_armed, rule, SIM_P(fault->name), SIM_P(disk ? disk_name(disk) : NULL));
