@@ -1,5 +1,4 @@
 /* Jobs from outside: identity, life, and the verbs of the user (reference/jobs.md 1.1, 1.3, 1.6). */
-#include <ctype.h>
 #include <errno.h>
 #include <string.h>
 
