@@ -66,7 +66,7 @@ static void add_speed_of_medium(struct mirror *m, const char *disk)
 
     snprintf(what, sizeof(what), "latency.%s", disk);
     if (gen_draw(gen, what, 2)) {
-        static const int64_t latencies[] = {0, 10 * NS_PER_US, 100 * NS_PER_US, 250 * NS_PER_US, NS_PER_MS};
+        static const int64_t latencies[] = {NS_PER_US, 10 * NS_PER_US, 100 * NS_PER_US, 250 * NS_PER_US, NS_PER_MS};
 
         gen_add_time(gen, "latency", latencies[gen_draw(gen, what, ARRAY_SIZE(latencies))]);
     }
@@ -491,7 +491,7 @@ static void write_job_end(struct mirror *m)
 
     if (m->ended) {
         if (how < 50) {
-            gen_line(gen, "settle");
+            gen_line(gen, "try settle");
         }
         return;
     }
@@ -521,7 +521,7 @@ static void write_after(struct mirror *m)
         gen_line(gen, "%s wait=on", draw_workload(m, "after.kind", 30, buf));
     }
     if (gen_draw(gen, "after.settle", 3) == 0) {
-        gen_line(gen, "settle");
+        gen_line(gen, "try settle");
     }
     if (gen_chance(gen, "unplug", 20)) {
         gen_line(gen, "try unplug g");

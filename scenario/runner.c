@@ -13,8 +13,10 @@
 
 #define DEFAULT_LIMIT_NS (24 * 3600 * NS_PER_S)
 #define DEFAULT_LIMIT_EVENTS 20000000u
-/* A settle step in the middle of a scenario may meet work that only ends with the faults: it gives up after this. */
+/* A settle step in the middle of a scenario may meet work that only ends with the faults: it gives up after this, much
+ * sooner when the step only tries. */
 #define SETTLE_LIMIT_NS (3600 * NS_PER_S)
+#define TRY_SETTLE_LIMIT_NS (2 * NS_PER_S)
 #define END_ROUNDS 8
 
 const char *verdict_name(enum verdict verdict)
@@ -441,8 +443,9 @@ static void stopped_badly(struct runner *runner, enum sim_stop stop)
 
 static bool settle_world(struct runner *runner)
 {
-    int64_t now = sim_now(runner->sim);
-    enum sim_stop stop = sim_run(runner->sim, violated, runner, now + SETTLE_LIMIT_NS);
+    bool tries = !runner->steps_done && runner->scn->steps[runner->step].try_;
+    int64_t limit_ns = tries ? TRY_SETTLE_LIMIT_NS : SETTLE_LIMIT_NS;
+    enum sim_stop stop = sim_run(runner->sim, violated, runner, sim_now(runner->sim) + limit_ns);
 
     if (stop == SIM_STOP_TIME) {
         runner->settle_gave_up = true;
