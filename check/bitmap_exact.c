@@ -382,7 +382,7 @@ static void on_complete(void *opaque, const struct sim_record *record)
             continue;
         }
         allow(m, flight->offset, flight->bytes);
-        if (req->ret >= 0 && flight->graph == boundary->graph_changes && m->enabled_since < flight->start &&
+        if (req->ret >= 0 && !req->ignored && flight->graph == boundary->graph_changes && m->enabled_since < flight->start &&
             (req->op != SIM_OP_DISCARD || discards_pass(top, m->bs))) {
             require(state, m, flight->offset, flight->offset + flight->bytes, flight->start, m->cleared,
                     sim_op_name(req->op));

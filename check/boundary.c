@@ -22,15 +22,19 @@ static void on_submit(void *opaque, const struct sim_record *record)
     struct check_boundary *boundary = opaque;
     const struct guest_req *req = record->ref;
     struct flight *flight = boundary->spare;
+    bool sane;
 
     SIM_ASSERT(req != NULL);
+    /* what the device refuses changes nothing, whatever numbers it came with */
+    sane = req->offset >= 0 && req->bytes >= 0 && req->offset <= INT64_MAX - req->bytes &&
+           ((req->offset | req->bytes) & (SIM_SECTOR_BYTES - 1)) == 0;
     if (flight) {
         boundary->spare = flight->next;
     } else {
         flight = sim_alloc_raw(boundary->arena, SIM_TYPE_check_flight, sizeof(*flight));
     }
     *flight = (struct flight){.req = req, .guest = req->guest, .host = guest_host(req->guest), .op = req->op,
-                              .offset = req->offset, .bytes = req->bytes, .start = record->number,
+                              .offset = sane ? req->offset : 0, .bytes = sane ? req->bytes : 0, .start = record->number,
                               .graph = boundary->graph_changes, .prev = boundary->last};
     *(boundary->last ? &boundary->last->next : &boundary->first) = flight;
     boundary->last = flight;
@@ -145,6 +149,9 @@ Job *check_job_of(struct sim *sim, const struct sim_record *record)
     struct host *host = check_host(sim, record->host);
     const struct sim_name *id = sim_record_name(record, 0);
 
+    if (record->kind == EV_JOB_STATUS_CHANGE && record->ref) {
+        return (Job *)record->ref; /* at its first and last change it is in no list */
+    }
     return host && host->jobs && id ? job_find(host, id->str) : NULL;
 }
 

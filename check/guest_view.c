@@ -189,18 +189,22 @@ static void on_complete(void *opaque, const struct sim_record *record)
     struct view *view = view_find(state, req->guest);
     BlockDriverState *bs;
     struct model_mismatch mismatch;
+    bool ok;
 
     if (!flight || !view || flight->model != &view->model->model) {
         return;
     }
     bs = guest_bs(view->guest);
-    if (req->ret < 0 && (!bs || flight->offset < 0 || flight->bytes <= 0 ||
-                         flight->offset > bdrv_getlength_cached(bs) - flight->bytes)) {
+    ok = req->ret >= 0 && !req->ignored; /* an ignored error is a failed request that the guest took for good */
+    if (flight->bytes == 0 || (!ok && flight->op == SIM_OP_READ)) {
+        return;
+    }
+    if (!ok && (!bs || flight->offset > bdrv_getlength_cached(bs) - flight->bytes)) {
         return; /* refused at the door */
     }
     if (check_op_writes(flight->op)) {
-        guest_model_wrote(&view->model->model, flight, record->number, req->ret >= 0);
-    } else if (flight->op == SIM_OP_READ && req->ret >= 0 &&
+        guest_model_wrote(&view->model->model, flight, record->number, ok);
+    } else if (flight->op == SIM_OP_READ &&
                !guest_model_read(&view->model->model, flight->offset, &req->data, flight->start, record->number,
                                  &mismatch)) {
         report(state, view, "read", &mismatch);

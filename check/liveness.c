@@ -64,7 +64,7 @@ static void look_at_guest(struct liveness *state, struct host *host, const struc
     unsigned held = guest_held(guest);
     char text[160];
 
-    if (!final && (!vm_is_running(host) || waits_for_finalize(host))) {
+    if ((!final && !vm_is_running(host)) || waits_for_finalize(host)) {
         return;
     }
     if (active + waiting + held > 0) {
@@ -86,20 +86,17 @@ static bool drained_by_somebody(const struct host *host)
 }
 
 /* What a job may do for ever without work: stay ready, wait for its user, for finalize, for dismiss. */
-static const char *job_hangs(const Job *job, bool final)
+static const char *job_hangs(const Job *job)
 {
     switch (job->status) {
     case JOB_STATUS_CONCLUDED:
-        return final && job->auto_dismiss ? "concluded and not dismissed" : NULL;
+        return job->auto_dismiss ? "concluded and not dismissed" : NULL;
     case JOB_STATUS_READY:
-        return final ? "not concluded at the end" : NULL;
+        return NULL;
     case JOB_STATUS_PENDING:
-        return final || job->auto_finalize ? "pending, and nobody has to finalize it" : NULL;
+        return job->auto_finalize ? "pending, and nobody has to finalize it" : NULL;
     case JOB_STATUS_PAUSED:
     case JOB_STATUS_STANDBY:
-        if (final) {
-            return "paused at the end";
-        }
         return job->user_paused || drained_by_somebody(job->host) ? NULL : "paused without a user's or a drain's pause";
     default:
         return "no work is pending";
@@ -112,7 +109,7 @@ static void look_at_host(struct liveness *state, struct host *host, bool final)
         look_at_guest(state, host, guest, final);
     }
     for (Job *job = host->jobs ? job_next(host, NULL) : NULL; job; job = job_next(host, job)) {
-        const char *why = job_hangs(job, final);
+        const char *why = job_hangs(job);
 
         if (why) {
             char text[200];

@@ -1,0 +1,106 @@
+/* Protects check/target_at_pivot: a mirror whose medium cheats is found out at READY, at the end or in between. */
+#include "tests/check/check_world.h"
+
+static void test_silent(void **state)
+{
+    mirror_world(8 * MiB, 4 * MiB);
+    assert_true(start_mirror(",\"granularity\":65536"));
+    wait_ready();
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(io_run(SIM_OP_WRITE, i * 100 * KiB, 36 * KiB, 1 << 24), 0);
+    }
+    complete_mirror();
+    finish();
+    assert_silent();
+}
+
+/* A ready mirror that is cancelled softly leaves a true copy, too. */
+static void test_soft_cancel(void **state)
+{
+    mirror_world(2 * MiB, MiB);
+    assert_true(start_mirror(""));
+    wait_ready();
+    assert_int_equal(io_run(SIM_OP_WRITE, 0, 64 * KiB, 1 << 24), 0);
+    assert_true(qmp("block-job-cancel", "{\"device\":\"m\"}"));
+    run_until(job_gone, NULL);
+    finish();
+    assert_silent();
+}
+
+static void test_lost_in_bulk(void **state)
+{
+    mirror_world(4 * MiB, 2 * MiB);
+    arm("lost-write", "{\"disk\":\"dst\",\"nth\":2}");
+    assert_true(start_mirror(",\"granularity\":65536"));
+    wait_ready();
+    assert_violated("target-at-pivot.clean-but-different.mirror.ready.raw");
+}
+
+static void test_misdirected(void **state)
+{
+    mirror_world(4 * MiB, 2 * MiB);
+    arm("misdirected-write", "{\"disk\":\"dst\",\"shift\":131072}");
+    assert_true(start_mirror(",\"granularity\":65536"));
+    wait_ready();
+    assert_violated("target-at-pivot.clean-but-different.mirror.ready.raw");
+}
+
+static void lose_while_ready(const char *command)
+{
+    mirror_world(4 * MiB, 2 * MiB);
+    assert_true(start_mirror(",\"granularity\":65536"));
+    wait_ready();
+    arm("torn-write", "{\"disk\":\"dst\"}");
+    assert_int_equal(io_run(SIM_OP_WRITE, 64 * KiB, 64 * KiB, 1 << 24), 0);
+    assert_true(qmp(command, "{\"device\":\"m\"}"));
+    run_until(job_gone, NULL);
+    assert_violated("target-at-pivot.target-differs.mirror.completed.raw");
+}
+
+static void test_lost_before_pivot(void **state)
+{
+    lose_while_ready("block-job-complete");
+}
+
+static void test_lost_before_soft_cancel(void **state)
+{
+    lose_while_ready("block-job-cancel");
+}
+
+static void test_rot(void **state)
+{
+    mirror_world(4 * MiB, 2 * MiB);
+    assert_true(start_mirror(",\"granularity\":65536"));
+    wait_ready();
+    arm("bit-rot", "{\"disk\":\"dst\",\"offset\":70000}");
+    settle();
+    assert_violated("target-at-pivot.clean-but-different");
+}
+
+/* A cancelled mirror promises nothing. */
+static void test_cancelled(void **state)
+{
+    mirror_world(4 * MiB, 2 * MiB);
+    arm("lost-write", "{\"disk\":\"dst\"}");
+    assert_true(start_mirror(",\"speed\":65536"));
+    assert_true(qmp("block-job-cancel", "{\"device\":\"m\",\"force\":true}"));
+    run_until(job_gone, NULL);
+    finish();
+    assert_silent();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T_SETUP("/check/target-at-pivot/silent", test_silent, world_setup, world_teardown),
+        T_SETUP("/check/target-at-pivot/silent/soft-cancel", test_soft_cancel, world_setup, world_teardown),
+        T_SETUP("/check/target-at-pivot/silent/cancelled", test_cancelled, world_setup, world_teardown),
+        T_SETUP("/check/target-at-pivot/lost-write", test_lost_in_bulk, world_setup, world_teardown),
+        T_SETUP("/check/target-at-pivot/misdirected-write", test_misdirected, world_setup, world_teardown),
+        T_SETUP("/check/target-at-pivot/pivot", test_lost_before_pivot, world_setup, world_teardown),
+        T_SETUP("/check/target-at-pivot/soft-cancel", test_lost_before_soft_cancel, world_setup, world_teardown),
+        T_SETUP("/check/target-at-pivot/bit-rot", test_rot, world_setup, world_teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
