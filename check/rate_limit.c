@@ -2,7 +2,7 @@
  * rate-limit: a mirror that is not ready yet keeps to its speed, from both sides (reference/jobs.md 3).
  *
  *   above    what it reads from the source's medium fills a bucket that leaks at the set speed. The bucket may hold two
- *            slices and two batches (what was read between two rate sleeps), never more.
+ *            slices and two batches (what one iteration may copy: the buffer), never more.
  *   early    no operation starts before a rate sleep is over, unless the speed was raised.
  *   starved  time spent in rate sleeps is what the bytes cost, not much more.
  *
@@ -27,7 +27,7 @@ struct rate {
     bool over;              /* ready or ending: no limit any more */
     uint64_t level_bytes;   /* of the bucket */
     int64_t level_ns;       /* when it was looked at */
-    uint64_t batch_bytes, batch_max_bytes, batch_cap_bytes;
+    uint64_t batch_bytes;   /* the most that one iteration copies before it looks at the limit */
     bool sleeping;
     int64_t sleep_start_ns, sleep_end_ns;
     uint64_t slept_ns;      /* in rate sleeps since the speed was set */
@@ -39,7 +39,7 @@ struct rate {
 struct rate_limit {
     struct check *check;
     struct rate *rates;
-    int64_t batch_cap_bytes; /* the largest buffer or granularity that a command asked for */
+    const struct qmp_call *call; /* blockdev-mirror in hand */
 };
 
 static struct rate *find(struct rate_limit *state, uint32_t host, const struct sim_name *id)
@@ -99,9 +99,7 @@ static void on_disk_submit(void *opaque, const struct sim_record *record)
     bytes = (uint64_t)req->bytes > 2 * (align - 1) ? (uint64_t)req->bytes - 2 * (align - 1) : 0;
     leak(r, record->time_ns);
     r->level_bytes += bytes;
-    r->batch_bytes += bytes;
-    r->batch_max_bytes = MIN(r->batch_cap_bytes, MAX(r->batch_max_bytes, r->batch_bytes));
-    limit = 2 * r->quota + 2 * r->batch_max_bytes;
+    limit = 2 * r->quota + 2 * r->batch_bytes;
     if (r->level_bytes > limit) {
         violate(state, r, "above",
                 "%" PRIu64 " bytes ahead of a speed of %" PRId64 " bytes/s, expected at most %" PRIu64, r->level_bytes,
@@ -130,7 +128,6 @@ static void on_sleep(void *opaque, const struct sim_record *record)
         return;
     }
     sleep_over(r, record->time_ns);
-    r->batch_bytes = 0;
     cost_ns = r->quota ? (unsigned __int128)MAX(r->read_bytes, r->claimed_bytes) * RATE_SLICE_NS / r->quota : 0;
     if (r->quota && r->slept_ns > cost_ns * 3 / 2 + SLACK_NS) {
         violate(state, r, "starved", "slept %" PRIu64 " ns for %" PRIu64 " bytes at %" PRId64 " bytes/s, which cost %" PRIu64 " ns",
@@ -184,6 +181,57 @@ static void on_speed(void *opaque, const struct sim_record *record)
     }
 }
 
+static int64_t call_int(const struct qmp_call *call, const char *key)
+{
+    const struct qvalue *value = call ? qdict_get(call->args, key) : NULL;
+
+    return value && value->type == QVALUE_INT ? value->integer : 0;
+}
+
+/* The buffer, in whole chunks: one iteration copies no more (reference/jobs.md 4.4). */
+static uint64_t batch_of(const struct qmp_call *call)
+{
+    int64_t granularity = call_int(call, "granularity");
+    int64_t buffer = call_int(call, "buf-size");
+
+    granularity = granularity > 0 ? granularity : 64 * KiB;
+    buffer = buffer > 0 ? buffer : MIRROR_DEFAULT_BUF_BYTES;
+    return (uint64_t)MIN(buffer, TiB) + (uint64_t)granularity;
+}
+
+static void on_command(void *opaque, const struct sim_record *record)
+{
+    struct rate_limit *state = opaque;
+    const struct qmp_call *call = record->ref;
+
+    if (strcmp(call->command->name, "blockdev-mirror") == 0) {
+        state->call = call;
+    }
+}
+
+static void on_reply(void *opaque, const struct sim_record *record)
+{
+    struct rate_limit *state = opaque;
+
+    if (state->call == record->ref) {
+        state->call = NULL;
+    }
+}
+
+static struct rate *rate_get(struct rate_limit *state, const struct sim_record *record)
+{
+    struct rate *r = find(state, record->host, sim_record_name(record, 0));
+
+    if (!r) {
+        r = (struct rate *)sim_alloc(state->check->arena, SIM_TYPE_check_state, sizeof(*r));
+        r->next = state->rates;
+        state->rates = r;
+    }
+    *r = (struct rate){.host = record->host, .id = sim_record_name(record, 0), .over = true,
+                       .batch_bytes = batch_of(state->call), .next = r->next};
+    return r;
+}
+
 static void on_status(void *opaque, const struct sim_record *record)
 {
     struct rate_limit *state = opaque;
@@ -191,35 +239,14 @@ static void on_status(void *opaque, const struct sim_record *record)
     struct rate *r = find(state, record->host, sim_record_name(record, 0));
     Job *job = check_job_of(state->check->sim, record);
 
-    if (strcmp(status, "running") == 0 && job && block_job_is_mirror(job) && (!r || r->over)) {
-        const BlockJob *block_job = block_job_of(job);
-
-        if (!r) {
-            r = (struct rate *)sim_alloc(state->check->arena, SIM_TYPE_check_state, sizeof(*r));
-            r->next = state->rates;
-            state->rates = r;
-        }
-        *r = (struct rate){.host = record->host, .id = job->id, .batch_cap_bytes = (uint64_t)state->batch_cap_bytes,
-                           .source = mirror_source(job) ? check_disk_below(mirror_source(job)) : NULL, .next = r->next};
-        set_speed(r, block_job->speed, record->time_ns);
+    if (strcmp(status, "created") == 0) {
+        rate_get(state, record)->level_ns = record->time_ns;
+    } else if (strcmp(status, "running") == 0 && r && r->over && job && block_job_is_mirror(job)) {
+        r->over = false;
+        r->source = mirror_source(job) ? check_disk_below(mirror_source(job)) : NULL;
+        set_speed(r, block_job_of(job)->speed, record->time_ns);
     } else if (r && strcmp(status, "paused") != 0 && strcmp(status, "running") != 0) {
         r->over = true;
-    }
-}
-
-/* One iteration may read as much as the buffer holds. */
-static void on_command(void *opaque, const struct sim_record *record)
-{
-    static const char *const keys[] = {"buf-size", "granularity"};
-    struct rate_limit *state = opaque;
-    const struct qmp_call *call = record->ref;
-
-    for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
-        const struct qvalue *value = qdict_get(call->args, keys[i]);
-
-        if (value && value->type == QVALUE_INT && value->integer < GiB * 1024) {
-            state->batch_cap_bytes = MAX(state->batch_cap_bytes, 2 * value->integer);
-        }
     }
 }
 
@@ -237,8 +264,8 @@ static void *attach(struct check *check)
     struct rate_limit *state = (struct rate_limit *)sim_alloc(check->arena, SIM_TYPE_check_state, sizeof(*state));
 
     state->check = check;
-    state->batch_cap_bytes = MIRROR_DEFAULT_BUF_BYTES;
     sim_subscribe(check->sim, EV_qmp_command, on_command, state);
+    sim_subscribe(check->sim, EV_qmp_reply, on_reply, state);
     sim_subscribe(check->sim, EV_JOB_STATUS_CHANGE, on_status, state);
     sim_subscribe(check->sim, EV_job_speed, on_speed, state);
     sim_subscribe(check->sim, EV_job_sleep, on_sleep, state);
