@@ -275,7 +275,32 @@ static void add_speed_limit(struct mirror *m)
         return;
     }
     m->slow = gen_draw(gen, "limit.tiny", 5) == 0;
+    if (m->huge) { /* enough to be through in seconds */
+        gen_add_size(gen, "speed", MAX(ROUND_DOWN(m->bytes / gen_range(gen, "limit.seconds", 1, 8), MiB), MiB));
+        return;
+    }
     gen_add_size(gen, "speed", m->slow ? gen_range(gen, "limit.slow", 1, 512) * 1000 : gen_range(gen, "limit.fast", 1, 64) * MiB);
+}
+
+/* Granularity and buffer; a run stays cheap: a disk goes over in some hundred operations at most. */
+static void add_chunks(struct mirror *m)
+{
+    struct gen *gen = m->gen;
+    int64_t least = m->bytes / 256;
+
+    if (m->huge) {
+        gen_add_size(gen, "granularity", MiB << gen_draw(gen, "job.granularity", 7));
+        gen_add_size(gen, "buf-size", ROUND_UP(MAX(least, (int64_t)(64 * MiB)), 64 * MiB));
+        return;
+    }
+    if (gen_draw(gen, "job.granularity?", 2)) {
+        gen_add_size(gen, "granularity", (int64_t)SIM_SECTOR_BYTES << gen_draw(gen, "job.granularity", 12));
+    }
+    if (gen_draw(gen, "job.buf?", 3) == 0) {
+        int64_t drawn = (int64_t)SIM_PAGE_BYTES << gen_draw(gen, "job.buf", 11);
+
+        gen_add_size(gen, "buf-size", MAX(drawn, ROUND_UP(least, SIM_PAGE_BYTES)));
+    }
 }
 
 /* The command into the text in hand; the caller ends the line. */
@@ -285,13 +310,7 @@ static void add_mirror(struct mirror *m)
 
     gen_add(gen, "try blockdev-mirror job-id=m device=%s target=d sync=%s", GEN_PICK(gen, "job.device", "s", "g"),
             gen_draw(gen, "job.sync", 12) == 0 ? "none" : "full");
-    if (gen_draw(gen, "job.granularity?", 2)) {
-        gen_add_size(gen, "granularity", (m->huge ? 64 * KiB : (int64_t)SIM_SECTOR_BYTES) << gen_draw(gen, "job.granularity",
-                                                                                                  m->huge ? 5 : 12));
-    }
-    if (gen_draw(gen, "job.buf?", 3) == 0) {
-        gen_add_size(gen, "buf-size", (int64_t)SIM_PAGE_BYTES << gen_draw(gen, "job.buf", 11));
-    }
+    add_chunks(m);
     add_policies(m);
     add_speed_limit(m);
     if (gen_chance(gen, "replaces", 40)) {

@@ -85,7 +85,7 @@ void scn_run_expect_event(struct runner *runner, const struct scn_step *step)
 
 void scn_run_settle(struct runner *runner, const struct scn_step *step)
 {
-    runner_settle(runner);
+    runner_settle(runner, step->try_ ? SETTLE_TRY_NS : SETTLE_NS);
     if (!runner->stop && !runner->settle_gave_up) {
         check_settled(runner->checks);
     }

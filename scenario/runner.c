@@ -13,10 +13,6 @@
 
 #define DEFAULT_LIMIT_NS (24 * 3600 * NS_PER_S)
 #define DEFAULT_LIMIT_EVENTS 20000000u
-/* A settle step in the middle of a scenario may meet work that only ends with the faults: it gives up after this, much
- * sooner when the step only tries. */
-#define SETTLE_LIMIT_NS (3600 * NS_PER_S)
-#define TRY_SETTLE_LIMIT_NS (2 * NS_PER_S)
 #define END_ROUNDS 8
 
 const char *verdict_name(enum verdict verdict)
@@ -138,8 +134,9 @@ BlockDriverState *runner_node(struct runner *runner, const struct scn_step *step
     return bs;
 }
 
-void runner_settle(struct runner *runner)
+void runner_settle(struct runner *runner, int64_t limit_ns)
 {
+    runner->settle_limit_ns = limit_ns;
     runner->wants = RUNNER_SETTLES;
     sim_halt(runner->sim);
     coroutine_yield(runner->sim);
@@ -378,7 +375,7 @@ static void end_rounds(struct runner *runner, bool (*fn)(struct runner *runner))
     for (unsigned round = 0; round < END_ROUNDS && !runner->stop; round++) {
         bool again = fn(runner);
 
-        runner_settle(runner);
+        runner_settle(runner, SETTLE_NS);
         if (!again) {
             return;
         }
@@ -444,7 +441,7 @@ static void play_end(struct runner *runner)
     }
     check_final(runner->checks);
     runner_on_main(runner, end_close, runner);
-    runner_settle(runner);
+    runner_settle(runner, SETTLE_NS);
 }
 
 static void runner_main(void *opaque)
@@ -454,7 +451,7 @@ static void runner_main(void *opaque)
     play_steps(runner);
     runner->steps_done = true;
     if (!runner->stop) {
-        runner_settle(runner);
+        runner_settle(runner, SETTLE_TRY_NS);
     }
     if (!runner->stop && !check_violation_count(runner->checks)) {
         play_end(runner);
@@ -496,9 +493,7 @@ static void stopped_badly(struct runner *runner, enum sim_stop stop)
 
 static bool settle_world(struct runner *runner)
 {
-    bool tries = !runner->steps_done && runner->scn->steps[runner->step].try_;
-    int64_t limit_ns = tries ? TRY_SETTLE_LIMIT_NS : SETTLE_LIMIT_NS;
-    enum sim_stop stop = sim_run(runner->sim, violated, runner, sim_now(runner->sim) + limit_ns);
+    enum sim_stop stop = sim_run(runner->sim, violated, runner, sim_now(runner->sim) + runner->settle_limit_ns);
 
     if (stop == SIM_STOP_TIME) {
         runner->settle_gave_up = true;

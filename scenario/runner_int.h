@@ -68,6 +68,7 @@ struct runner {
         RUNNER_GOES,        /* runs or waits for something of its own */
         RUNNER_SETTLES,     /* waits until no work is pending */
     } wants;
+    int64_t settle_limit_ns;
     bool settle_gave_up;
     size_t relieved_step;   /* step (from 1) for which faults were stopped already */
     bool give_up;           /* the step in hand only tries, and nothing it waits for can come */
@@ -97,8 +98,11 @@ struct runner {
 void runner_expect_failed(struct runner *runner, const struct scn_step *step, const char *rule, const char *fmt, ...)
     SIM_PRINTF(4, 5);
 uint64_t runner_step_entity(struct runner *runner, const struct scn_step *step);
-/* Waits until no work is pending (bounded: see runner.c). */
-void runner_settle(struct runner *runner);
+/* Waits until no work is pending, at most limit_ns of virtual time (then settle_gave_up). A scenario may meet work that
+ * only ends with its faults, so a settle that only tries, and the one before faults stop, give up soon. */
+#define SETTLE_NS (3600 * NS_PER_S)
+#define SETTLE_TRY_NS (2 * NS_PER_S)
+void runner_settle(struct runner *runner, int64_t limit_ns);
 /* Path relative to the scenario's file; caller frees. */
 char *runner_path(struct runner *runner, const char *path);
 /* The guest a step names, or NULL after a violation. */
