@@ -56,7 +56,7 @@ says "/cli/usage/explain/no-such-name" 2 err "nothing of the name 'nonesuch'"
 
 for registry in checks faults drivers profiles marks commands events choices; do
     blksim list $registry
-    says "/cli/list/$registry" 0 out '^[A-Za-z_-]+ +[A-Za-z]'
+    says "/cli/list/$registry" 0 out '^[A-Za-z0-9_. -]+ +[A-Za-z0-9]'
     cut -d' ' -f1 out | head -n 3 > names
     for name in $(cat names); do
         blksim explain "$name"
