@@ -91,7 +91,7 @@ static int diff(int argc, char **argv)
     const char *other = NULL;
     const struct cli_opt opts[] = {
         {"--exec", "OTHER_BLKSIM", CLI_STR, &other, "run the second one with this build"},
-        {NULL},
+        {.name = NULL},
     };
     FILE *a, *b;
     int status;

@@ -22,7 +22,7 @@ static int gen(int argc, char **argv)
     const struct cli_opt opts[] = {
         {"--seed", "N", CLI_STR, &seed_text, "the seed"},
         {"--profile", "P", CLI_STR, &profile, "what to draw (default mirror)"},
-        {NULL},
+        {.name = NULL},
     };
     struct scenario *scn;
     uint64_t seed, last;
@@ -81,7 +81,7 @@ static uint8_t *slurp(const char *path, size_t *length)
 
 static int decode(int argc, char **argv)
 {
-    const struct cli_opt opts[] = {{NULL}};
+    const struct cli_opt opts[] = {{.name = NULL}};
     struct scenario *scn;
     uint8_t *data;
     size_t length;
@@ -113,7 +113,7 @@ const struct cli_command cli_decode = {
 
 static int encode(int argc, char **argv)
 {
-    const struct cli_opt opts[] = {{NULL}};
+    const struct cli_opt opts[] = {{.name = NULL}};
     Error *err = NULL;
     struct scenario *scn;
     uint8_t *data;

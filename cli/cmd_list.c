@@ -113,7 +113,7 @@ static void print_json(const struct entry *e)
 static int list(int argc, char **argv)
 {
     bool json = false;
-    const struct cli_opt opts[] = {{"--json", NULL, CLI_FLAG, &json, "one object a line"}, {NULL}};
+    const struct cli_opt opts[] = {{"--json", NULL, CLI_FLAG, &json, "one object a line"}, {.name = NULL}};
     int status;
 
     if (!cli_parse(&cli_list, opts, &argc, argv, &status)) {
@@ -206,7 +206,7 @@ static void explain_command(const char *name)
 
 static int explain(int argc, char **argv)
 {
-    const struct cli_opt opts[] = {{NULL}};
+    const struct cli_opt opts[] = {{.name = NULL}};
     bool found = false;
     int status;
 

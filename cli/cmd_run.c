@@ -371,7 +371,7 @@ static int run(int argc, char **argv)
         {"--junit", "F", CLI_STR, &c.junit_path, "write a JUnit report"},
         {"--sarif", "F", CLI_STR, &c.sarif_path, "write a SARIF report"},
         {"--heap-fill", "BYTE", CLI_U64, &c.heap_fill, NULL},
-        {NULL},
+        {.name = NULL},
     };
     struct pool_job job = {.item = item, .result = on_result, .opaque = &c, .stall_seconds = 120};
     int status;

@@ -100,7 +100,7 @@ static int shrink(int argc, char **argv)
         {"--profile", "P", CLI_STR, &c.source.profile, "of the seed (default mirror)"},
         {"--checks", "LIST", CLI_STR, &c.options.checks, "checkers to attach (default all)"},
         {"-o", "OUT", CLI_STR, &out_path, "write there instead of standard output"},
-        {NULL},
+        {.name = NULL},
     };
     struct scenario *scn, *small;
     int status;
