@@ -119,27 +119,28 @@ static void write_target(struct mirror *m)
     gen_line(gen, "%s", "");
 }
 
-static void write_nodes(struct mirror *m)
+/* may_fail: faults are armed already. */
+static void write_nodes(struct mirror *m, bool may_fail)
 {
     struct gen *gen = m->gen;
 
     if (m->raw) {
-        gen_add(gen, "blockdev-add driver=raw node-name=s file.driver=disk file.disk=src");
+        gen_add(gen, "%sblockdev-add driver=raw node-name=s file.driver=disk file.disk=src", may_fail ? "try " : "");
         if (m->start) {
             gen_add(gen, " offset=%" PRId64 " size=%" PRId64, m->start, m->bytes);
         }
         gen_line(gen, "%s", "");
     } else {
-        gen_line(gen, "blockdev-add driver=disk node-name=s disk=src");
+        gen_line(gen, "%sblockdev-add driver=disk node-name=s disk=src", may_fail ? "try " : "");
     }
     if (gen_chance(gen, "raw", 300)) {
-        gen_line(gen, "blockdev-add driver=raw node-name=d file.driver=disk file.disk=dst");
+        gen_line(gen, "%sblockdev-add driver=raw node-name=d file.driver=disk file.disk=dst", may_fail ? "try " : "");
     } else {
-        gen_line(gen, "blockdev-add driver=disk node-name=d disk=dst");
+        gen_line(gen, "%sblockdev-add driver=disk node-name=d disk=dst", may_fail ? "try " : "");
     }
 }
 
-static void write_guest(struct mirror *m)
+static void write_guest(struct mirror *m, bool may_fail)
 {
     struct gen *gen = m->gen;
     const char *werror = GEN_PICK(gen, "guest.werror", "", "", "report", "ignore", "stop", "enospc");
@@ -147,7 +148,7 @@ static void write_guest(struct mirror *m)
 
     m->werror_stop = strcmp(werror, "stop") == 0 || strcmp(werror, "enospc") == 0 || !*werror ||
                      strcmp(rerror, "stop") == 0;
-    gen_add(gen, "guest g node=s");
+    gen_add(gen, "%sguest g node=s", may_fail ? "try " : "");
     if (gen_draw(gen, "guest.queue?", 3) == 0) {
         gen_add(gen, " queue-depth=%" PRId64, gen_range(gen, "guest.queue", 1, 32));
     }
@@ -537,7 +538,7 @@ static void write_after(struct mirror *m)
     char buf[256];
 
     if (m->bytes && gen_chance(gen, "after", 300)) {
-        gen_line(gen, "%s wait=on", draw_workload(m, "after.kind", 30, buf));
+        gen_line(gen, "try %s wait=on", draw_workload(m, "after.kind", 30, buf));
     }
     if (gen_draw(gen, "after.settle", 3) == 0) {
         gen_line(gen, "try settle");
@@ -547,10 +548,10 @@ static void write_after(struct mirror *m)
     }
     if (gen_chance(gen, "power", 25)) {
         gen_line(gen, "+%" PRId64 "us powerloss all", gen_scale(gen, "power.time", 14));
-        write_nodes(m);
-        write_guest(m);
+        write_nodes(m, true);
+        write_guest(m, true);
         if (m->bytes) {
-            gen_line(gen, "%s read=60 wait=on", "workload g ops=20 depth=4 profile=edges max=64k length=4M");
+            gen_line(gen, "try %s read=60 wait=on", "workload g ops=20 depth=4 profile=edges max=64k length=4M");
         }
     }
 }
@@ -569,8 +570,8 @@ static void generate(struct sim *draw)
     }
     write_source(&m);
     write_target(&m);
-    write_nodes(&m);
-    write_guest(&m);
+    write_nodes(&m, false);
+    write_guest(&m, false);
     write_content(&m);
     write_life(&m);
     write_job_end(&m);

@@ -156,7 +156,9 @@ void scn_run_unplug(struct runner *runner, const struct scn_step *step)
         return;
     }
     runner_wait_guest(runner, call.guest);
-    runner_on_main(runner, unplug, &call);
+    if (!runner->give_up) {
+        runner_on_main(runner, unplug, &call);
+    }
 }
 
 /* --- faults ---------------------------------------------------------------------------------------------- */
@@ -192,10 +194,11 @@ void scn_run_fault_stop(struct runner *runner, const struct scn_step *step)
  * host comes up again empty: later steps open what they need. */
 void scn_run_powerloss(struct runner *runner, const struct scn_step *step)
 {
-    runner_forget_requests(runner);
     host_crash(runner->host);
     for (struct disk *disk = disk_first(runner->sim); disk; disk = disk_next(disk)) {
         disk_power_loss(disk);
     }
+    /* only now: media looked at the data of requests that were inside */
+    runner_forget_requests(runner);
     runner->host = runner_host_boot(runner, "h");
 }

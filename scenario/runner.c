@@ -310,6 +310,10 @@ static bool end_release_job(struct runner *runner, const char *id)
     if (job && job_user_paused(job)) {
         end_command(runner, "job-resume", "id", id, NULL, NULL);
         again = true;
+    } else if (job && job->status == JOB_STATUS_PENDING) {
+        /* its source is drained meanwhile: guests wait for the end of it (jobs.md 4.7) */
+        end_command(runner, "job-finalize", "id", id, NULL, NULL);
+        again = true;
     }
     if (bjob && bjob->speed) {
         end_command(runner, "block-job-set-speed", "device", id, "speed", qvalue_int(0));
