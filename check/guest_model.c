@@ -271,6 +271,38 @@ static void try_compact(struct guest_model *model, struct model_cell *cell)
     unspill(model, cell);
 }
 
+/* A compact cell knows only the oldest start of its sectors: one old sector makes all of them open. */
+static void cell_forget_before(struct guest_model *model, struct model_cell *cell, uint64_t start)
+{
+    if (!cell->spill) {
+        cell->wild = cell->start > start ? cell->wild : 0xff;
+        return;
+    }
+    for (int s = 0; s < PAGE_SECTORS; s++) {
+        const struct candidate *c = cell->spill->sector[s];
+
+        while (c && (c->dead || c->start > start)) {
+            c = c->next;
+        }
+        if (c) {
+            candidate_add(model, &cell->spill->sector[s],
+                          (struct candidate){.start = c->start, .end = c->end, .wild = true});
+        }
+    }
+}
+
+void guest_model_forget_before(struct guest_model *model, uint64_t start)
+{
+    for (uint32_t i = 0; i < model->leaf_count; i++) {
+        struct model_leaf *leaf = model->leaves[i];
+
+        for (int page = 0; leaf->cells && page < MODEL_LEAF_PAGES; page++) {
+            cell_forget_before(model, &leaf->cells[page], start);
+        }
+        leaf->wild |= leaf->start <= start;
+    }
+}
+
 /* --- writes ----------------------------------------------------------------------------------------------- */
 
 struct effect {

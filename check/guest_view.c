@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "check/guest_model.h"
+#include "jobs/mirror.h"
 
 /* Guests that share a node share a model: they write the same register. */
 struct view_model {
@@ -20,9 +21,19 @@ struct view {
     struct view *next;
 };
 
+/* A mirror that does not copy everything: a switch to its target changes what it has not copied. */
+struct partial {
+    struct host *host;
+    const struct sim_name *id;
+    const struct sim_name *source, *target; /* node names */
+    uint64_t start; /* event number */
+    struct partial *next;
+};
+
 struct guest_view {
     struct check *check;
     struct view *views; /* oldest first */
+    struct partial *partials;
 };
 
 static BlockDriverState *guest_bs(const struct guest *guest)
@@ -110,6 +121,13 @@ static void on_crash(void *opaque, const struct sim_record *record)
             link = &(*link)->next;
         }
     }
+    for (struct partial **link = &state->partials; *link;) {
+        if ((*link)->host == record->ref) {
+            *link = (*link)->next;
+        } else {
+            link = &(*link)->next;
+        }
+    }
 }
 
 /* What survives a power loss is the durability checker's question; here everything is open again. */
@@ -134,6 +152,60 @@ static void on_resize(void *opaque, const struct sim_record *record)
 
         if (bs == record->ref) {
             guest_model_truncate(&view->model->model, (int64_t)record->field[1]);
+        }
+    }
+}
+
+/* --- mirrors that copy a part (reference/jobs.md 4.7: no backing is attached for them) ------------------------- */
+
+static void partial_remove(struct guest_view *state, struct partial **link)
+{
+    struct partial *p = *link;
+
+    *link = p->next;
+    sim_free(state->check->arena, SIM_TYPE_check_state, p, sizeof(*p));
+}
+
+static void on_status(void *opaque, const struct sim_record *record)
+{
+    struct guest_view *state = opaque;
+    const Job *job = record->ref;
+    const char *status = sim_record_str(record, 1);
+    struct partial **link = &state->partials;
+
+    while (*link && !((*link)->host->number == record->host && (*link)->id == sim_record_name(record, 0))) {
+        link = &(*link)->next;
+    }
+    if (*link && strcmp(status, "null") == 0) {
+        partial_remove(state, link);
+    } else if (strcmp(status, "running") == 0 && !*link && job && block_job_is_mirror(job) && mirror_source(job) &&
+               mirror_sync_mode(job) != MIRROR_SYNC_FULL) {
+        *link = (struct partial *)sim_alloc(state->check->arena, SIM_TYPE_check_state, sizeof(**link));
+        **link = (struct partial){.host = job->host, .id = job->id, .start = record->number,
+                                  .source = bdrv_node_sim_name(mirror_source(job)),
+                                  .target = bdrv_node_sim_name(mirror_target(job))};
+    }
+}
+
+static bool sees(const struct view *view, const struct sim_name *node)
+{
+    BlockDriverState *bs = bdrv_find_node(view->host, node->str);
+
+    return bs && guest_bs(view->guest) && check_through_filters(guest_bs(view->guest), bs);
+}
+
+static void on_replace(void *opaque, const struct sim_record *record)
+{
+    struct guest_view *state = opaque;
+
+    for (struct partial *p = state->partials; p; p = p->next) {
+        if (p->host->number != record->host || p->target != sim_record_name(record, 1)) {
+            continue;
+        }
+        for (struct view *view = state->views; view; view = view->next) {
+            if (view->host == p->host && (sees(view, p->source) || sees(view, p->target))) {
+                guest_model_forget_before(&view->model->model, p->start);
+            }
         }
     }
 }
@@ -274,6 +346,8 @@ static void *attach(struct check *check)
     sim_subscribe(check->sim, EV_guest_submit, on_submit, state);
     sim_subscribe(check->sim, EV_guest_complete, on_complete, state);
     sim_subscribe(check->sim, EV_BLOCK_JOB_COMPLETED, on_completed, state);
+    sim_subscribe(check->sim, EV_JOB_STATUS_CHANGE, on_status, state);
+    sim_subscribe(check->sim, EV_edge_replace, on_replace, state);
     sim_subscribe(check->sim, EV_node_resize, on_resize, state);
     sim_subscribe(check->sim, EV_power_loss, on_power_loss, state);
     sim_subscribe(check->sim, EV_host_crash, on_crash, state);
