@@ -221,7 +221,7 @@ static void entered(struct job_machine *state, struct machine *m, enum job_statu
 /* Out of a pause that the user asked for: only by his leave, or because the job is being cancelled. */
 static void left_pause(struct job_machine *state, struct machine *m, const Job *job)
 {
-    if (m->user_paused && job && job->user_paused && !job->force_cancel) {
+    if (m->user_paused && !(job && job->force_cancel)) {
         violate(state, m, "resumed-unasked", NULL, "the user has paused the job, and it runs again");
     }
 }
