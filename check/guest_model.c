@@ -326,17 +326,13 @@ static void wrote_slowly(struct guest_model *model, struct model_cell *cell, uns
 
     for (unsigned s = first; s < end; s++) {
         struct candidate value = {.id = effect_id(e), .start = e->flight->start, .end = e->now, .wild = e->wild};
-        bool any = false;
 
         for (struct candidate *c = spill->sector[s]; c; c = c->next) {
             if (e->ok && !c->dead && c->end < e->flight->start) {
                 c->dead = e->now;
             }
-            any |= c->wild && !c->dead;
         }
-        if (e->ok || !any) { /* what may be anything may be this too */
-            candidate_add(model, &spill->sector[s], value);
-        }
+        candidate_add(model, &spill->sector[s], value);
         drop_dead(model, &spill->sector[s], e->reader);
     }
     try_compact(model, cell);

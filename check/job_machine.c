@@ -63,6 +63,7 @@ struct machine {
     bool reported;      /* an error with action report: success is over */
     bool stop_due;      /* an error with action stop: a pause must come */
     bool user_paused;
+    bool unasked;       /* out of the pause all the same: it may only look around and park again */
     bool gone;          /* null was sent */
     int64_t progress;   /* what has been seen done */
     enum block_on_error on_source, on_target;
@@ -163,6 +164,16 @@ static void look_at_progress(struct job_machine *state, struct machine *m, const
     m->progress = job->progress_current;
 }
 
+/* Out of a pause that the user asked for: only by his leave, or because the job is being cancelled. A job that was let
+ * go and is paused again before it came round may show itself and park; doing anything is too much. */
+static void works(struct job_machine *state, struct machine *m)
+{
+    if (m->unasked && m->user_paused) {
+        violate(state, m, "resumed-unasked", NULL, "the user has paused the job, and it runs again");
+    }
+    m->unasked = false;
+}
+
 static void on_sleep(void *opaque, const struct sim_record *record)
 {
     struct job_machine *state = opaque;
@@ -171,6 +182,7 @@ static void on_sleep(void *opaque, const struct sim_record *record)
 
     if (job) {
         look_at_progress(state, m, job);
+        works(state, m);
     }
 }
 
@@ -218,14 +230,6 @@ static void entered(struct job_machine *state, struct machine *m, enum job_statu
     }
 }
 
-/* Out of a pause that the user asked for: only by his leave, or because the job is being cancelled. */
-static void left_pause(struct job_machine *state, struct machine *m, const Job *job)
-{
-    if (m->user_paused && !(job && job->force_cancel)) {
-        violate(state, m, "resumed-unasked", NULL, "the user has paused the job, and it runs again");
-    }
-}
-
 static void on_status(void *opaque, const struct sim_record *record)
 {
     struct job_machine *state = opaque;
@@ -251,7 +255,11 @@ static void on_status(void *opaque, const struct sim_record *record)
     m->status = status;
     if ((from == JOB_STATUS_PAUSED && status == JOB_STATUS_RUNNING) ||
         (from == JOB_STATUS_STANDBY && status == JOB_STATUS_READY)) {
-        left_pause(state, m, job);
+        m->unasked = m->user_paused && !(job && job->force_cancel);
+    } else if (status == JOB_STATUS_PAUSED || status == JOB_STATUS_STANDBY || status == JOB_STATUS_ABORTING) {
+        m->unasked = false;
+    } else {
+        works(state, m);
     }
     entered(state, m, from);
     if (job && !m->gone) {
@@ -416,6 +424,9 @@ static void on_disk_submit(void *opaque, const struct sim_record *record)
         return;
     }
     m = find(state, req->host->number, req->origin.name);
+    if (m) {
+        works(state, m);
+    }
     if (m && ((1u << m->status) & (S(PAUSED) | S(STANDBY) | S(ABORTING) | S(CONCLUDED) | S(NULL)))) {
         violate(state, m, "io-while-stopped", sim_op_name(req->op),
                 "%s of %" PRId64 " bytes at %" PRId64 " on disk %s in state %s", sim_op_name(req->op), req->bytes,
@@ -464,6 +475,9 @@ static void answered(struct job_machine *state, const struct pending *p, const c
     } else if (error && legal && strstr(error, "cannot accept command verb")) {
         violate(state, m, "verb-refused", p->verb->command, "%s was refused in state %s: %s", p->verb->command,
                 job_status_name(p->status), error);
+    }
+    if (!error && p->verb->kind != V_PAUSE && p->verb->kind != V_OTHER) {
+        m->stop_due = false; /* lifted before the job came to park */
     }
     if (error && p->user_paused) {
         m->user_paused = true;
@@ -520,6 +534,7 @@ static void at_settled(struct check *check, void *opaque, bool final)
         struct host *host = m->gone ? NULL : check_host(check->sim, m->host);
         Job *job = host ? job_find(host, m->id->str) : NULL;
 
+        works(state, m);
         if (job && m->stop_due && !job->force_cancel && ((1u << m->status) & (S(RUNNING) | S(READY)))) {
             violate(state, m, "stop-ignored", NULL, "an error under policy stop, and the job has not paused");
         }
