@@ -640,6 +640,7 @@ static void host_cleanup(struct runner *runner)
     vm_cleanup(host);
     jobs_cleanup(host);
     bdrv_graph_cleanup(host);
+    check_teardown(runner->checks); /* while the host's arena can still be counted */
     host_delete(host);
     runner->host = NULL;
 }
@@ -687,7 +688,6 @@ static void finish(struct runner *runner)
     result->virtual_ns = sim_now(runner->sim);
     if (runner->finished && !check_violation_count(runner->checks) && !runner->stop) {
         host_cleanup(runner);
-        check_teardown(runner->checks);
     }
     if (runner->options->timeline) {
         sim_sink_timeline_end(runner->sim);
