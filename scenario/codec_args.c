@@ -98,7 +98,7 @@ static struct codec_hint fault_hint(const struct fault_arg *arg)
 {
     static const struct codec_hint hints[] = {
         [FAULT_STR] = {.kind = CODEC_FREE},
-        [FAULT_INT] = {.kind = CODEC_INT},
+        [FAULT_INT] = {.kind = CODEC_INT, .max = OPS_MAX},
         [FAULT_SIZE] = {.kind = CODEC_SIZE},
         [FAULT_TIME] = {.kind = CODEC_TIME},
         [FAULT_BOOL] = {.kind = CODEC_BOOL},

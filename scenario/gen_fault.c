@@ -125,7 +125,7 @@ static unsigned chance_of(const struct fault_draw *f)
         const char *name;
         unsigned permille;
     } chances[] = {{"nth", 1000}, {"count", 1000}, {"disk", 1000}, {"release-after", 900}, {"relief-after", 900},
-                   {"kinds", 1000}, {"sticky", 100}, {"host", 0},    {"relief", 100},        {"origin", 150}};
+                   {"kinds", 1000}, {"sticky", 100}, {"host", 0},    {"relief", 0},        {"origin", 150}};
 
     for (size_t i = 0; i < ARRAY_SIZE(chances); i++) {
         if (named(f, chances[i].name) && !f->arg->required) {

@@ -27,6 +27,8 @@ struct mirror {
     bool capped;         /* the target's medium is too small at first */
     bool werror_stop;
     bool stops_on_error; /* of the job */
+    bool ignores;        /* the job tries again whatever fails */
+    bool faulty;         /* some fault is armed */
     bool manual_finalize;
     bool manual_dismiss;
     bool slow;           /* the job has a tiny speed limit */
@@ -265,6 +267,7 @@ static void add_policies(struct mirror *m)
 
     m->stops_on_error = strcmp(source, "stop") == 0 || strcmp(target, "stop") == 0 || strcmp(target, "enospc") == 0 ||
                         strcmp(source, "enospc") == 0;
+    m->ignores = strcmp(source, "ignore") == 0 || strcmp(target, "ignore") == 0;
     gen_add(m->gen, "%s%s%s%s", *source ? " on-source-error=" : "", source, *target ? " on-target-error=" : "", target);
 }
 
@@ -327,7 +330,7 @@ static void add_mirror(struct mirror *m)
 static void add_faults(struct mirror *m)
 {
     static const char *const disks[] = {"src", "dst", "dst"};
-    int64_t count = gen_chance(m->gen, "fault", 480) ? gen_range(m->gen, "fault.count", 1, 3) : 0;
+    int64_t count = gen_chance(m->gen, "fault", 600) ? gen_range(m->gen, "fault.count", 1, 3) : 0;
 
     for (int64_t i = 0; i < count; i++) {
         char what[32];
@@ -338,6 +341,7 @@ static void add_faults(struct mirror *m)
         time_ns = gen_draw(m->gen, "fault.early", 2) ? 0 : gen_time(m->gen, "fault.time", 12);
         line = gen_fault(m->gen, what, disks, ARRAY_SIZE(disks), m->start + m->bytes);
         if (line) {
+            m->faulty = true;
             gen_at(m->gen, time_ns, "try %s", line);
         }
         free(line);
@@ -349,8 +353,13 @@ static void add_relief(struct mirror *m)
 {
     int64_t time_ns = gen_time(m->gen, "enospc.relief", 15);
 
-    if (m->capped && gen_draw(m->gen, "enospc.relief?", 8)) {
+    if (m->capped && (gen_draw(m->gen, "enospc.relief?", 8) || m->ignores)) {
         gen_at(m->gen, time_ns, "disk dst capacity=0");
+    }
+    /* a job that ignores what keeps failing would copy the same area for seconds: interesting once, then only dear */
+    if (m->ignores && m->faulty) {
+        time_ns = 5 * NS_PER_MS + gen_time(m->gen, "fault.end", 14);
+        gen_at(m->gen, time_ns, "fault-stop");
     }
     if ((m->capped || gen_draw(m->gen, "resume?", 4) == 0) && m->stops_on_error) {
         gen_at(m->gen, time_ns + gen_time(m->gen, "resume.after", 12), "try block-job-resume device=m");

@@ -109,7 +109,7 @@ static void leaving_out(const char *weights, const char *own, const char *other)
 
 static void features_stand_alone(void **state)
 {
-    leaving_out("mirror:fault=0", "fault ", NULL);
+    leaving_out("mirror:fault=0", "fault ", "fault-stop");
     leaving_out("mirror:bitmap=0", "block-dirty-bitmap-add", NULL);
     leaving_out("mirror:vm-stop=0", "try stop", "try cont");
     leaving_out("mirror:io=0", "aio_", NULL);
