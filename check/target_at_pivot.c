@@ -56,22 +56,32 @@ static BlockDriverState *node_of(const struct pivot *p, const struct sim_name *n
 
 /* --- comparing -------------------------------------------------------------------------------------------- */
 
-/* First byte that differs in [start, end), or -1. Holes on both sides cost nothing. */
+/* First byte that differs in [start, end), or -1. Holes on both sides cost nothing; the status of a run, which costs its
+ * length, is asked once. */
 static int64_t first_difference(struct sim *sim, const BlockDriverState *a, const BlockDriverState *b, int64_t start,
                                 int64_t end)
 {
+    int64_t a_end = start, b_end = start; /* of the runs whose status is known */
+    bool data_a = false, data_b = false;
     struct payload pa, pb;
     int64_t found = -1;
 
     payload_init(sim, &pa);
     payload_init(sim, &pb);
     while (start < end && found < 0) {
-        int64_t na = 0, nb = 0, n;
-        bool data_a = bdrv_peek_status(a, start, end - start, &na);
-        bool data_b = bdrv_peek_status(b, start, end - start, &nb);
+        int64_t n;
 
-        SIM_ASSERT(na > 0 && nb > 0);
-        n = MIN(MIN(na, nb), end - start);
+        if (start >= a_end) {
+            data_a = bdrv_peek_status(a, start, end - start, &n);
+            SIM_ASSERT(n > 0);
+            a_end = start + n;
+        }
+        if (start >= b_end) {
+            data_b = bdrv_peek_status(b, start, end - start, &n);
+            SIM_ASSERT(n > 0);
+            b_end = start + n;
+        }
+        n = MIN(MIN(a_end, b_end), end) - start;
         if (data_a || data_b) {
             n = MIN(n, SLICE_BYTES);
             if (bdrv_peek(a, start, n, &pa) < 0 || bdrv_peek(b, start, n, &pb) < 0) {

@@ -138,22 +138,29 @@ void scn_run_expect_job(struct runner *runner, const struct scn_step *step)
 
 #define COMPARE_BYTES (1 * MiB)
 
-/* First offset at which a and b differ within [offset, offset+bytes), or -1. Holes on both sides are skipped whole. */
+/* First offset at which a and b differ within [offset, offset+bytes), or -1. Holes on both sides are skipped whole; the
+ * status of a run, which costs its length, is asked once. */
 static int64_t first_difference(const BlockDriverState *a, const BlockDriverState *b, int64_t offset, int64_t bytes)
 {
     struct sim *sim = bdrv_host(a)->sim;
-    int64_t at = offset;
+    int64_t stop = offset + bytes;
+    int64_t a_end = offset, b_end = offset; /* of the runs whose status is known */
+    bool a_data = false, b_data = false;
 
-    while (at < offset + bytes) {
-        int64_t left = offset + bytes - at;
-        int64_t a_run = 0, b_run = 0, n, diff;
-        bool data = bdrv_peek_status(a, at, left, &a_run);
+    for (int64_t at = offset, n; at < stop; at += n) {
         struct payload pa, pb;
+        int64_t diff;
 
-        data = bdrv_peek_status(b, at, left, &b_run) || data;
-        n = MIN(a_run, b_run);
-        if (!data) {
-            at += n;
+        if (at >= a_end) {
+            a_data = bdrv_peek_status(a, at, stop - at, &n);
+            a_end = at + n;
+        }
+        if (at >= b_end) {
+            b_data = bdrv_peek_status(b, at, stop - at, &n);
+            b_end = at + n;
+        }
+        n = MIN(MIN(a_end, b_end), stop) - at;
+        if (!a_data && !b_data) {
             continue;
         }
         n = MIN(n, COMPARE_BYTES);
@@ -167,7 +174,6 @@ static int64_t first_difference(const BlockDriverState *a, const BlockDriverStat
         if (diff >= 0) {
             return at + diff;
         }
-        at += n;
     }
     return -1;
 }
