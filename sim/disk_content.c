@@ -96,7 +96,10 @@ const struct page *disk_peek_page(const struct disk *disk, int64_t page_index)
 
 void disk_peek(const struct disk *disk, int64_t offset, int64_t bytes, struct payload *out)
 {
-    tree_read(&disk->tree, offset, bytes, out);
+    /* making the pages of stamps changes their form, not the content */
+    struct disk *own = (struct disk *)disk;
+
+    tree_read(&own->tree, offset, bytes, out);
 }
 
 void disk_poke(struct disk *disk, int64_t offset, const struct payload *in)
@@ -141,7 +144,9 @@ void disk_snapshot_restore(struct disk *disk, const struct disk_snapshot *snapsh
 
 void disk_snapshot_peek(const struct disk_snapshot *snapshot, int64_t offset, int64_t bytes, struct payload *out)
 {
-    tree_read(&snapshot->tree, offset, bytes, out);
+    struct disk_snapshot *own = (struct disk_snapshot *)snapshot;
+
+    tree_read(&own->tree, offset, bytes, out);
 }
 
 void disk_snapshot_delete(struct disk *disk, struct disk_snapshot *snapshot)

@@ -184,7 +184,9 @@ void disk_peek_durable(const struct disk *disk, int64_t offset, int64_t bytes, s
         return;
     }
     if (disk->journal_durable == 0) {
-        tree_read(&disk->durable, offset, bytes, out);
+        struct disk *own = (struct disk *)disk; /* making the pages of stamps changes their form only */
+
+        tree_read(&own->durable, offset, bytes, out);
         return;
     }
     tree_share(&tree, &disk->durable);

@@ -326,7 +326,7 @@ struct page *tree_slot_content(const struct disk_tree *tree, tree_slot slot, int
     if (!tree_is_marker(slot)) {
         return page_ref(slot_page(slot));
     }
-    if (slot == TREE_ABSENT && page < tree->base_pages) {
+    if (tree_is_stamp(tree, slot, page)) {
         return page_tags(tree->sim, tree->stamp + (uint32_t)((uint64_t)page * PAGE_SECTORS));
     }
     return page_zero(tree->sim);

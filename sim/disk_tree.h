@@ -59,7 +59,8 @@ int64_t tree_unallocated(const struct disk_tree *tree, int64_t first, int64_t en
 /* How many leading whole units of the bytes can be written with `pages` free. */
 int64_t tree_units_that_fit(const struct disk_tree *tree, int64_t offset, int64_t bytes, int64_t pages);
 
-void tree_read(const struct disk_tree *tree, int64_t offset, int64_t bytes, struct payload *out);
+/* Keeps the pages made for stamps: who looks again finds them, and their ids, by reference. */
+void tree_read(struct disk_tree *tree, int64_t offset, int64_t bytes, struct payload *out);
 /* Bytes of `in` from in_offset on. Beyond the length: extends it when the tree grows, is dropped otherwise. */
 void tree_write(struct disk_tree *tree, int64_t offset, int64_t bytes, const struct payload *in, int64_t in_offset);
 /* Zeroes. unmap: whole units become holes and holes stay; otherwise all is allocated. */
@@ -78,6 +79,11 @@ struct disk_node {
 static inline bool tree_is_marker(tree_slot slot)
 {
     return slot < TREE_MARKERS;
+}
+
+static inline bool tree_is_stamp(const struct disk_tree *tree, tree_slot slot, int64_t page)
+{
+    return slot == TREE_ABSENT && page < tree->base_pages;
 }
 
 /* The lowest slot for a page: a page or a marker; its leaf if it has one, and where what it stands for ends. */

@@ -3,9 +3,18 @@
 
 /* --- reading -------------------------------------------------------------------------------------------- */
 
+/* Is there a stamp among the pages [page, end) of the leaf? */
+static bool has_stamp(const struct disk_tree *tree, const struct disk_node *leaf, int64_t page, int64_t end)
+{
+    while (page < end && !tree_is_stamp(tree, leaf->slot[page & (TREE_FAN - 1)], page)) {
+        page++;
+    }
+    return page < end;
+}
+
 /* Whole pages, `count` of them from `page` on: of one leaf, or of the marker `slot` above it. */
-static void read_pages(const struct disk_tree *tree, const struct disk_node *leaf, tree_slot slot, int64_t page,
-                       uint32_t count, struct payload *out)
+static void read_pages(struct disk_tree *tree, struct disk_node *leaf, tree_slot slot, int64_t page, uint32_t count,
+                       struct payload *out)
 {
     struct payload_elem *elem = payload_extend(out, count);
 
@@ -16,6 +25,11 @@ static void read_pages(const struct disk_tree *tree, const struct disk_node *lea
         }
         if (tree_is_marker(slot)) {
             content = tree_slot_content(tree, slot, page + i);
+            if (tree_is_stamp(tree, slot, page + i)) {
+                /* the leaf is ours alone: tree_read opened it */
+                leaf->slot[(page + i) & (TREE_FAN - 1)] = (tree_slot)content;
+                page_get(content);
+            }
         } else {
             content = (struct page *)slot;
             page_get(content);
@@ -31,7 +45,7 @@ static bool on_sector_edge(const struct payload *p)
 
 #define READ_PAGES_MAX ((int64_t)1 << 20)
 
-void tree_read(const struct disk_tree *tree, int64_t offset, int64_t bytes, struct payload *out)
+void tree_read(struct disk_tree *tree, int64_t offset, int64_t bytes, struct payload *out)
 {
     struct disk_node *leaf = NULL;
     int64_t stop = offset + bytes;
@@ -47,6 +61,11 @@ void tree_read(const struct disk_tree *tree, int64_t offset, int64_t bytes, stru
             slot = tree_find(tree, page, &leaf, &run_end);
         }
         if (piece == SIM_PAGE_BYTES && on_sector_edge(out)) {
+            if (leaf != NULL ? has_stamp(tree, leaf, page, MIN(stop / SIM_PAGE_BYTES, ROUND_UP(page + 1, TREE_FAN)))
+                             : tree_is_stamp(tree, slot, page)) {
+                tree_cover(tree, page + 1);
+                leaf = tree_leaf_open(tree, page);
+            }
             int64_t end = leaf != NULL ? ROUND_UP(page + 1, TREE_FAN) : run_end;
             int64_t count = MIN(MIN(stop / SIM_PAGE_BYTES, end) - page, READ_PAGES_MAX);
             read_pages(tree, leaf, slot, page, (uint32_t)count, out);

@@ -45,6 +45,7 @@ void payload_init(struct sim *sim, struct payload *p)
     p->room = PAYLOAD_INLINE;
     p->head_bytes = 0;
     p->size_bytes = 0;
+    p->content_known = false;
 }
 
 static void payload_spill_free(struct payload *p)
@@ -80,6 +81,7 @@ struct payload_elem *payload_extend(struct payload *p, uint32_t pages)
 {
     SIM_ASSERT_EQ(payload_end(p), 0);
     payload_reserve(p, pages);
+    p->content_known = false;
     p->count += pages;
     p->size_bytes += (int64_t)pages * SIM_PAGE_BYTES;
     return &p->elem[p->count - pages];
@@ -93,6 +95,8 @@ void payload_move(struct payload *to, struct payload *from)
     to->count = from->count;
     to->head_bytes = from->head_bytes;
     to->size_bytes = from->size_bytes;
+    to->content = from->content;
+    to->content_known = from->content_known;
     if (from->elem == from->inline_elem) {
         memcpy(to->elem, from->elem, sizeof(*to->elem) * from->count);
     } else {
@@ -106,6 +110,7 @@ void payload_move(struct payload *to, struct payload *from)
 static void payload_push(struct payload *p, struct page *page, unsigned first, unsigned count)
 {
     SIM_ASSERT(count > 0 && first + count <= PAGE_SECTORS);
+    p->content_known = false;
     if (p->count > 0 && count < PAGE_SECTORS) {
         struct payload_elem *last = &p->elem[p->count - 1];
         if (last->page == page && last->first + last->count == first) {
@@ -321,6 +326,7 @@ void payload_truncate(struct payload *p, int64_t bytes)
     }
     int64_t before = payload_sectors(p);
     p->size_bytes = bytes;
+    p->content_known = false;
     payload_pop_sectors(p, before - payload_sectors(p));
 }
 

@@ -35,6 +35,8 @@ struct payload {
     uint32_t room;
     uint32_t head_bytes; /* bytes of the first sector before the range, 0..511 */
     int64_t size_bytes;
+    uint64_t content; /* payload_content_id, when content_known */
+    bool content_known;
     struct payload_elem inline_elem[PAYLOAD_INLINE];
 };
 

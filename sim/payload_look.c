@@ -194,7 +194,39 @@ static uint64_t shifted_id(const struct payload *p)
     return id;
 }
 
-uint64_t payload_content_id(const struct payload *p)
+/* Whole pages four at a time: each step of a sum waits for the multiplication before it. */
+#define POLY_GROUP 4
+
+static inline bool whole_known(const struct payload_elem *elem)
+{
+    return elem->count == PAGE_SECTORS && elem->page->poly_known;
+}
+
+/* The elements below `count`, the last at the highest powers, put before `sum`. */
+static uint64_t elems_poly(const struct payload_elem *elem, uint32_t count, uint64_t sum)
+{
+    const uint64_t r1 = poly_power[PAGE_SECTORS];
+    const uint64_t r2 = poly_mul(r1, r1);
+    const uint64_t r3 = poly_mul(r2, r1);
+    const uint64_t r4 = poly_mul(r2, r2);
+
+    while (count > 0) {
+        const struct payload_elem *e = &elem[count - 1];
+        if (count >= POLY_GROUP && whole_known(e) && whole_known(e - 1) && whole_known(e - 2) && whole_known(e - 3)) {
+            uint64_t high = poly_add(poly_mul(e[0].page->poly, r3), poly_mul(e[-1].page->poly, r2));
+            uint64_t low = poly_add(poly_mul(e[-2].page->poly, r1), e[-3].page->poly);
+
+            sum = poly_add(poly_mul(sum, r4), poly_add(high, low));
+            count -= POLY_GROUP;
+            continue;
+        }
+        sum = poly_add(poly_mul(sum, poly_power[e->count]), elem_poly(e));
+        count--;
+    }
+    return sum;
+}
+
+static uint64_t find_content_id(const struct payload *p)
 {
     uint32_t count = p->count;
     uint64_t sum = 0;
@@ -210,10 +242,18 @@ uint64_t payload_content_id(const struct payload *p)
             sum = poly_add(sum, elem_poly(&last));
         }
     }
-    while (count-- > 0) {
-        sum = poly_add(poly_mul(sum, poly_power[p->elem[count].count]), elem_poly(&p->elem[count]));
+    return sim_mix64(elems_poly(p->elem, count, sum));
+}
+
+uint64_t payload_content_id(const struct payload *p)
+{
+    struct payload *own = (struct payload *)p; /* knowing its id does not change it */
+
+    if (!p->content_known) {
+        own->content = find_content_id(p);
+        own->content_known = true;
     }
-    return sim_mix64(sum);
+    return p->content;
 }
 
 /* --- sectors -------------------------------------------------------------------------------------------- */
