@@ -445,9 +445,16 @@ void page_read_bytes(const struct page *page, unsigned offset, void *buf, unsign
 #define POLY_TAG_LOW UINT64_C(0x0f1bbcdcbfa53e0b)
 #define POLY_TAG_HIGH UINT64_C(0x13198a2e03707345)
 #define POLY_TAG_ONE UINT64_C(0x0a4093822299f31d)
-/* R is 0x1c64e6d59e3779b9; the sums run over j = 0..7 of R^j and of j * R^j. */
-#define POLY_SUM_R UINT64_C(0x0a9bcabff0a724cd)
-#define POLY_SUM_JR UINT64_C(0x14ebcd0f0dae374e)
+/*
+ * Eight tags from t on make t * A + K[t >> 61]. R is 0x1c64e6d59e3779b9; with S the sum over j = 0..7 of R^j, and T that
+ * of j * R^j, A = LOW * S and K[h] = LOW * T + (ONE + HIGH * h) * S.
+ */
+#define POLY_TAGS_A UINT64_C(0x0a5a67fcfdbcd88b)
+static const uint64_t poly_tags_k[8] = {
+    UINT64_C(0x129369ffc7a46ba8), UINT64_C(0x0ba99e22b333c291), UINT64_C(0x04bfd2459ec3197a),
+    UINT64_C(0x1dd606688a527062), UINT64_C(0x16ec3a8b75e1c74b), UINT64_C(0x10026eae61711e34),
+    UINT64_C(0x0918a2d14d00751d), UINT64_C(0x022ed6f4388fcc06),
+};
 
 const uint64_t poly_power[PAGE_SECTORS + 1] = {
     UINT64_C(0x0000000000000001), UINT64_C(0x1c64e6d59e3779b9), UINT64_C(0x028b523ef080abd1),
@@ -504,8 +511,7 @@ uint64_t page_poly(struct page *page)
     }
     if (page->form == PAGE_FORM_TAGS) {
         uint64_t first = poly_reduce(page->value & POLY_MOD);
-        uint64_t low = poly_add(poly_mul(first, POLY_SUM_R), POLY_SUM_JR);
-        page->poly = poly_add(poly_mul(POLY_TAG_LOW, low), poly_mul(tag_run_poly(page->value), POLY_SUM_R));
+        page->poly = poly_add(poly_mul(first, POLY_TAGS_A), poly_tags_k[page->value >> 61]);
     } else {
         uint64_t sum = 0;
         for (unsigned i = PAGE_SECTORS; i-- > 0;) {
