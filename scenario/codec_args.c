@@ -211,7 +211,7 @@ static void code_optional(struct coder *c, struct scn_step *step)
         struct codec_hint hint;
         uint8_t index;
 
-        while (c->encoding && !qdict_get(step->args, defs[next]->name)) {
+        while (c->encoding && next < count && !qdict_get(step->args, defs[next]->name)) {
             next++;
         }
         index = (uint8_t)next++;

@@ -190,7 +190,7 @@ static bool take_wait(struct iolog_parser *p, const struct word *words, unsigned
         scn_error(p->errp, p->file, p->end, "the line ends here, expected the microseconds to wait");
         return false;
     }
-    if (!parse_number(p, &words[0], "wait", 365 * 86400 * NS_PER_S / NS_PER_US, &wait_us)) {
+    if (!parse_number(p, &words[0], "wait", (int64_t)365 * 86400 * NS_PER_S / NS_PER_US, &wait_us)) {
         return false;
     }
     if (wait_us >= SHORTEST_WAIT_US && __builtin_add_overflow(p->now_ns, wait_us * NS_PER_US, &p->now_ns)) {

@@ -2,7 +2,8 @@
  * The scenario language from inside: what its files share. See scenario/ast.h.
  *
  *   ast.c        the tree itself                    lex.c       text to tokens, with places
- *   verbs.c      the table of verbs, table checks   parse.c     tokens to steps
+ *   verbs.c      the table of verbs                 parse.c     lines, settings, prefixes
+ *   verb_check.c a step against its row             parse_step.c  verbs and arguments
  *   verbs_io.c   io rows                            print.c     steps to canonical text
  *   verbs_qmp.c  rows made from the QMP table       precheck.c  names and files before a run
  *   spell.c      "did you mean"                     names.c     what a step defines and needs
@@ -103,7 +104,7 @@ bool scn_is_name(const char *text);
 /* Letters, digits and '-_', in parts between single dots. */
 bool scn_is_key(const char *text);
 
-/* --- verbs (verbs.c) ------------------------------------------------------------------------------------- */
+/* --- verbs (verbs.c, verb_check.c) ------------------------------------------------------------------------------------- */
 
 extern const struct scn_verb scn_io_verbs[];  /* verbs_io.c; NULL name ends */
 extern const char *const scn_unknown_yet[];   /* verbs of the language that this version does not have */

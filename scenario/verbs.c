@@ -9,9 +9,10 @@
 #include "scenario/lang.h"
 #include "scenario/verb_run.h"
 #include "sim/disk.h"
-#include "sim/world.h"
 
 #define END {.name = NULL}
+#define DISK_SIZE_MAX ((int64_t)1 << 60)
+#define YEAR_NS ((int64_t)365 * 86400 * NS_PER_S)
 #define POSITIONAL .positional = true, .required = true
 
 /* --- arguments ------------------------------------------------------------------------------------------- */
@@ -30,8 +31,8 @@ static const char *const error_classes[] = {"GenericError", "CommandNotFound", "
 static const struct scn_arg_def disk_args[] = {
     {"name", SCN_NAME, POSITIONAL, .domain = SCN_DOM_DISK, .defines = true, .doc = "name of the disk"},
     {"type", SCN_ENUM, .choices = disk_types, .doc = "file: length follows writes; device: fixed length"},
-    {"size", SCN_SIZE, .min = 0, .max = 1024 * 1024 * TiB, .doc = "length at the start, default 0"},
-    {"capacity", SCN_SIZE, .min = 0, .max = 1024 * 1024 * TiB, .doc = "what can be allocated, 0: no limit"},
+    {"size", SCN_SIZE, .min = 0, .max = DISK_SIZE_MAX, .doc = "length at the start, default 0"},
+    {"capacity", SCN_SIZE, .min = 0, .max = DISK_SIZE_MAX, .doc = "what can be allocated, 0: no limit"},
     {"align", SCN_SIZE, .min = 1, .max = 4096, .doc = "request alignment, default 512"},
     {"alloc-unit", SCN_SIZE, .min = 4096, .max = MiB, .doc = "unit of allocation, default 4k"},
     {"atomic", SCN_SIZE, .min = 512, .max = 4096, .doc = "what power loss never tears, default 512"},
@@ -84,15 +85,15 @@ static const struct scn_arg_def workload_args[] = {
     {"max", SCN_SIZE, .min = 0, .max = GiB, .doc = "longest request, default 64k"},
     {"align", SCN_SIZE, .min = 1, .max = MiB, .doc = "of offsets and lengths, default the block size"},
     {"think", SCN_TIME, .min = 0, .max = 3600 * NS_PER_S, .doc = "mean pause before a request, default 0"},
-    {"offset", SCN_SIZE, .min = 0, .max = 1024 * 1024 * TiB, .doc = "where its area begins, default 0"},
-    {"length", SCN_SIZE, .min = 0, .max = 1024 * 1024 * TiB, .doc = "of its area, default to the end"},
+    {"offset", SCN_SIZE, .min = 0, .max = DISK_SIZE_MAX, .doc = "where its area begins, default 0"},
+    {"length", SCN_SIZE, .min = 0, .max = DISK_SIZE_MAX, .doc = "of its area, default to the end"},
     {"wait", SCN_BOOL, .doc = "the step waits for the end, default off"},
     {"iolog", SCN_STR, .domain = SCN_DOM_PATH, .doc = "replays a recorded fio iolog, version 2 or 3, instead"},
     {"name", SCN_NAME, .doc = "for reports"},
     END,
 };
 
-#define TIMEOUT {"timeout", SCN_TIME, .min = 0, .max = 365 * 86400 * NS_PER_S, .doc = "of virtual time, default 60s"}
+#define TIMEOUT {"timeout", SCN_TIME, .min = 0, .max = YEAR_NS, .doc = "of virtual time, default 60s"}
 
 static const struct scn_arg_def wait_args[] = {
     {"event", SCN_NAME, POSITIONAL, .domain = SCN_DOM_EVENT, .doc = "QMP event"},
@@ -103,7 +104,7 @@ static const struct scn_arg_def wait_args[] = {
 static const struct scn_arg_def no_args[] = {END};
 
 static const struct scn_arg_def run_args[] = {
-    {"time", SCN_TIME, POSITIONAL, .min = 0, .max = 365 * 86400 * NS_PER_S, .doc = "virtual time to let pass"},
+    {"time", SCN_TIME, POSITIONAL, .min = 0, .max = YEAR_NS, .doc = "virtual time to let pass"},
     END,
 };
 
@@ -372,193 +373,4 @@ const struct scn_verb *scn_verb_at(size_t index)
         io_count++;
     }
     return index < io_count ? &scn_io_verbs[index] : scn_qmp_verb_at(index - io_count);
-}
-
-/* --- finding --------------------------------------------------------------------------------------------- */
-
-/* All verbs by name; made once, then only read. */
-static struct {
-    const struct scn_verb **rows;
-    size_t count;
-} by_name;
-
-static int compare_names(const void *a, const void *b)
-{
-    const struct scn_verb *const *left = a;
-    const struct scn_verb *const *right = b;
-
-    return strcmp((*left)->name, (*right)->name);
-}
-
-static int compare_key(const void *key, const void *row)
-{
-    const struct scn_verb *const *verb = row;
-
-    return strcmp(key, (*verb)->name);
-}
-
-static void sort_verbs(void)
-{
-    size_t count = 0;
-
-    while (scn_verb_at(count)) {
-        count++;
-    }
-    by_name.rows = sim_xmalloc(count * sizeof(*by_name.rows));
-    for (size_t i = 0; i < count; i++) {
-        by_name.rows[i] = scn_verb_at(i);
-    }
-    qsort(by_name.rows, count, sizeof(*by_name.rows), compare_names);
-    for (size_t i = 1; i < count; i++) {
-        SIM_ASSERT(strcmp(by_name.rows[i - 1]->name, by_name.rows[i]->name) != 0);
-    }
-    by_name.count = count;
-}
-
-const struct scn_verb *scn_verb_find(const char *name)
-{
-    const struct scn_verb **found;
-
-    if (!by_name.rows) {
-        sort_verbs();
-    }
-    found = bsearch(name, by_name.rows, by_name.count, sizeof(*by_name.rows), compare_key);
-    return found ? *found : NULL;
-}
-
-const struct scn_arg_def *scn_verb_arg(const struct scn_verb *verb, const char *name)
-{
-    for (const struct scn_arg_def *def = verb->args; def->name; def++) {
-        if (strcmp(def->name, name) == 0) {
-            return def;
-        }
-    }
-    return NULL;
-}
-
-/* An expectation that may fail is none; the others may meet a world that is not as they need it. */
-bool scn_verb_takes_try(const struct scn_verb *verb)
-{
-    return strncmp(verb->name, "expect ", 7) != 0;
-}
-
-/* --- a step against its row ------------------------------------------------------------------------------ */
-
-static bool unknown_key(const struct scn_verb *verb, const char *key, Error **errp)
-{
-    struct scn_text all = {.bytes = NULL};
-    struct scn_spell spell;
-    char hint[SCN_HINT];
-    char shown[SCN_SHOWN];
-
-    scn_spell_init(&spell, key);
-    for (const struct scn_arg_def *def = verb->args; def->name; def++) {
-        scn_text_str(&all, all.length ? ", " : "");
-        scn_text_str(&all, def->name);
-        scn_spell_try(&spell, def->name);
-    }
-    error_setg(errp, "'%s' is unknown to '%s', expected %s%s%s", scn_shown(key, strlen(key), shown), verb->name,
-               all.length ? "one of " : "no arguments", all.length ? all.bytes : "", scn_spell_hint(&spell, hint));
-    free(all.bytes);
-    return false;
-}
-
-static bool check_keys(const struct scn_step *step, const char **key, Error **errp)
-{
-    for (size_t i = 0; i < step->args->seq.count; i++) {
-        const char *name = step->args->seq.keys[i];
-        const struct scn_arg_def *def = scn_verb_arg(step->verb, name);
-
-        *key = name;
-        if (!def && !step->verb->open_args) {
-            return unknown_key(step->verb, name, errp);
-        }
-        if (!def && !(step->verb->form == SCN_FORM_QMP ? scn_is_key(name) && !strchr(name, '.') : scn_is_key(name))) {
-            error_setg(errp, "'%.60s' is no key, expected letters, digits and '-._'", name);
-            return false;
-        }
-        if (def && !scn_typed_check(def, step->args->seq.items[i], errp)) {
-            return false;
-        }
-    }
-    *key = NULL;
-    return true;
-}
-
-/* The argument that a message of a table's owner speaks of ("Parameter 'x' ..."). */
-static const char *blamed_key(const struct scn_step *step, const char *message)
-{
-    const char *quote = strchr(message, '\'');
-
-    for (size_t i = 0; quote && i < step->args->seq.count; i++) {
-        const char *name = step->args->seq.keys[i];
-        size_t length = strlen(name);
-
-        if (strncmp(quote + 1, name, length) == 0 && (quote[1 + length] == '\'' || quote[1 + length] == '.')) {
-            return name;
-        }
-    }
-    return NULL;
-}
-
-/* The words of a table's owner ("Parameter 'x' expects ...") in the form of this language: what is wrong, what was
- * expected. Takes over local. */
-static void reword(const struct scn_step *step, const char *key, Error *local, Error **errp)
-{
-    const struct scn_arg_def *def = key ? scn_verb_arg(step->verb, key) : NULL;
-    const struct qvalue *value = key ? qdict_get(step->args, key) : NULL;
-    const char *message = error_get_pretty(local);
-    const char *expects = strstr(message, "' expects ");
-
-    if (strstr(message, "expected")) {
-        error_propagate(errp, local);
-        return;
-    }
-    if (key && expects) {
-        error_setg(errp, "'%s' is not right, expected %s", key, expects + strlen("' expects "));
-    } else if (!def || !def->choices || !value || value->type != QVALUE_STR ||
-               scn_choice_check(def, value->str.bytes, errp)) {
-        error_setg(errp, "%s, expected %s", message, def && def->doc ? def->doc : "arguments as `blksim list` shows");
-    }
-    error_free(local);
-}
-
-/* What is told by its place must have everything before it. */
-static bool check_positions(const struct scn_step *step, const char **key, Error **errp)
-{
-    const struct scn_arg_def *gap = NULL;
-
-    for (const struct scn_arg_def *def = step->verb->args; def->name; def++) {
-        bool given = qdict_get(step->args, def->name) != NULL;
-
-        if (def->required && !given) {
-            error_setg(errp, "'%s' needs '%s'%s%s", step->verb->name, def->name, def->doc ? ", expected " : "",
-                       def->doc ? def->doc : "");
-            return false;
-        }
-        if (def->positional && given && gap) {
-            *key = def->name;
-            error_setg(errp, "'%s' without '%s', expected both or neither", def->name, gap->name);
-            return false;
-        }
-        gap = def->positional && !given ? def : gap;
-    }
-    return true;
-}
-
-bool scn_step_check(const struct scn_step *step, const char **key, Error **errp)
-{
-    const char *blamed = NULL;
-    const char **out = key ? key : &blamed;
-    Error *local = NULL;
-
-    if (!check_keys(step, out, errp) || !check_positions(step, out, errp)) {
-        return false;
-    }
-    if (step->verb->check && !step->verb->check(step, &local)) {
-        *out = blamed_key(step, error_get_pretty(local));
-        reword(step, *out, local, errp);
-        return false;
-    }
-    return true;
 }
