@@ -9,28 +9,91 @@
 #include "scenario/runner.h"
 #include "sim/world.h"
 
-#define MAGIC 0xb5u         /* a tame prologue never has bit 7 */
-#define HEADER_BYTES 9      /* magic and hash */
+#define MAGIC 0xb5u    /* a tame prologue never has bit 7 */
+#define HEADER_BYTES 9 /* magic and hash */
 #define TAME_STEPS 64
 #define TAME_PINS 4
 
 /*
- * What a byte stands for as a verb. Append only: a corpus outlives the table. What is likely to matter stands more than
- * once; the rest of the language is written out behind 255.
+ * What a byte stands for as a verb. Append only: a corpus outlives the table. What is likely to matter stands more
+ * than once; the rest of the language is written out behind 255.
  */
 static const char *const verbs[] = {
-    "io aio_write", "workload", "blockdev-mirror", "wait", "run", "disk", "blockdev-add", "guest", "fault", "settle",
-    "block-job-complete", "block-job-cancel", "block-job-pause", "block-job-resume", "block-job-set-speed", "job-pause",
-    "job-resume", "job-cancel", "job-complete", "job-finalize", "job-dismiss", "io write", "io read", "io aio_read",
-    "io aio_discard", "io aio_flush", "io discard", "io flush", "stop", "cont", "fault-stop", "unplug",
-    "block-dirty-bitmap-add", "block-dirty-bitmap-remove", "block-dirty-bitmap-clear", "block-dirty-bitmap-enable",
-    "block-dirty-bitmap-disable", "query-jobs", "query-block-jobs", "query-block", "query-named-block-nodes",
-    "blockdev-del", "block_resize", "io truncate", "io map", "check", "powerloss", "block-job-finalize",
-    "block-job-dismiss", "block-job-change", "json", "expect job", "expect same", "expect bitmap", "expect event",
-    "expect view", "expect error", "export", "query-status", "query-blockstats",
+    "io aio_write",
+    "workload",
+    "blockdev-mirror",
+    "wait",
+    "run",
+    "disk",
+    "blockdev-add",
+    "guest",
+    "fault",
+    "settle",
+    "block-job-complete",
+    "block-job-cancel",
+    "block-job-pause",
+    "block-job-resume",
+    "block-job-set-speed",
+    "job-pause",
+    "job-resume",
+    "job-cancel",
+    "job-complete",
+    "job-finalize",
+    "job-dismiss",
+    "io write",
+    "io read",
+    "io aio_read",
+    "io aio_discard",
+    "io aio_flush",
+    "io discard",
+    "io flush",
+    "stop",
+    "cont",
+    "fault-stop",
+    "unplug",
+    "block-dirty-bitmap-add",
+    "block-dirty-bitmap-remove",
+    "block-dirty-bitmap-clear",
+    "block-dirty-bitmap-enable",
+    "block-dirty-bitmap-disable",
+    "query-jobs",
+    "query-block-jobs",
+    "query-block",
+    "query-named-block-nodes",
+    "blockdev-del",
+    "block_resize",
+    "io truncate",
+    "io map",
+    "check",
+    "powerloss",
+    "block-job-finalize",
+    "block-job-dismiss",
+    "block-job-change",
+    "json",
+    "expect job",
+    "expect same",
+    "expect bitmap",
+    "expect event",
+    "expect view",
+    "expect error",
+    "export",
+    "query-status",
+    "query-blockstats",
     /* again, for weight */
-    "io aio_write", "io aio_write", "workload", "blockdev-mirror", "wait", "wait", "fault", "fault", "fault", "run",
-    "block-job-complete", "block-job-pause", "block-job-resume", "block-job-cancel",
+    "io aio_write",
+    "io aio_write",
+    "workload",
+    "blockdev-mirror",
+    "wait",
+    "wait",
+    "fault",
+    "fault",
+    "fault",
+    "run",
+    "block-job-complete",
+    "block-job-pause",
+    "block-job-resume",
+    "block-job-cancel",
 };
 
 /* --- prologue -------------------------------------------------------------------------------------------- */
@@ -99,7 +162,8 @@ static unsigned code_prologue(struct coder *c, struct scenario *scn)
     return (flags & PROLOGUE_PREAMBLE) / 0x10u;
 }
 
-/* A mirror to be, so that a few bytes get somewhere. 1: disks, nodes, guest; 2: and a mirror under load; 3: and READY. */
+/* A mirror to be, so that a few bytes get somewhere. 1: disks, nodes, guest; 2: and a mirror under load; 3: and
+ * READY. */
 static void add_preamble(struct coder *c, struct scenario *scn, unsigned kind)
 {
     static const struct codec_hint size_hint = {.kind = CODEC_SIZE, .max = 8 * MiB};
@@ -118,7 +182,8 @@ static void add_preamble(struct coder *c, struct scenario *scn, unsigned kind)
                       "try guest g node=s\n%s%s",
                       buf, buf,
                       kind > 1 ? "try workload g ops=32 max=16k\n"
-                                 "try blockdev-mirror job-id=m device=s target=d sync=full\n" : "",
+                                 "try blockdev-mirror job-id=m device=s target=d sync=full\n"
+                               : "",
                       kind > 2 ? "try wait BLOCK_JOB_READY device=m timeout=1s\n" : "");
     SIM_ASSERT_LT(length, sizeof(text));
     made = scenario_parse("<preamble>", text, (size_t)length, NULL);
@@ -299,8 +364,8 @@ static void tame_write(struct scn_step *step)
     qvalue_free(qdict_take(step->args, "-n"));
 }
 
-/* Makes the last step one that may run, or says that it cannot be. Nothing that random bytes say is a promise: commands
- * try, waits may time out, and there are no expectations, which would only fail. */
+/* Makes the last step one that may run, or says that it cannot be. Nothing that random bytes say is a promise:
+ * commands try, waits may time out, and there are no expectations, which would only fail. */
 static bool tame_step(const struct scenario *scn, const struct scn_names *names, struct scn_step *step)
 {
     if (step->label && !label_is_good(scn, step)) {
@@ -320,7 +385,8 @@ static bool tame_step(const struct scenario *scn, const struct scn_names *names,
     } else if (strcmp(step->verb->name, "io write") == 0 || strcmp(step->verb->name, "io aio_write") == 0) {
         tame_write(step);
     }
-    return scn_step_check(step, NULL, NULL) && scn_step_check_names(names, step, scn_step_lenient(step, NULL), NULL);
+    return scn_step_check(step, NULL, NULL) &&
+           scn_step_check_names(names, step, scn_step_lenient(step, NULL), NULL);
 }
 
 /* --- decoding -------------------------------------------------------------------------------------------- */

@@ -1,14 +1,14 @@
 /*
- * Scenarios as bytes, from inside. One grammar, walked in both directions: what a function reads when decoding it writes
- * when encoding.
+ * Scenarios as bytes, from inside. One grammar, walked in both directions: what a function reads when decoding it
+ * writes when encoding.
  *
- *     tame    := prologue step*                       any bytes; what comes out passes the pre-run checks and is bounded
- *     exact   := 0xb5 hash64(tame) tame               made by scenario_encode only: taken literally, no bounds
+ *     tame    := prologue step*                       any bytes; what comes out passes the pre-run checks and is
+ * bounded exact   := 0xb5 hash64(tame) tame               made by scenario_encode only: taken literally, no bounds
  *     step    := verb flags [label] [delay] [host] args
  *     value   := byte < 248, read by what the argument is | 248.. literal
  *
- * Reads past the end give 0. An exact form whose hash does not fit (somebody changed it) is read as a tame one, so mutating
- * a file that people wrote gives neighbours of it that are safe to run.
+ * Reads past the end give 0. An exact form whose hash does not fit (somebody changed it) is read as a tame one, so
+ * mutating a file that people wrote gives neighbours of it that are safe to run.
  */
 #ifndef SCENARIO_CODEC_H
 #define SCENARIO_CODEC_H
@@ -19,25 +19,35 @@
 
 struct coder {
     bool encoding;
-    bool exact;               /* no bounds */
-    const uint8_t *data;      /* decoding */
+    bool exact;          /* no bounds */
+    const uint8_t *data; /* decoding */
     size_t length;
     size_t at;
-    struct scn_text out;      /* encoding */
+    struct scn_text out;           /* encoding */
     const struct scn_names *names; /* defined so far */
-    int64_t disk_bytes;       /* of the last disk: offsets are drawn around its edges */
+    int64_t disk_bytes;            /* of the last disk: offsets are drawn around its edges */
 };
 
 /* What an argument is, as far as short forms go. */
-enum codec_kind { CODEC_FREE, CODEC_NAME, CODEC_WORD, CODEC_BOOL, CODEC_FLAG, CODEC_INT, CODEC_SIZE, CODEC_TIME,
-                  CODEC_BYTE, CODEC_FILE_NODE };
+enum codec_kind {
+    CODEC_FREE,
+    CODEC_NAME,
+    CODEC_WORD,
+    CODEC_BOOL,
+    CODEC_FLAG,
+    CODEC_INT,
+    CODEC_SIZE,
+    CODEC_TIME,
+    CODEC_BYTE,
+    CODEC_FILE_NODE
+};
 struct codec_hint {
     enum codec_kind kind;
-    enum scn_domain domain;      /* CODEC_NAME */
+    enum scn_domain domain; /* CODEC_NAME */
     bool defines;
-    const char *const *choices;  /* CODEC_WORD */
-    bool as_text;                /* numbers of commands: "64k" where that is shorter */
-    int64_t min, max;            /* both 0: no bound but >= 0 */
+    const char *const *choices; /* CODEC_WORD */
+    bool as_text;               /* numbers of commands: "64k" where that is shorter */
+    int64_t min, max;           /* both 0: no bound but >= 0 */
 };
 
 void code_u8(struct coder *c, uint8_t *value);

@@ -1,6 +1,6 @@
 /*
- * The arguments of a step as bytes: the required ones in the order of the verb's table, then some of the optional ones,
- * then keys beyond the table.
+ * The arguments of a step as bytes: the required ones in the order of the verb's table, then some of the optional
+ * ones, then keys beyond the table.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -44,7 +44,7 @@ static const char *const drivers[] = {"disk", "raw", "disk", "null-co", NULL};
 static struct codec_hint qmp_hint(const struct scn_verb *verb, const struct scn_arg_def *def)
 {
     static const enum codec_kind kinds[] = {
-        [QMP_STR] = CODEC_FREE,  [QMP_BOOL] = CODEC_BOOL, [QMP_INT] = CODEC_SIZE, [QMP_SIZE] = CODEC_SIZE,
+        [QMP_STR] = CODEC_FREE,  [QMP_BOOL] = CODEC_BOOL, [QMP_INT] = CODEC_SIZE,  [QMP_SIZE] = CODEC_SIZE,
         [QMP_ENUM] = CODEC_WORD, [QMP_DICT] = CODEC_FREE, [QMP_LIST] = CODEC_FREE, [QMP_ANY] = CODEC_FREE,
     };
     const struct qmp_arg *arg = qmp_find_command(verb->name)->args;
@@ -85,13 +85,14 @@ static size_t event_keys(const struct scn_step *step, struct open_key keys[KEYS_
         const struct sim_event_field *field = &sim_event_desc((enum sim_event_kind)kind)->field[i];
         bool is_job = strcmp(field->name, "device") == 0 || strcmp(field->name, "id") == 0;
 
-        keys[count++] = (struct open_key){field->name, {.kind = is_job ? CODEC_NAME : CODEC_FREE, .domain = SCN_DOM_JOB}};
+        keys[count++] =
+            (struct open_key){field->name, {.kind = is_job ? CODEC_NAME : CODEC_FREE, .domain = SCN_DOM_JOB}};
     }
     return count;
 }
 
-static const char *const fault_ops[] = {"read", "write", "write-zeroes", "discard", "flush", "block-status", "getlength",
-                                        NULL};
+static const char *const fault_ops[] = {"read",  "write",        "write-zeroes", "discard",
+                                        "flush", "block-status", "getlength",    NULL};
 static const char *const fault_errors[] = {"EIO", "ENOSPC", NULL};
 
 static struct codec_hint fault_hint(const struct fault_arg *arg)

@@ -379,8 +379,8 @@ static uint8_t find_short(const struct coder *c, const struct codec_hint *hint, 
 /* A literal number obeys the bounds as well. */
 static void tame_value(const struct coder *c, const struct codec_hint *hint, struct qvalue *value)
 {
-    bool is_number = hint->kind == CODEC_INT || hint->kind == CODEC_SIZE || hint->kind == CODEC_TIME ||
-                     hint->kind == CODEC_BYTE;
+    bool is_number =
+        hint->kind == CODEC_INT || hint->kind == CODEC_SIZE || hint->kind == CODEC_TIME || hint->kind == CODEC_BYTE;
 
     if (is_number && value->type == QVALUE_INT) {
         value->integer = bounded(c, hint, value->integer);

@@ -188,7 +188,8 @@ static const struct gen_profile *find_profile(const char *name, Error **errp)
         scn_text_str(&all, profiles[i]->profile.name);
         scn_spell_try(&spell, profiles[i]->profile.name);
     }
-    error_setg(errp, "there is no profile '%.60s', expected one of %s%s", name, all.bytes, scn_spell_hint(&spell, hint));
+    error_setg(errp, "there is no profile '%.60s', expected one of %s%s", name, all.bytes,
+               scn_spell_hint(&spell, hint));
     free(all.bytes);
     return NULL;
 }
@@ -208,8 +209,8 @@ static const char *find_feature(const struct gen_profile *profile, const char *n
         scn_spell_try(&spell, *feature);
     }
     if (!found) {
-        error_setg(errp, "profile '%s' has no feature '%.60s', expected one of %s%s", profile->profile.name, name, all.bytes,
-                   scn_spell_hint(&spell, hint));
+        error_setg(errp, "profile '%s' has no feature '%.60s', expected one of %s%s", profile->profile.name, name,
+                   all.bytes, scn_spell_hint(&spell, hint));
     }
     free(all.bytes);
     return found;

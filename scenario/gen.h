@@ -1,9 +1,10 @@
 /*
  * Generating scenarios, from inside.
  *
- * A profile writes a scenario as text, drawing through choices of a scratch world only. Every decision has a name, and its
- * draws come from (seed, name, how often it was asked), so leaving one feature out never shifts another. Chances can be
- * weighted: "mirror:enospc=4,power=0" makes the feature enospc four times as likely and power impossible.
+ * A profile writes a scenario as text, drawing through choices of a scratch world only. Every decision has a name,
+ * and its draws come from (seed, name, how often it was asked), so leaving one feature out never shifts another.
+ * Chances can be weighted: "mirror:enospc=4,power=0" makes the feature enospc four times as likely and power
+ * impossible.
  */
 #ifndef SCENARIO_GEN_H
 #define SCENARIO_GEN_H

@@ -61,8 +61,9 @@ static void put_size(struct fault_draw *f, const char *what)
 
 static void put_text(struct fault_draw *f, const char *what)
 {
-    static const char *const kinds[] = {"pause,resume,speed", "pause,resume,speed", "pause,resume", "speed",
-                                        "pause,resume,complete", "pause,resume,soft-cancel", "any"};
+    static const char *const kinds[] = {
+        "pause,resume,speed",    "pause,resume,speed",       "pause,resume", "speed",
+        "pause,resume,complete", "pause,resume,soft-cancel", "any"};
     size_t count = 0;
 
     if (named(f, "job")) {
@@ -117,15 +118,15 @@ static void put_value(struct fault_draw *f)
     }
 }
 
-/* How often an optional argument is given, in a thousand. What bounds a fault mostly is: a rule without end would keep a
- * job busy until the end of the scenario. */
+/* How often an optional argument is given, in a thousand. What bounds a fault mostly is: a rule without end would
+ * keep a job busy until the end of the scenario. */
 static unsigned chance_of(const struct fault_draw *f)
 {
     static const struct {
         const char *name;
         unsigned permille;
-    } chances[] = {{"nth", 1000}, {"count", 1000}, {"disk", 1000}, {"release-after", 900}, {"relief-after", 900},
-                   {"kinds", 1000}, {"sticky", 100}, {"host", 0},    {"relief", 0},        {"origin", 150}};
+    } chances[] = {{"nth", 1000},   {"count", 1000}, {"disk", 1000}, {"release-after", 900}, {"relief-after", 900},
+                   {"kinds", 1000}, {"sticky", 100}, {"host", 0},    {"relief", 0},          {"origin", 150}};
 
     for (size_t i = 0; i < ARRAY_SIZE(chances); i++) {
         if (named(f, chances[i].name) && !f->arg->required) {
@@ -149,7 +150,8 @@ static const struct fault_class *pick_class(struct gen *gen, const char *what)
         }
         classes[count++] = fault_at(i);
         /* failing requests are what most of the code under test is about */
-        for (int more = 0; more < 3 && strcmp(fault_at(i)->name, "error") == 0 && count < ARRAY_SIZE(classes); more++) {
+        for (int more = 0; more < 3 && strcmp(fault_at(i)->name, "error") == 0 && count < ARRAY_SIZE(classes);
+             more++) {
             classes[count++] = fault_at(i);
         }
     }

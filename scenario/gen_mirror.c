@@ -1,9 +1,9 @@
 /*
- * Profile mirror: a guest works on a disk while it is mirrored, things fail, and commands come at any point of the job's
- * life.
+ * Profile mirror: a guest works on a disk while it is mirrored, things fail, and commands come at any point of the
+ * job's life.
  *
- * The story: disks, nodes, guest, some content; then everything that is drawn to happen around the start of the job, sorted
- * by time; then a wait for READY, what happens to a ready job, its end, and what the guest does after.
+ * The story: disks, nodes, guest, some content; then everything that is drawn to happen around the start of the
+ * job, sorted by time; then a wait for READY, what happens to a ready job, its end, and what the guest does after.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -13,9 +13,9 @@
 #include "scenario/gen_mirror.h"
 
 static const char *const features[] = {
-    "raw",     "window",  "stamp",    "huge",   "uneven",  "device",  "enospc", "slow",    "shallow", "no-cache",
-    "bitmap",  "fault",   "workload", "limit",  "storm",   "pause",   "speed",  "cancel",  "vm-stop", "second",
-    "replaces", "manual",  "power",   "unplug", "io",      "after",   "ready",  "query",   NULL,
+    "raw",      "window", "stamp",    "huge",   "uneven", "device", "enospc", "slow",   "shallow", "no-cache",
+    "bitmap",   "fault",  "workload", "limit",  "storm",  "pause",  "speed",  "cancel", "vm-stop", "second",
+    "replaces", "manual", "power",    "unplug", "io",     "after",  "ready",  "query",  NULL,
 };
 
 /* --- the world ------------------------------------------------------------------------------------------- */
@@ -27,7 +27,8 @@ static int64_t draw_bytes(struct mirror *m)
 
     m->huge = gen_chance(gen, "huge", 60);
     if (m->huge) {
-        return gen_range(gen, "size.huge", 1, 1024) * GiB + gen_range(gen, "size.huge-tail", 0, 3) * SIM_SECTOR_BYTES;
+        return gen_range(gen, "size.huge", 1, 1024) * GiB +
+               gen_range(gen, "size.huge-tail", 0, 3) * SIM_SECTOR_BYTES;
     }
     if (kind < 3) {
         return 0;
@@ -71,7 +72,8 @@ static void write_source(struct mirror *m)
 
     m->bytes = draw_bytes(m);
     m->raw = gen_chance(gen, "raw", 300);
-    m->start = m->raw && gen_chance(gen, "window", 250) ? gen_range(gen, "window.start", 1, 256) * SIM_SECTOR_BYTES : 0;
+    m->start =
+        m->raw && gen_chance(gen, "window", 250) ? gen_range(gen, "window.start", 1, 256) * SIM_SECTOR_BYTES : 0;
     behind = m->start ? gen_range(gen, "window.behind", 0, 64) * SIM_SECTOR_BYTES : 0;
     gen_add(gen, "disk src");
     gen_add_size(gen, "size", m->start + m->bytes + behind);
@@ -110,7 +112,8 @@ static void write_nodes(struct mirror *m, bool may_fail)
     struct gen *gen = m->gen;
 
     if (m->raw) {
-        gen_add(gen, "%sblockdev-add driver=raw node-name=s file.driver=disk file.disk=src", may_fail ? "try " : "");
+        gen_add(gen, "%sblockdev-add driver=raw node-name=s file.driver=disk file.disk=src",
+                may_fail ? "try " : "");
         if (m->start) {
             gen_add(gen, " offset=%" PRId64 " size=%" PRId64, m->start, m->bytes);
         }
@@ -119,7 +122,8 @@ static void write_nodes(struct mirror *m, bool may_fail)
         gen_line(gen, "%sblockdev-add driver=disk node-name=s disk=src", may_fail ? "try " : "");
     }
     if (gen_chance(gen, "raw", 300)) {
-        gen_line(gen, "%sblockdev-add driver=raw node-name=d file.driver=disk file.disk=dst", may_fail ? "try " : "");
+        gen_line(gen, "%sblockdev-add driver=raw node-name=d file.driver=disk file.disk=dst",
+                 may_fail ? "try " : "");
     } else {
         gen_line(gen, "%sblockdev-add driver=disk node-name=d disk=dst", may_fail ? "try " : "");
     }
@@ -131,8 +135,8 @@ static void write_guest(struct mirror *m, bool may_fail)
     const char *werror = GEN_PICK(gen, "guest.werror", "", "", "report", "ignore", "stop", "enospc");
     const char *rerror = GEN_PICK(gen, "guest.rerror", "", "", "", "report", "ignore", "stop");
 
-    m->werror_stop = strcmp(werror, "stop") == 0 || strcmp(werror, "enospc") == 0 || !*werror ||
-                     strcmp(rerror, "stop") == 0;
+    m->werror_stop =
+        strcmp(werror, "stop") == 0 || strcmp(werror, "enospc") == 0 || !*werror || strcmp(rerror, "stop") == 0;
     gen_add(gen, "%sguest g node=s", may_fail ? "try " : "");
     if (gen_draw(gen, "guest.queue?", 3) == 0) {
         gen_add(gen, " queue-depth=%" PRId64, gen_range(gen, "guest.queue", 1, 32));
@@ -290,10 +294,11 @@ static void generate(struct sim *draw)
 }
 
 const struct gen_profile gen_mirror_profile = {
-    .profile = {
-        .name = "mirror",
-        .doc = "a live mirror under guest load, faults and commands at any point of the job's life",
-        .generate = generate,
-    },
+    .profile =
+        {
+            .name = "mirror",
+            .doc = "a live mirror under guest load, faults and commands at any point of the job's life",
+            .generate = generate,
+        },
     .features = features,
 };

@@ -1,6 +1,6 @@
 /*
- * Profile mirror from inside: gen_mirror.c (the story: world, end of the job, after) and gen_mirror_life.c (what happens
- * around the copy).
+ * Profile mirror from inside: gen_mirror.c (the story: world, end of the job, after) and gen_mirror_life.c (what
+ * happens around the copy).
  */
 #ifndef SCENARIO_GEN_MIRROR_H
 #define SCENARIO_GEN_MIRROR_H
@@ -9,19 +9,19 @@
 
 struct mirror {
     struct gen *gen;
-    int64_t bytes;       /* what the guest sees */
-    int64_t start;       /* where that begins on the source disk */
-    bool huge;           /* too large to be copied whole: sparse, worked on in places */
+    int64_t bytes; /* what the guest sees */
+    int64_t start; /* where that begins on the source disk */
+    bool huge;     /* too large to be copied whole: sparse, worked on in places */
     bool raw;
-    bool capped;         /* the target's medium is too small at first */
+    bool capped; /* the target's medium is too small at first */
     bool werror_stop;
     bool stops_on_error; /* of the job */
     bool ignores;        /* the job tries again whatever fails */
     bool faulty;         /* some fault is armed */
     bool manual_finalize;
     bool manual_dismiss;
-    bool slow;           /* the job has a tiny speed limit */
-    bool ended;          /* nobody will find a job m any more */
+    bool slow;  /* the job has a tiny speed limit */
+    bool ended; /* nobody will find a job m any more */
 };
 
 /* A range of whole sectors that the guest may use, at most `most` bytes long. False on an empty disk. */

@@ -21,14 +21,15 @@ const char *gen_mirror_workload(struct mirror *m, const char *what, int64_t most
     char text[32];
     size_t used;
 
-    used = (size_t)snprintf(buf, 256, "workload g ops=%" PRId64 " depth=%" PRId64 " profile=%s", ops, depth, profile);
+    used =
+        (size_t)snprintf(buf, 256, "workload g ops=%" PRId64 " depth=%" PRId64 " profile=%s", ops, depth, profile);
     if (gen_draw(gen, what, 3) == 0) {
         int64_t reads = gen_range(gen, what, 0, 60);
         int64_t zeroes = gen_range(gen, what, 0, 30);
         int64_t discards = gen_range(gen, what, 0, 30);
 
-        used += (size_t)snprintf(buf + used, 256 - used, " read=%" PRId64 " zero=%" PRId64 " discard=%" PRId64, reads,
-                                 zeroes, discards);
+        used += (size_t)snprintf(buf + used, 256 - used, " read=%" PRId64 " zero=%" PRId64 " discard=%" PRId64,
+                                 reads, zeroes, discards);
     }
     used += (size_t)snprintf(buf + used, 256 - used, " min=512 max=%s", sim_format_size(top, text));
     if (think) {
@@ -43,8 +44,8 @@ const char *gen_mirror_workload(struct mirror *m, const char *what, int64_t most
 
 static void add_io(struct mirror *m)
 {
-    static const char *const ops[] = {"aio_write", "aio_write", "aio_write -z", "aio_write -z -u", "aio_write -f",
-                                      "aio_discard", "aio_read", "aio_write -P 0x11"};
+    static const char *const ops[] = {"aio_write",    "aio_write",   "aio_write -z", "aio_write -z -u",
+                                      "aio_write -f", "aio_discard", "aio_read",     "aio_write -P 0x11"};
     int64_t count = gen_chance(m->gen, "io", 400) ? gen_range(m->gen, "io.count", 1, 6) : 0;
 
     for (int64_t i = 0; i < count; i++) {
@@ -56,7 +57,8 @@ static void add_io(struct mirror *m)
         int64_t bytes;
 
         if (gen_mirror_place(m, "io.place", 128 * KiB, &offset, &bytes)) {
-            gen_at(m->gen, time_ns, "try io g %s %s %s", op, sim_format_size(offset, at), sim_format_size(bytes, length));
+            gen_at(m->gen, time_ns, "try io g %s %s %s", op, sim_format_size(offset, at),
+                   sim_format_size(bytes, length));
         }
     }
 }
@@ -69,10 +71,11 @@ static void add_policies(struct mirror *m)
     const char *source = gen_pick(m->gen, "job.on-source-error", policies, ARRAY_SIZE(policies));
     const char *target = gen_pick(m->gen, "job.on-target-error", policies, ARRAY_SIZE(policies));
 
-    m->stops_on_error = strcmp(source, "stop") == 0 || strcmp(target, "stop") == 0 || strcmp(target, "enospc") == 0 ||
-                        strcmp(source, "enospc") == 0;
+    m->stops_on_error = strcmp(source, "stop") == 0 || strcmp(target, "stop") == 0 ||
+                        strcmp(target, "enospc") == 0 || strcmp(source, "enospc") == 0;
     m->ignores = strcmp(source, "ignore") == 0 || strcmp(target, "ignore") == 0;
-    gen_add(m->gen, "%s%s%s%s", *source ? " on-source-error=" : "", source, *target ? " on-target-error=" : "", target);
+    gen_add(m->gen, "%s%s%s%s", *source ? " on-source-error=" : "", source, *target ? " on-target-error=" : "",
+            target);
 }
 
 static void add_speed_limit(struct mirror *m)
@@ -87,7 +90,8 @@ static void add_speed_limit(struct mirror *m)
         gen_add_size(gen, "speed", MAX(ROUND_DOWN(m->bytes / gen_range(gen, "limit.seconds", 1, 8), MiB), MiB));
         return;
     }
-    gen_add_size(gen, "speed", m->slow ? gen_range(gen, "limit.slow", 1, 512) * 1000 : gen_range(gen, "limit.fast", 1, 64) * MiB);
+    gen_add_size(gen, "speed",
+                 m->slow ? gen_range(gen, "limit.slow", 1, 512) * 1000 : gen_range(gen, "limit.fast", 1, 64) * MiB);
 }
 
 /* Granularity and buffer; a run stays cheap: a disk goes over in some hundred operations at most. */
@@ -126,7 +130,8 @@ static void add_mirror(struct mirror *m)
     }
     m->manual_finalize = gen_chance(gen, "manual", 100);
     m->manual_dismiss = gen_chance(gen, "manual", 100);
-    gen_add(gen, "%s%s", m->manual_finalize ? " auto-finalize=false" : "", m->manual_dismiss ? " auto-dismiss=false" : "");
+    gen_add(gen, "%s%s", m->manual_finalize ? " auto-finalize=false" : "",
+            m->manual_dismiss ? " auto-dismiss=false" : "");
 }
 
 /* --- what happens around the copy ------------------------------------------------------------------------ */
@@ -160,7 +165,8 @@ static void add_relief(struct mirror *m)
     if (m->capped && (gen_draw(m->gen, "enospc.relief?", 8) || m->ignores)) {
         gen_at(m->gen, time_ns, "disk dst capacity=0");
     }
-    /* a job that ignores what keeps failing would copy the same area for seconds: interesting once, then only dear */
+    /* a job that ignores what keeps failing would copy the same area for seconds: interesting once, then only dear
+     */
     if (m->ignores && m->faulty) {
         time_ns = 5 * NS_PER_MS + gen_time(m->gen, "fault.end", 14);
         gen_at(m->gen, time_ns, "fault-stop");
@@ -176,7 +182,7 @@ static void add_relief(struct mirror *m)
 static void add_pauses(struct mirror *m)
 {
     int64_t rounds = gen_chance(m->gen, "storm", 40) ? gen_range(m->gen, "storm.rounds", 3, 8)
-                                                      : (int64_t)gen_chance(m->gen, "pause", 150);
+                                                     : (int64_t)gen_chance(m->gen, "pause", 150);
     int64_t time_ns = 0;
 
     for (int64_t i = 0; i < rounds; i++) {
@@ -266,7 +272,8 @@ void gen_mirror_life(struct mirror *m)
     }
     add_mirror(m);
     {
-        /* the text in hand is the mirror command: keep it as one more action, at time 0 after what was kept so far */
+        /* the text in hand is the mirror command: keep it as one more action, at time 0 after what was kept so far
+         */
         size_t length = strrchr(gen->text.bytes, '\n') - gen->text.bytes + 1u;
 
         gen_at(gen, 0, "%s", gen->text.bytes + length);

@@ -94,7 +94,8 @@ static void split(struct iolog_parser *p, const char *line, size_t length, int n
     }
 }
 
-static bool parse_number(struct iolog_parser *p, const struct word *word, const char *what, int64_t max, int64_t *out)
+static bool parse_number(struct iolog_parser *p, const struct word *word, const char *what, int64_t max,
+                         int64_t *out)
 {
     char shown[SCN_SHOWN];
     int64_t value = 0;
@@ -135,7 +136,8 @@ static bool add_file(struct iolog_parser *p, const struct word *word)
         return true; /* fio adds a file for each job that uses it */
     }
     if (log->file_count == FILES_MAX) {
-        scn_error(p->errp, p->file, word->place, "file '%s' is one too many, expected at most %d", shown, FILES_MAX);
+        scn_error(p->errp, p->file, word->place, "file '%s' is one too many, expected at most %d", shown,
+                  FILES_MAX);
         return false;
     }
     log->files = sim_xrealloc(log->files, (log->file_count + 1) * sizeof(*log->files));
@@ -145,14 +147,15 @@ static bool add_file(struct iolog_parser *p, const struct word *word)
     return true;
 }
 
-static bool add_request(struct iolog_parser *p, const struct iolog_action *action, int file, const struct word *words,
-                        unsigned count)
+static bool add_request(struct iolog_parser *p, const struct iolog_action *action, int file,
+                        const struct word *words, unsigned count)
 {
     struct iolog_entry entry = {.time_ns = p->now_ns, .op = action->op, .file = (uint32_t)file};
     struct iolog *log = p->log;
 
     if (count < 2 && (count == 1 || action->op != SIM_OP_FLUSH)) {
-        scn_error(p->errp, p->file, p->end, "the line ends here, expected offset and length of the %s", action->name);
+        scn_error(p->errp, p->file, p->end, "the line ends here, expected offset and length of the %s",
+                  action->name);
         return false;
     }
     if (count && (!parse_number(p, &words[0], "offset", INT64_MAX / 2, &entry.offset) ||
@@ -165,8 +168,9 @@ static bool add_request(struct iolog_parser *p, const struct iolog_action *actio
     }
     for (unsigned i = 0; i < 2; i++) {
         if ((i ? entry.bytes : entry.offset) % SIM_SECTOR_BYTES) {
-            scn_error(p->errp, p->file, words[i].place, "%s %" PRId64 " is not in whole sectors, expected a multiple of %d",
-                      i ? "length" : "offset", i ? entry.bytes : entry.offset, SIM_SECTOR_BYTES);
+            scn_error(p->errp, p->file, words[i].place,
+                      "%s %" PRId64 " is not in whole sectors, expected a multiple of %d", i ? "length" : "offset",
+                      i ? entry.bytes : entry.offset, SIM_SECTOR_BYTES);
             return false;
         }
     }
@@ -229,15 +233,17 @@ static bool take_time(struct iolog_parser *p, const struct word *word)
         return false;
     }
     if (time_us * NS_PER_US < p->now_ns) {
-        scn_error(p->errp, p->file, word->place, "time %" PRId64 " is before that of an earlier line, expected at least %" PRId64,
-                  time_us, p->now_ns / NS_PER_US);
+        scn_error(p->errp, p->file, word->place,
+                  "time %" PRId64 " is before that of an earlier line, expected at least %" PRId64, time_us,
+                  p->now_ns / NS_PER_US);
         return false;
     }
     p->now_ns = time_us * NS_PER_US;
     return true;
 }
 
-static bool known_file(struct iolog_parser *p, const struct iolog_action *action, const struct word *word, int *file)
+static bool known_file(struct iolog_parser *p, const struct iolog_action *action, const struct word *word,
+                       int *file)
 {
     char shown[SCN_SHOWN];
 
@@ -313,7 +319,8 @@ static bool parse_header(struct iolog_parser *p)
         }
         start = p->words[2].place;
     }
-    scn_error(p->errp, p->file, start, "this is no fio iolog, expected 'fio version 2 iolog' or 'fio version 3 iolog'");
+    scn_error(p->errp, p->file, start,
+              "this is no fio iolog, expected 'fio version 2 iolog' or 'fio version 3 iolog'");
     return false;
 }
 

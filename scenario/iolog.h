@@ -8,9 +8,9 @@
  *     /dev/sda wait 500                520 /dev/sda datasync 0 0
  *     /dev/sda close                   600 /dev/sda close
  *
- * Times are microseconds in the file: in version 3 since the start of the log, in version 2 as waits, of which those below
- * 100 are dropped, as fio does. A file is added before it is opened, and open while requests go to it. Offsets and lengths
- * are bytes; those of a guest are whole sectors, so anything else is refused.
+ * Times are microseconds in the file: in version 3 since the start of the log, in version 2 as waits, of which
+ * those below 100 are dropped, as fio does. A file is added before it is opened, and open while requests go to it.
+ * Offsets and lengths are bytes; those of a guest are whole sectors, so anything else is refused.
  *
  * Everything lives in libc memory and belongs to the caller.
  */
@@ -23,19 +23,19 @@
 #define IOLOG_MAX_BYTES (256 * MiB)
 
 struct iolog_entry {
-    int64_t time_ns;   /* since the start; never falls */
-    enum sim_op op;    /* READ, WRITE, DISCARD (trim) or FLUSH (sync, datasync) */
-    int64_t offset;    /* 0 for FLUSH */
-    int64_t bytes;     /* 0 for FLUSH */
-    uint32_t file;     /* index in the order of `add` */
+    int64_t time_ns; /* since the start; never falls */
+    enum sim_op op;  /* READ, WRITE, DISCARD (trim) or FLUSH (sync, datasync) */
+    int64_t offset;  /* 0 for FLUSH */
+    int64_t bytes;   /* 0 for FLUSH */
+    uint32_t file;   /* index in the order of `add` */
 };
 
 struct iolog {
-    int version;       /* 2 or 3 */
+    int version; /* 2 or 3 */
     struct iolog_entry *entries;
     size_t count;
     size_t room;
-    char **files;      /* names, by index */
+    char **files; /* names, by index */
     uint32_t file_count;
 };
 

@@ -48,8 +48,8 @@ struct scn_token {
     struct scn_text key;          /* empty unless there is a '=' */
     struct scn_text value;        /* the word or what follows the '=' */
     bool has_key;
-    bool quoted;                  /* the value was quoted: it is a string whatever it looks like */
-    bool json;                    /* the value is a JSON object or list */
+    bool quoted; /* the value was quoted: it is a string whatever it looks like */
+    bool json;   /* the value is a JSON object or list */
 };
 
 void scn_token_clear(struct scn_token *token);
@@ -104,10 +104,11 @@ bool scn_is_name(const char *text);
 /* Letters, digits and '-_', in parts between single dots. */
 bool scn_is_key(const char *text);
 
-/* --- verbs (verbs.c, verb_check.c) ------------------------------------------------------------------------------------- */
+/* --- verbs (verbs.c, verb_check.c)
+ * ------------------------------------------------------------------------------------- */
 
-extern const struct scn_verb scn_io_verbs[];  /* verbs_io.c; NULL name ends */
-extern const char *const scn_unknown_yet[];   /* verbs of the language that this version does not have */
+extern const struct scn_verb scn_io_verbs[]; /* verbs_io.c; NULL name ends */
+extern const char *const scn_unknown_yet[];  /* verbs of the language that this version does not have */
 /* The rows of the QMP table, made at first use (verbs_qmp.c). */
 const struct scn_verb *scn_qmp_verb_at(size_t index);
 const struct scn_arg_def *scn_verb_arg(const struct scn_verb *verb, const char *name);
@@ -133,8 +134,8 @@ void scn_step_define(struct scn_names *names, const struct scn_step *step);
 
 /* --- pre-run checks (precheck.c) ------------------------------------------------------------------------- */
 
-/* Every name the step uses is defined, and what it says of existing things fits. lenient: the refusal of a command is
- * expected or tried, so it may name nodes and jobs that are not there. The message has no place. */
+/* Every name the step uses is defined, and what it says of existing things fits. lenient: the refusal of a command
+ * is expected or tried, so it may name nodes and jobs that are not there. The message has no place. */
 bool scn_step_check_names(const struct scn_names *names, const struct scn_step *step, bool lenient, Error **errp);
 /* previous is the step before, NULL for the first. */
 bool scn_step_lenient(const struct scn_step *step, const struct scn_step *previous);

@@ -1,6 +1,6 @@
 /*
- * Text to tokens. Lines end steps; a backslash before the line's end joins the next line; '#' at the start of a word
- * begins a comment; quotes and JSON brackets hold blanks together.
+ * Text to tokens. Lines end steps; a backslash before the line's end joins the next line; '#' at the start of a
+ * word begins a comment; quotes and JSON brackets hold blanks together.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -98,7 +98,8 @@ bool scn_lex_validate(const char *file, const char *text, size_t length, Error *
             return false;
         }
         if (is_stray_control(s + i, length - i)) {
-            scn_error(errp, file, place, "control character 0x%02x, expected text (\\x%02x inside quotes)", s[i], s[i]);
+            scn_error(errp, file, place, "control character 0x%02x, expected text (\\x%02x inside quotes)", s[i],
+                      s[i]);
             return false;
         }
         place.column++;

@@ -10,10 +10,10 @@
 #define DOMAINS (SCN_DOM_PATH + 1)
 
 struct name_set {
-    char **names;    /* in order */
+    char **names; /* in order */
     size_t count;
     size_t room;
-    uint32_t *slots; /* index + 1; 0: free */
+    uint32_t *slots;   /* index + 1; 0: free */
     size_t slot_count; /* power of two or 0 */
 };
 

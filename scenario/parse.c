@@ -92,7 +92,8 @@ static bool parse_delay(struct scn_parser *p, struct scn_prefix *prefix)
 
     prefix->delay = text[0] == '+' ? SCN_DELAY_RELATIVE : SCN_DELAY_ABSOLUTE;
     if (!sim_parse_time(text + 1, &prefix->delay_ns)) {
-        scn_error(p->errp, p->lexer.file, p->token.place, "'%s' is no time, expected %c and a time with ns, us, ms or s",
+        scn_error(p->errp, p->lexer.file, p->token.place,
+                  "'%s' is no time, expected %c and a time with ns, us, ms or s",
                   scn_shown(text, p->token.value.length, shown), text[0]);
         return false;
     }
@@ -189,7 +190,8 @@ static bool parse_version(struct scn_parser *p)
         return false;
     }
     if (version != 1) {
-        scn_error(p->errp, p->lexer.file, p->token.place, "language version %" PRIu64 " is unknown, expected 1", version);
+        scn_error(p->errp, p->lexer.file, p->token.place, "language version %" PRIu64 " is unknown, expected 1",
+                  version);
         return false;
     }
     return true;
@@ -209,7 +211,8 @@ static bool parse_pct_depth(struct scn_parser *p)
         return false;
     }
     if (!p->token.has_key || strcmp(p->token.key.bytes, "depth") != 0) {
-        scn_error(p->errp, p->lexer.file, p->token.place, "an unknown argument of 'schedule pct', expected depth=D");
+        scn_error(p->errp, p->lexer.file, p->token.place,
+                  "an unknown argument of 'schedule pct', expected depth=D");
         return false;
     }
     if (!parse_number(p, p->token.value.bytes, 64, "depth", &depth)) {
@@ -263,7 +266,8 @@ static bool parse_site(struct scn_parser *p, enum sim_site *site)
         for (unsigned i = 0; i < SITE_COUNT; i++) {
             scn_spell_try(&spell, sim_site_name((enum sim_site)i));
         }
-        scn_error(p->errp, p->lexer.file, p->token.place, "'%s' is no site of choices, expected one such as disk.latency%s",
+        scn_error(p->errp, p->lexer.file, p->token.place,
+                  "'%s' is no site of choices, expected one such as disk.latency%s",
                   scn_shown(p->token.value.bytes, p->token.value.length, shown), scn_spell_hint(&spell, hint));
         return false;
     }
@@ -289,7 +293,8 @@ static bool parse_choose(struct scn_parser *p)
             return false;
         }
         if (!scn_token_is(&p->token, "=")) {
-            scn_error(p->errp, p->lexer.file, p->token.place, "no '=', expected choose SITE ENTITY ORDINAL = VALUE");
+            scn_error(p->errp, p->lexer.file, p->token.place,
+                      "no '=', expected choose SITE ENTITY ORDINAL = VALUE");
             return false;
         }
         if (!scn_parse_next(p, "a value after '='")) {
@@ -336,7 +341,8 @@ static bool parse_statement(struct scn_parser *p)
         return false;
     }
     if (!p->seen_version && !scn_token_is(&p->token, "blksim")) {
-        scn_error(p->errp, p->lexer.file, p->token.place, "no language version, expected 'blksim 1' as the first line");
+        scn_error(p->errp, p->lexer.file, p->token.place,
+                  "no language version, expected 'blksim 1' as the first line");
         return false;
     }
     for (size_t i = 0; i < ARRAY_SIZE(settings); i++) {
@@ -412,7 +418,8 @@ struct scenario *scenario_parse(const char *file, const char *text, size_t lengt
     SIM_ASSERT(text != NULL || length == 0);
     text = text ? text : "";
     if (length > (size_t)SCN_MAX_TEXT_BYTES) {
-        scn_error(errp, file, start, "%zu bytes of text, expected at most %lld", length, (long long)SCN_MAX_TEXT_BYTES);
+        scn_error(errp, file, start, "%zu bytes of text, expected at most %lld", length,
+                  (long long)SCN_MAX_TEXT_BYTES);
         return NULL;
     }
     if (!scn_lex_validate(file, text, length, errp)) {

@@ -6,8 +6,8 @@
 
 #include "scenario/lang.h"
 
-#define SCN_MAX_ARGS 256          /* of one step */
-#define SCN_MAX_JSON (64 * KiB)   /* of one value */
+#define SCN_MAX_ARGS 256        /* of one step */
+#define SCN_MAX_JSON (64 * KiB) /* of one value */
 
 /* Where an argument of the step in hand stands. */
 struct scn_arg_place {

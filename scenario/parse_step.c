@@ -43,7 +43,8 @@ static bool unknown_verb(struct scn_parser *p)
     }
     scn_spell_init(&spell, word);
     spell_verbs(&spell);
-    scn_error(p->errp, p->lexer.file, p->token.place, "'%s' is no verb or command, expected one of `blksim list commands`%s",
+    scn_error(p->errp, p->lexer.file, p->token.place,
+              "'%s' is no verb or command, expected one of `blksim list commands`%s",
               scn_shown(word, strlen(word), shown), scn_spell_hint(&spell, hint));
     return false;
 }
@@ -107,7 +108,8 @@ static bool put(struct scn_parser *p, struct scn_step *step, const char *key, st
         size_t length = strlen(step->args->seq.keys[i]);
 
         /* the dictionary's own copy of the (first part of the) key outlives the token */
-        if (strncmp(step->args->seq.keys[i], key, length) == 0 && (!key[length] || (dotted && key[length] == '.'))) {
+        if (strncmp(step->args->seq.keys[i], key, length) == 0 &&
+            (!key[length] || (dotted && key[length] == '.'))) {
             p->args[p->arg_count++] = (struct scn_arg_place){step->args->seq.keys[i], place};
             break;
         }
@@ -217,7 +219,8 @@ static const struct scn_arg_def *next_positional(const struct scn_step *step)
 
 static bool too_much(struct scn_parser *p, const struct scn_step *step)
 {
-    const char *what = step->verb->form == SCN_FORM_QMP || step->verb->open_args ? "key=value" : "the end of the line";
+    const char *what =
+        step->verb->form == SCN_FORM_QMP || step->verb->open_args ? "key=value" : "the end of the line";
     struct scn_spell spell;
     char hint[SCN_HINT];
     char shown[SCN_SHOWN];
@@ -274,8 +277,8 @@ static struct scn_step *add_step(struct scn_parser *p, struct scn_prefix *prefix
         return NULL;
     }
     if (prefix->try_ && !scn_verb_takes_try(verb)) {
-        scn_error(p->errp, p->lexer.file, prefix->try_place, "'try' before '%s', expected it before what may be refused",
-                  verb->name);
+        scn_error(p->errp, p->lexer.file, prefix->try_place,
+                  "'try' before '%s', expected it before what may be refused", verb->name);
         return NULL;
     }
     step = scenario_add(p->scn, verb);

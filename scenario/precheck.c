@@ -53,7 +53,8 @@ static bool unknown_name(struct scn_spell *spell, enum scn_domain domain, Error 
     char shown[SCN_SHOWN];
 
     error_setg(errp, "there is no %s '%s', expected %s%s", domain_words[domain],
-               scn_shown(spell->word, strlen(spell->word), shown), domain_hints[domain], scn_spell_hint(spell, hint));
+               scn_shown(spell->word, strlen(spell->word), shown), domain_hints[domain],
+               scn_spell_hint(spell, hint));
     return false;
 }
 
@@ -93,7 +94,8 @@ static bool check_fault_name(const char *name, Error **errp)
 static bool is_known(const struct scn_names *names, enum scn_domain domain, const char *name)
 {
     if (domain == SCN_DOM_NODE) {
-        return name[0] == '#' || scn_names_has(names, SCN_DOM_NODE, name) || scn_names_has(names, SCN_DOM_GUEST, name);
+        return name[0] == '#' || scn_names_has(names, SCN_DOM_NODE, name) ||
+               scn_names_has(names, SCN_DOM_GUEST, name);
     }
     return scn_names_has(names, domain, name);
 }
@@ -144,7 +146,8 @@ static bool check_node_options(const struct scn_names *names, const struct qvalu
     return true;
 }
 
-static bool check_args(const struct scn_names *names, const struct scn_verb *verb, const struct qvalue *args, Error **errp)
+static bool check_args(const struct scn_names *names, const struct scn_verb *verb, const struct qvalue *args,
+                       Error **errp)
 {
     for (const struct scn_arg_def *def = verb->args; def->name; def++) {
         const struct qvalue *value = def->defines ? NULL : qdict_get(args, def->name);
@@ -171,8 +174,9 @@ static bool check_disk_again(const struct scn_names *names, const struct scn_ste
         const char *key = step->args->seq.keys[i];
 
         if (strcmp(key, "name") != 0 && strcmp(key, "capacity") != 0 && strcmp(key, "latency") != 0) {
-            error_setg(errp, "disk '%s' is there already, its '%s' cannot change, expected only capacity and latency", name,
-                       key);
+            error_setg(errp,
+                       "disk '%s' is there already, its '%s' cannot change, expected only capacity and latency",
+                       name, key);
             return false;
         }
     }
@@ -267,7 +271,8 @@ bool scn_step_check_names(const struct scn_names *names, const struct scn_step *
     if (step->verb->form == SCN_FORM_JSON) {
         return check_json_names(names, step, lenient, errp);
     }
-    if (strcmp(step->verb->name, "powerloss") == 0 && strcmp(qdict_get(step->args, "host")->str.bytes, "all") == 0) {
+    if (strcmp(step->verb->name, "powerloss") == 0 &&
+        strcmp(qdict_get(step->args, "host")->str.bytes, "all") == 0) {
         return true;
     }
     if (!lenient && !check_args(names, step->verb, step->args, errp)) {
@@ -323,7 +328,8 @@ static bool check_iolog(const char *path, Error **errp)
     bool ok = log != NULL;
 
     if (log && log->file_count > 1) {
-        error_setg(errp, "%s:1:1: requests to %u files, expected one: a workload drives one guest", path, log->file_count);
+        error_setg(errp, "%s:1:1: requests to %u files, expected one: a workload drives one guest", path,
+                   log->file_count);
         ok = false;
     }
     iolog_free(log);
@@ -359,7 +365,8 @@ static bool check_writable(const char *path, Error **errp)
 }
 
 /* *placed: the message has a place of its own (in the iolog). */
-static bool check_files(const struct scenario *scn, const struct scn_step *step, bool no_files, bool *placed, Error **errp)
+static bool check_files(const struct scenario *scn, const struct scn_step *step, bool no_files, bool *placed,
+                        Error **errp)
 {
     const struct qvalue *value = path_arg(step);
     char *path;

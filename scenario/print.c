@@ -131,8 +131,8 @@ static void print_settings(struct scn_text *out, const struct scenario *scn)
     for (size_t i = 0; i < scn->pin_count; i++) {
         const struct scn_pin *pin = &scn->pins[i];
 
-        snprintf(buf, sizeof(buf), "choose %s 0x%016" PRIx64 " %" PRIu32 " = %" PRIu32 "\n", sim_site_name(pin->site),
-                 pin->entity, pin->ordinal, pin->value);
+        snprintf(buf, sizeof(buf), "choose %s 0x%016" PRIx64 " %" PRIu32 " = %" PRIu32 "\n",
+                 sim_site_name(pin->site), pin->entity, pin->ordinal, pin->value);
         scn_text_str(out, buf);
     }
 }

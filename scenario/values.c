@@ -1,5 +1,6 @@
 /*
- * Values in text: what a table's types accept and how each is written canonically, and the free values of QMP commands.
+ * Values in text: what a table's types accept and how each is written canonically, and the free values of QMP
+ * commands.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -317,8 +318,8 @@ bool scn_choice_check(const struct scn_arg_def *def, const char *text, Error **e
         scn_text_str(&all, *choice);
         scn_spell_try(&spell, *choice);
     }
-    error_setg(errp, "'%s' is no value of '%s', expected one of %s%s", scn_shown(text, strlen(text), shown), def->name,
-               all.bytes, scn_spell_hint(&spell, hint));
+    error_setg(errp, "'%s' is no value of '%s', expected one of %s%s", scn_shown(text, strlen(text), shown),
+               def->name, all.bytes, scn_spell_hint(&spell, hint));
     free(all.bytes);
     return false;
 }
@@ -337,8 +338,8 @@ static const char *const type_words[] = {
 };
 
 static const enum qvalue_type type_values[] = {
-    [SCN_NAME] = QVALUE_STR, [SCN_STR] = QVALUE_STR,   [SCN_INT] = QVALUE_INT,   [SCN_SIZE] = QVALUE_INT,
-    [SCN_TIME] = QVALUE_INT, [SCN_BOOL] = QVALUE_BOOL, [SCN_ENUM] = QVALUE_STR,  [SCN_BYTE] = QVALUE_INT,
+    [SCN_NAME] = QVALUE_STR,  [SCN_STR] = QVALUE_STR,    [SCN_INT] = QVALUE_INT,  [SCN_SIZE] = QVALUE_INT,
+    [SCN_TIME] = QVALUE_INT,  [SCN_BOOL] = QVALUE_BOOL,  [SCN_ENUM] = QVALUE_STR, [SCN_BYTE] = QVALUE_INT,
     [SCN_FLAG] = QVALUE_BOOL, [SCN_VALUE] = QVALUE_NULL, /* not looked at */
 };
 

@@ -106,7 +106,8 @@ static bool check_keys(const struct scn_step *step, const char **key, Error **er
         if (!def && !step->verb->open_args) {
             return unknown_key(step->verb, name, errp);
         }
-        if (!def && !(step->verb->form == SCN_FORM_QMP ? scn_is_key(name) && !strchr(name, '.') : scn_is_key(name))) {
+        if (!def &&
+            !(step->verb->form == SCN_FORM_QMP ? scn_is_key(name) && !strchr(name, '.') : scn_is_key(name))) {
             error_setg(errp, "'%.60s' is no key, expected letters, digits and '-._'", name);
             return false;
         }
@@ -151,7 +152,8 @@ static void reword(const struct scn_step *step, const char *key, Error *local, E
         error_setg(errp, "'%s' is not right, expected %s", key, expects + strlen("' expects "));
     } else if (!def || !def->choices || !value || value->type != QVALUE_STR ||
                scn_choice_check(def, value->str.bytes, errp)) {
-        error_setg(errp, "%s, expected %s", message, def && def->doc ? def->doc : "arguments as `blksim list` shows");
+        error_setg(errp, "%s, expected %s", message,
+                   def && def->doc ? def->doc : "arguments as `blksim list` shows");
     }
     error_free(local);
 }

@@ -10,7 +10,10 @@
 #include "scenario/verb_run.h"
 #include "sim/disk.h"
 
-#define END {.name = NULL}
+#define END \
+    { \
+        .name = NULL \
+    }
 #define DISK_SIZE_MAX ((int64_t)1 << 60)
 #define YEAR_NS ((int64_t)365 * 86400 * NS_PER_S)
 #define POSITIONAL .positional = true, .required = true
@@ -23,10 +26,10 @@ static const char *const read_policies[] = {"ignore", "report", "stop", "auto", 
 static const char *const write_policies[] = {"ignore", "report", "stop", "enospc", "auto", NULL};
 static const char *const profiles[] = {"uniform", "hot", "sequential", "edges", NULL};
 static const char *const outcomes[] = {"ok", "error", NULL};
-static const char *const statuses[] = {"created", "running", "paused",   "ready",     "standby", "waiting",
-                                       "pending", "aborting", "concluded", "null",    NULL};
-static const char *const error_classes[] = {"GenericError", "CommandNotFound", "DeviceNotActive", "DeviceNotFound",
-                                            "KVMMissingCap", NULL};
+static const char *const statuses[] = {"created", "running",  "paused",    "ready", "standby", "waiting",
+                                       "pending", "aborting", "concluded", "null",  NULL};
+static const char *const error_classes[] = {"GenericError",   "CommandNotFound", "DeviceNotActive",
+                                            "DeviceNotFound", "KVMMissingCap",   NULL};
 
 static const struct scn_arg_def disk_args[] = {
     {"name", SCN_NAME, POSITIONAL, .domain = SCN_DOM_DISK, .defines = true, .doc = "name of the disk"},
@@ -42,7 +45,8 @@ static const struct scn_arg_def disk_args[] = {
     {"write-cache", SCN_BOOL, .doc = "a completed write is durable only after a flush, default on"},
     {"discard", SCN_BOOL, .doc = "can discard, default on"},
     {"write-zeroes", SCN_BOOL, .doc = "can write zeroes, default on"},
-    {"content", SCN_ENUM, .choices = disk_contents, .doc = "hole: reads zero; stamp: each sector carries its own stamp"},
+    {"content", SCN_ENUM, .choices = disk_contents,
+     .doc = "hole: reads zero; stamp: each sector carries its own stamp"},
     {"file", SCN_STR, .domain = SCN_DOM_PATH, .doc = "host file loaded into the disk, never written back"},
     END,
 };
@@ -93,7 +97,10 @@ static const struct scn_arg_def workload_args[] = {
     END,
 };
 
-#define TIMEOUT {"timeout", SCN_TIME, .min = 0, .max = YEAR_NS, .doc = "of virtual time, default 60s"}
+#define TIMEOUT \
+    { \
+        "timeout", SCN_TIME, .min = 0, .max = YEAR_NS, .doc = "of virtual time, default 60s" \
+    }
 
 static const struct scn_arg_def wait_args[] = {
     {"event", SCN_NAME, POSITIONAL, .domain = SCN_DOM_EVENT, .doc = "QMP event"},
@@ -206,13 +213,14 @@ static int64_t int_or(const struct scn_step *step, const char *key, int64_t def)
 
 static bool check_workload(const struct scn_step *step, Error **errp)
 {
-    static const char *const drawn[] = {"ops", "profile", "read", "write", "zero", "discard", "flush", "min", "max",
-                                        "align", "think", "offset", "length"};
+    static const char *const drawn[] = {"ops", "profile", "read",  "write", "zero",   "discard", "flush",
+                                        "min", "max",     "align", "think", "offset", "length"};
     int64_t align = int_or(step, "align", 512);
 
     for (size_t i = 0; qdict_get(step->args, "iolog") && i < ARRAY_SIZE(drawn); i++) {
         if (qdict_get(step->args, drawn[i])) {
-            error_setg(errp, "'%s' has no meaning with 'iolog', expected only depth, wait and name beside it", drawn[i]);
+            error_setg(errp, "'%s' has no meaning with 'iolog', expected only depth, wait and name beside it",
+                       drawn[i]);
             return false;
         }
     }
@@ -322,21 +330,27 @@ static bool check_json(const struct scn_step *step, Error **errp)
 /* --- the table ------------------------------------------------------------------------------------------- */
 
 #define VERB(verb, arguments, checker, runs, text, line) \
-    {.name = verb, .form = SCN_FORM_WORLD, .args = arguments, .check = checker, .run = runs, .doc = text, \
-     .example = line}
+    { \
+        .name = verb, .form = SCN_FORM_WORLD, .args = arguments, .check = checker, .run = runs, .doc = text, \
+        .example = line \
+    }
 #define OPEN_VERB(verb, arguments, checker, runs, text, line) \
-    {.name = verb, .form = SCN_FORM_WORLD, .args = arguments, .check = checker, .run = runs, .doc = text, \
-     .example = line, .open_args = true}
+    { \
+        .name = verb, .form = SCN_FORM_WORLD, .args = arguments, .check = checker, .run = runs, .doc = text, \
+        .example = line, .open_args = true \
+    }
 
 static const struct scn_verb world_verbs[] = {
     VERB("disk", disk_args, check_disk, scn_run_disk, "makes a disk, or changes capacity and latency of one",
          "disk src size=64M latency=50us"),
     VERB("export", export_args, NULL, scn_run_export, "writes a disk to a host file", "export dst out.img"),
-    VERB("guest", guest_args, check_guest, scn_run_guest, "plugs a guest block device", "guest g node=s werror=stop"),
+    VERB("guest", guest_args, check_guest, scn_run_guest, "plugs a guest block device",
+         "guest g node=s werror=stop"),
     VERB("unplug", unplug_args, NULL, scn_run_unplug, "removes a guest block device", "unplug g"),
     VERB("workload", workload_args, check_workload, scn_run_workload, "a stream of guest requests",
          "workload g ops=500 profile=hot"),
-    OPEN_VERB("wait", wait_args, NULL, scn_run_wait, "waits for an event", "wait BLOCK_JOB_READY device=m timeout=5s"),
+    OPEN_VERB("wait", wait_args, NULL, scn_run_wait, "waits for an event",
+              "wait BLOCK_JOB_READY device=m timeout=5s"),
     VERB("settle", no_args, NULL, scn_run_settle, "waits until no work is pending", "settle"),
     VERB("run", run_args, NULL, scn_run_run, "lets virtual time pass", "run 10ms"),
     VERB("check", no_args, NULL, scn_run_check, "runs the end-of-scenario checks now", "check"),
@@ -352,11 +366,19 @@ static const struct scn_verb world_verbs[] = {
     VERB("expect error", expect_error_args, NULL, scn_run_expect_error, "the next command is refused",
          "expect error DeviceNotActive \"not found\""),
     OPEN_VERB("fault", fault_args, check_fault, scn_run_fault, "arms a fault", "fault error disk=src op=read"),
-    VERB("fault-stop", no_args, NULL, scn_run_fault_stop, "disarms all faults, lets stuck requests go", "fault-stop"),
-    VERB("powerloss", powerloss_args, check_powerloss, scn_run_powerloss, "power fails: the host dies, its disks lose "
-         "what was not flushed", "powerloss all"),
-    {.name = "json", .form = SCN_FORM_JSON, .args = json_args, .check = check_json, .run = scn_run_json,
-     .doc = "a command as raw JSON", .example = "{\"execute\": \"query-jobs\"}"},
+    VERB("fault-stop", no_args, NULL, scn_run_fault_stop, "disarms all faults, lets stuck requests go",
+         "fault-stop"),
+    VERB("powerloss", powerloss_args, check_powerloss, scn_run_powerloss,
+         "power fails: the host dies, its disks lose "
+         "what was not flushed",
+         "powerloss all"),
+    {.name = "json",
+     .form = SCN_FORM_JSON,
+     .args = json_args,
+     .check = check_json,
+     .run = scn_run_json,
+     .doc = "a command as raw JSON",
+     .example = "{\"execute\": \"query-jobs\"}"},
 };
 
 const char *const scn_unknown_yet[] = {"host", "link", "migrate", "crash", "img", NULL};

@@ -8,11 +8,22 @@
 
 #define REQUEST_MAX (2 * GiB) /* of one guest request */
 
-#define GUEST {"guest", SCN_NAME, .positional = true, .required = true, .domain = SCN_DOM_GUEST, .doc = "guest device"}
-#define OFFSET {"offset", SCN_SIZE, .positional = true, .required = true, .doc = "first byte"}
+#define GUEST \
+    { \
+        "guest", SCN_NAME, .positional = true, .required = true, .domain = SCN_DOM_GUEST, .doc = "guest device" \
+    }
+#define OFFSET \
+    { \
+        "offset", SCN_SIZE, .positional = true, .required = true, .doc = "first byte" \
+    }
 #define LENGTH \
-    {"length", SCN_SIZE, .positional = true, .required = true, .min = 0, .max = REQUEST_MAX, .doc = "bytes"}
-#define END {.name = NULL}
+    { \
+        "length", SCN_SIZE, .positional = true, .required = true, .min = 0, .max = REQUEST_MAX, .doc = "bytes" \
+    }
+#define END \
+    { \
+        .name = NULL \
+    }
 
 static const struct scn_arg_def read_args[] = {
     GUEST,
@@ -82,8 +93,10 @@ static bool check_write(const struct scn_step *step, Error **errp)
 }
 
 #define IO(op, arguments, checker, text, line) \
-    {.name = "io " op, .form = SCN_FORM_WORLD, .args = arguments, .check = checker, .run = scn_run_io, .doc = text, \
-     .example = line}
+    { \
+        .name = "io " op, .form = SCN_FORM_WORLD, .args = arguments, .check = checker, .run = scn_run_io, \
+        .doc = text, .example = line \
+    }
 
 const struct scn_verb scn_io_verbs[] = {
     IO("read", read_args, check_range_end, "reads and waits", "io g read -P 0x11 0 64k"),

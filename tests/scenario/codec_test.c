@@ -67,11 +67,13 @@ static void what_people_write(void **state)
     char text[512];
 
     lossless_text(HEAD);
-    lossless_text(HEAD "seed 18446744073709551615\nschedule pct depth=64\nchoose disk.latency 0xffffffffffffffff 9 = 7\n");
+    lossless_text(
+        HEAD "seed 18446744073709551615\nschedule pct depth=64\nchoose disk.latency 0xffffffffffffffff 9 = 7\n");
     lossless_text(HEAD "x-1: @1234567ns on h try cont\nrun 400s\n");
     lossless_text(HEAD "disk a size=5T file=\"b c.img\"\nworkload g ops=100000\nexport a /x\n");
     lossless_text(HEAD "expect job m concluded error \"\xc3\xa4\\x01\"\nexpect same a b 1 2\n");
-    lossless_text(HEAD "blockdev-add driver=qcow2 a.b.c=1 d=[1,{\"e\":null}] f={\"\":-9223372036854775808} g=true h=\"\"\n");
+    lossless_text(
+        HEAD "blockdev-add driver=qcow2 a.b.c=1 d=[1,{\"e\":null}] f={\"\":-9223372036854775808} g=true h=\"\"\n");
     lossless_text(HEAD "{\"execute\": \"job-pause\", \"arguments\": {\"id\": [[[[1]]]]}}\n");
     for (size_t i = 0; (verb = scn_verb_at(i)); i++) {
         if (verb->example) {
@@ -203,7 +205,8 @@ static void bounds(void **state)
         scn = scenario_decode(bytes, sizeof(bytes));
         for (size_t i = 0; i < scn->step_count; i++) {
             const struct scn_step *step = &scn->steps[i];
-            const struct qvalue *size = strcmp(step->verb->name, "disk") == 0 ? qdict_get(step->args, "size") : NULL;
+            const struct qvalue *size =
+                strcmp(step->verb->name, "disk") == 0 ? qdict_get(step->args, "size") : NULL;
             const struct qvalue *ops = qdict_get(step->args, "ops");
 
             assert_true(!size || size->integer <= TiB);

@@ -1,4 +1,5 @@
-/* Protects the generator: the same seed is the same scenario, features do not disturb each other, and sizes vary. */
+/* Protects the generator: the same seed is the same scenario, features do not disturb each other, and sizes vary.
+ */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -147,8 +148,8 @@ static int64_t disk_size(const struct scenario *scn, const char *name)
     for (size_t i = 0; i < scn->step_count; i++) {
         const struct qvalue *args = scn->steps[i].args;
 
-        if (strcmp(scn->steps[i].verb->name, "disk") == 0 && strcmp(qdict_get(args, "name")->str.bytes, name) == 0 &&
-            qdict_get(args, "size")) {
+        if (strcmp(scn->steps[i].verb->name, "disk") == 0 &&
+            strcmp(qdict_get(args, "name")->str.bytes, name) == 0 && qdict_get(args, "size")) {
             return qdict_get(args, "size")->integer;
         }
     }
@@ -178,12 +179,9 @@ static void sizes_vary(void **state)
 static void bad_profiles(void **state)
 {
     static const char *const names[][2] = {
-        {"miror", "did you mean 'mirror'"},
-        {"", "expected one of mirror"},
-        {"mirror:enospd=4", "did you mean 'enospc'"},
-        {"mirror:enospc", "expected FEATURE=N"},
-        {"mirror:enospc=-1", "expected FEATURE=N"},
-        {"mirror:enospc=4x", "expected FEATURE=N"},
+        {"miror", "did you mean 'mirror'"},           {"", "expected one of mirror"},
+        {"mirror:enospd=4", "did you mean 'enospc'"}, {"mirror:enospc", "expected FEATURE=N"},
+        {"mirror:enospc=-1", "expected FEATURE=N"},   {"mirror:enospc=4x", "expected FEATURE=N"},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {

@@ -23,7 +23,8 @@ static struct iolog *parse(const char *text)
     return log;
 }
 
-static void entry_is(const struct iolog *log, size_t i, int64_t time_ns, enum sim_op op, int64_t offset, int64_t bytes)
+static void entry_is(const struct iolog *log, size_t i, int64_t time_ns, enum sim_op op, int64_t offset,
+                     int64_t bytes)
 {
     assert_true(i < log->count);
     assert_int_equal(log->entries[i].time_ns, time_ns);
@@ -34,9 +35,10 @@ static void entry_is(const struct iolog *log, size_t i, int64_t time_ns, enum si
 
 static void version_2(void **state)
 {
-    struct iolog *log = parse("fio version 2 iolog\n/dev/a add\n/dev/a open\n/dev/a write 4096 8192\n/dev/a wait 500 0\n"
-                              "/dev/a read 0 512\n/dev/a wait 99\n/dev/a trim 512 1024\n/dev/a sync\n"
-                              "/dev/a datasync 0 0\n/dev/a close\n");
+    struct iolog *log =
+        parse("fio version 2 iolog\n/dev/a add\n/dev/a open\n/dev/a write 4096 8192\n/dev/a wait 500 0\n"
+              "/dev/a read 0 512\n/dev/a wait 99\n/dev/a trim 512 1024\n/dev/a sync\n"
+              "/dev/a datasync 0 0\n/dev/a close\n");
 
     assert_int_equal(log->version, 2);
     assert_int_equal(log->count, 5);
@@ -52,8 +54,9 @@ static void version_2(void **state)
 
 static void version_3(void **state)
 {
-    struct iolog *log = parse("fio version 3 iolog\r\n2 a add\r\n3 b add\r\n872 a open\r\n872 b open\r\n878 b write 0 16384\r\n"
-                              "888 a trim 512 512\r\n\r\n10001677 a close");
+    struct iolog *log =
+        parse("fio version 3 iolog\r\n2 a add\r\n3 b add\r\n872 a open\r\n872 b open\r\n878 b write 0 16384\r\n"
+              "888 a trim 512 512\r\n\r\n10001677 a close");
 
     assert_int_equal(log->version, 3);
     assert_int_equal(log->count, 2);

@@ -1,4 +1,5 @@
-/* Protects the scenario parser: what is accepted, and that everything else is refused with its place and a way out. */
+/* Protects the scenario parser: what is accepted, and that everything else is refused with its place and a way out.
+ */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -182,9 +183,10 @@ static void values_are_typed(void **state)
     const struct qvalue *args = scn->steps[0].args;
     char *json = qvalue_to_json(args);
 
-    assert_string_equal(json, "{\"driver\":\"raw\",\"node-name\":\"r\",\"file\":{\"driver\":\"disk\",\"disk\":\"a\"},"
-                              "\"size\":\"64k\",\"read-only\":true,\"x\":{\"a\":[1,null]},\"y\":\"true\",\"z\":-5,"
-                              "\"w\":\"007\"}");
+    assert_string_equal(json,
+                        "{\"driver\":\"raw\",\"node-name\":\"r\",\"file\":{\"driver\":\"disk\",\"disk\":\"a\"},"
+                        "\"size\":\"64k\",\"read-only\":true,\"x\":{\"a\":[1,null]},\"y\":\"true\",\"z\":-5,"
+                        "\"w\":\"007\"}");
     free(json);
     scenario_free(scn);
 }
@@ -207,8 +209,9 @@ static void prefixes(void **state)
 
 static void refusals_may_be_tried(void **state)
 {
-    struct scenario *scn = parse(HEAD "try block-job-cancel device=m\nexpect error DeviceNotActive\n"
-                                      "block-job-pause device=k\ntry {\"execute\": \"job-pause\", \"arguments\": {\"id\": 1}}\n");
+    struct scenario *scn =
+        parse(HEAD "try block-job-cancel device=m\nexpect error DeviceNotActive\n"
+                   "block-job-pause device=k\ntry {\"execute\": \"job-pause\", \"arguments\": {\"id\": 1}}\n");
 
     assert_true(scenario_check(scn, NULL, NULL));
     scenario_free(scn);
@@ -292,9 +295,10 @@ static void too_many_arguments(void **state)
 /* Whatever is cut off or changed in a good text, the parser answers. */
 static void damaged_texts(void **state)
 {
-    static const char good[] = HEAD "seed 7\nschedule pct depth=3\nchoose disk.latency 0x1 0 = 1\n"
-                                    "1: +1ms try io g write -P 0x11 0 64k\nblockdev-add a.b={\"c\": [1]} d=\"e\\x41\"\n"
-                                    "{\"execute\": \"stop\"} # c\nwait STOP \\\n timeout=1s\n";
+    static const char good[] =
+        HEAD "seed 7\nschedule pct depth=3\nchoose disk.latency 0x1 0 = 1\n"
+             "1: +1ms try io g write -P 0x11 0 64k\nblockdev-add a.b={\"c\": [1]} d=\"e\\x41\"\n"
+             "{\"execute\": \"stop\"} # c\nwait STOP \\\n timeout=1s\n";
     char text[sizeof(good)];
 
     for (size_t i = 0; i < sizeof(good) - 1; i++) {

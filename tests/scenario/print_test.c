@@ -64,7 +64,8 @@ static void examples_of_all_verbs(void **state)
         if (!verb->example) {
             continue;
         }
-        snprintf(text, sizeof(text), HEAD "7: @1s %s%s\n", strncmp(verb->name, "expect", 6) == 0 ? "" : "try ", verb->example);
+        snprintf(text, sizeof(text), HEAD "7: @1s %s%s\n", strncmp(verb->name, "expect", 6) == 0 ? "" : "try ",
+                 verb->example);
         scn = parse(text);
         assert_ptr_equal(scn->steps[0].verb, verb);
         free(round_trip(scn));
@@ -89,8 +90,7 @@ static void settings_and_forms(void **state)
               HEAD "expect job m concluded error \"No space left\"\n");
     canonical(HEAD "export a \"out put.img\"\n", HEAD "export a \"out put.img\"\n");
     canonical(HEAD "1: +1000us on h try stop\n", HEAD "1: +1ms on h try stop\n");
-    canonical(HEAD " { \"execute\" : \"stop\" , \\\n \"id\": 1 }\n",
-              HEAD "{\"execute\":\"stop\",\"id\":1}\n");
+    canonical(HEAD " { \"execute\" : \"stop\" , \\\n \"id\": 1 }\n", HEAD "{\"execute\":\"stop\",\"id\":1}\n");
 }
 
 static void values_of_commands(void **state)
@@ -101,8 +101,10 @@ static void values_of_commands(void **state)
               HEAD "blockdev-add driver=raw file.driver=disk file.disk=a\n");
     canonical(HEAD "blockdev-add driver=raw x={\"a.b\": {\"c\": 1}} y={\"a\": {}, \"b\": [1, \"\\u00e4\\n\"]}\n",
               HEAD "blockdev-add driver=raw x={\"a.b\":{\"c\":1}} y={\"a\":{},\"b\":[1,\"\xc3\xa4\\n\"]}\n");
-    canonical(HEAD "blockdev-add driver=raw x=\"q\\\"b\\\\n\\n\\x01#= {\" y=\"#a\" z=a=b w=-9223372036854775808 v=007\n",
-              HEAD "blockdev-add driver=raw x=\"q\\\"b\\\\n\\n\\x01#= {\" y=\"#a\" z=\"a=b\" w=-9223372036854775808 v=007\n");
+    canonical(
+        HEAD "blockdev-add driver=raw x=\"q\\\"b\\\\n\\n\\x01#= {\" y=\"#a\" z=a=b w=-9223372036854775808 v=007\n",
+        HEAD
+        "blockdev-add driver=raw x=\"q\\\"b\\\\n\\n\\x01#= {\" y=\"#a\" z=\"a=b\" w=-9223372036854775808 v=007\n");
 }
 
 static void generated(void **state)
@@ -134,9 +136,18 @@ static void single_steps(void **state)
 static void inequality(void **state)
 {
     static const char *const texts[] = {
-        HEAD "run 10ms\n", HEAD "run 11ms\n", HEAD "try run 10ms\n", HEAD "+0s run 10ms\n", HEAD "a: run 10ms\n",
-        HEAD "on h run 10ms\n", HEAD "seed 1\nrun 10ms\n", HEAD "schedule random\nrun 10ms\n", HEAD "settle\n",
-        HEAD "choose disk.latency 1 0 = 1\nrun 10ms\n", HEAD "choose disk.latency 1 0 = 2\nrun 10ms\n", HEAD,
+        HEAD "run 10ms\n",
+        HEAD "run 11ms\n",
+        HEAD "try run 10ms\n",
+        HEAD "+0s run 10ms\n",
+        HEAD "a: run 10ms\n",
+        HEAD "on h run 10ms\n",
+        HEAD "seed 1\nrun 10ms\n",
+        HEAD "schedule random\nrun 10ms\n",
+        HEAD "settle\n",
+        HEAD "choose disk.latency 1 0 = 1\nrun 10ms\n",
+        HEAD "choose disk.latency 1 0 = 2\nrun 10ms\n",
+        HEAD,
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
