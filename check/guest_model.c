@@ -48,6 +48,20 @@ static uint64_t id_next(struct id_iter *iter)
     return id;
 }
 
+/* The page whose eight sectors come next, borrowed; NULL: there is no such page, and the ids have to be asked for. */
+static struct page *id_page(const struct id_iter *iter)
+{
+    const struct payload_elem *elem = &iter->p->elem[iter->elem];
+
+    return iter->p->head_bytes == 0 && iter->at == 0 && elem->count == PAGE_SECTORS ? elem->page : NULL;
+}
+
+static void id_skip_page(struct id_iter *iter)
+{
+    SIM_ASSERT_EQ(iter->at, 0);
+    iter->elem++;
+}
+
 /* --- leaves and cells ------------------------------------------------------------------------------------- */
 
 void guest_model_init(struct guest_model *model, const struct check_boundary *boundary)
@@ -133,6 +147,33 @@ static struct model_cell *leaf_cells(struct guest_model *model, struct model_lea
     return leaf->cells;
 }
 
+static void cell_page_drop(const struct guest_model *model, struct model_cell *cell)
+{
+    if (cell->page) {
+        page_unref(model->boundary->sim, cell->page);
+        cell->page = NULL;
+    }
+}
+
+static void cell_page_set(const struct guest_model *model, struct model_cell *cell, struct page *page)
+{
+    page_ref(page); /* may be the one it has */
+    cell_page_drop(model, cell);
+    cell->page = page;
+    cell->wild = 0;
+}
+
+/* Sectors are looked at one by one from now on. */
+static void cell_open(const struct guest_model *model, struct model_cell *cell)
+{
+    if (cell->page) {
+        for (unsigned s = 0; s < PAGE_SECTORS; s++) {
+            cell->id[s] = page_sector_id(cell->page, s);
+        }
+        cell_page_drop(model, cell);
+    }
+}
+
 static void candidate_free(struct guest_model *model, struct candidate *c)
 {
     sim_free(model->arena, SIM_TYPE_check_cell, c, sizeof(*c));
@@ -156,6 +197,7 @@ static void leaf_drop_cells(struct guest_model *model, struct model_leaf *leaf)
 {
     if (leaf->cells) {
         for (int i = 0; i < MODEL_LEAF_PAGES; i++) {
+            cell_page_drop(model, &leaf->cells[i]);
             unspill(model, &leaf->cells[i]);
         }
         sim_free(model->arena, SIM_TYPE_check_cell, leaf->cells, MODEL_LEAF_PAGES * sizeof(*leaf->cells));
@@ -189,6 +231,7 @@ void guest_model_truncate(struct guest_model *model, int64_t bytes)
 
             for (int page = 0; page < MODEL_LEAF_PAGES; page++) {
                 if (base + (page + 1) * SIM_PAGE_BYTES > bytes) { /* coarse: a page with both forgets both */
+                    cell_page_drop(model, &cells[page]);
                     unspill(model, &cells[page]);
                     cells[page] = (struct model_cell){.wild = 0xff};
                 }
@@ -211,6 +254,7 @@ static void candidate_add(struct guest_model *model, struct candidate **list, st
 static struct model_spill *spill_get(struct guest_model *model, struct model_cell *cell)
 {
     if (!cell->spill) {
+        cell_open(model, cell);
         cell->spill = (struct model_spill *)sim_alloc(model->arena, SIM_TYPE_check_cell, sizeof(*cell->spill));
         for (int s = 0; s < PAGE_SECTORS; s++) {
             candidate_add(model, &cell->spill->sector[s],
@@ -275,7 +319,10 @@ static void try_compact(struct guest_model *model, struct model_cell *cell)
 static void cell_forget_before(struct guest_model *model, struct model_cell *cell, uint64_t start)
 {
     if (!cell->spill) {
-        cell->wild = cell->start > start ? cell->wild : 0xff;
+        if (cell->start <= start) {
+            cell_page_drop(model, cell);
+            cell->wild = 0xff;
+        }
         return;
     }
     for (int s = 0; s < PAGE_SECTORS; s++) {
@@ -338,6 +385,14 @@ static void wrote_slowly(struct guest_model *model, struct model_cell *cell, uns
     try_compact(model, cell);
 }
 
+static void wrote_ids(struct model_cell *cell, unsigned first, unsigned end, struct effect *e)
+{
+    SIM_ASSERT(!cell->page);
+    for (unsigned s = first; s < end; s++) {
+        cell->id[s] = effect_id(e);
+    }
+}
+
 static void wrote_page(struct guest_model *model, struct model_cell *cell, unsigned first, unsigned end,
                        struct effect *e)
 {
@@ -345,15 +400,23 @@ static void wrote_page(struct guest_model *model, struct model_cell *cell, unsig
         wrote_slowly(model, cell, first, end, e);
         return;
     }
-    for (unsigned s = first; s < end; s++) {
-        cell->id[s] = effect_id(e);
-    }
     if (first == 0 && end == PAGE_SECTORS) {
-        cell->wild = e->wild ? 0xff : 0;
+        struct page *page = e->flight->op == SIM_OP_WRITE ? id_page(&e->ids) : NULL;
+
+        if (page) {
+            cell_page_set(model, cell, page);
+            id_skip_page(&e->ids);
+        } else {
+            cell_page_drop(model, cell);
+            wrote_ids(cell, first, end, e);
+            cell->wild = e->wild ? 0xff : 0;
+        }
         cell->start = e->flight->start;
     } else {
         uint8_t mask = (uint8_t)(((1u << (end - first)) - 1) << first);
 
+        cell_open(model, cell);
+        wrote_ids(cell, first, end, e);
         cell->wild = (uint8_t)(e->wild ? cell->wild | mask : cell->wild & ~mask);
     }
     cell->end = e->now;
@@ -507,6 +570,7 @@ static bool read_slowly(struct guest_model *model, struct model_cell *cell, unsi
     struct candidate single = {.id = cell->id[s], .start = cell->start, .end = cell->end, .wild = cell->wild >> s & 1};
     struct candidate *list = cell->spill ? cell->spill->sector[s] : &single;
 
+    SIM_ASSERT(!cell->page);
     look_at_flights(model, look);
     if (look->anything) {
         return true;
@@ -531,11 +595,56 @@ static bool read_slowly(struct guest_model *model, struct model_cell *cell, unsi
     return true;
 }
 
+/* Does a write of this model's guests fly over the page? */
+static bool flights_over(const struct guest_model *model, int64_t sector)
+{
+    int64_t offset = sector * SIM_SECTOR_BYTES;
+    const struct flight *f = NULL;
+
+    while ((f = check_flight_writing(model->boundary, f, offset, SIM_PAGE_BYTES)) != NULL) {
+        if (f->model == model) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A whole page that says nothing new, or settles what was wild in all of the cell. False: look sector by sector. */
+static bool read_whole(struct guest_model *model, struct model_cell *cell, int64_t sector, struct page *page,
+                       uint64_t rs)
+{
+    if (cell->spill) {
+        return false;
+    }
+    if (cell->page) {
+        return page_equal(cell->page, page);
+    }
+    if (cell->wild == 0) {
+        for (unsigned s = 0; s < PAGE_SECTORS; s++) {
+            if (cell->id[s] != page_sector_id(page, s)) {
+                return false;
+            }
+        }
+    } else if (cell->wild != 0xff || cell->end >= rs || flights_over(model, sector)) {
+        return false;
+    }
+    cell_page_set(model, cell, page);
+    return true;
+}
+
 static bool read_page(struct guest_model *model, struct model_cell *cell, int64_t sector, unsigned count,
                       struct id_iter *ids, uint64_t rs, uint64_t now, struct model_mismatch *mismatch)
 {
     unsigned first = (unsigned)(sector % PAGE_SECTORS);
+    struct page *page = count == PAGE_SECTORS ? id_page(ids) : NULL;
 
+    if (page && read_whole(model, cell, sector, page, rs)) {
+        id_skip_page(ids);
+        return true;
+    }
+    if (!cell->spill) {
+        cell_open(model, cell);
+    }
     for (unsigned i = 0; i < count; i++) {
         uint64_t id = id_next(ids);
 

@@ -10,7 +10,8 @@
  * is whatever the first read finds, once; from then on it is stable.
  *
  * Sectors with one candidate, nearly all, live in compact cells of one page; leaves of 16 pages in which one uniform
- * request is all there is need no cells. Lists exist only where requests really overlapped in time.
+ * request is all there is need no cells. Lists exist only where requests really overlapped in time. A cell whose content
+ * is that of one page refers to it: what was written or seen whole is compared page with page, not id by id.
  *
  * Requests in flight are not in the cells: they are looked up in the boundary.
  */
@@ -36,6 +37,7 @@ struct model_spill {
 };
 
 struct model_cell {
+    struct page *page; /* a reference; then nothing is wild and the ids are those of the page; NULL: id[] says */
     uint64_t id[PAGE_SECTORS];
     uint64_t start; /* smallest of the eight */
     uint64_t end;   /* largest of the eight */
