@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "check/guest_model.h"
+#include "check/ranges.h"
 #include "jobs/mirror.h"
 
 /* Guests that share a node share a model: they write the same register. */
@@ -27,6 +28,7 @@ struct partial {
     const struct sim_name *id;
     const struct sim_name *source, *target; /* node names */
     uint64_t start; /* event number */
+    struct ranges discarded; /* since then, and not written again: a discard may change nothing and be no reason to copy */
     struct partial *next;
 };
 
@@ -110,6 +112,15 @@ static void on_detach(void *opaque, const struct sim_record *record)
     }
 }
 
+static void partial_remove(struct guest_view *state, struct partial **link)
+{
+    struct partial *p = *link;
+
+    *link = p->next;
+    ranges_free(&p->discarded);
+    sim_free(state->check->arena, SIM_TYPE_check_state, p, sizeof(*p));
+}
+
 static void on_crash(void *opaque, const struct sim_record *record)
 {
     struct guest_view *state = opaque;
@@ -123,7 +134,7 @@ static void on_crash(void *opaque, const struct sim_record *record)
     }
     for (struct partial **link = &state->partials; *link;) {
         if ((*link)->host == record->ref) {
-            *link = (*link)->next;
+            partial_remove(state, link);
         } else {
             link = &(*link)->next;
         }
@@ -158,14 +169,6 @@ static void on_resize(void *opaque, const struct sim_record *record)
 
 /* --- mirrors that copy a part (reference/jobs.md 4.7: no backing is attached for them) ------------------------- */
 
-static void partial_remove(struct guest_view *state, struct partial **link)
-{
-    struct partial *p = *link;
-
-    *link = p->next;
-    sim_free(state->check->arena, SIM_TYPE_check_state, p, sizeof(*p));
-}
-
 static void on_status(void *opaque, const struct sim_record *record)
 {
     struct guest_view *state = opaque;
@@ -184,6 +187,7 @@ static void on_status(void *opaque, const struct sim_record *record)
         **link = (struct partial){.host = job->host, .id = job->id, .start = record->number,
                                   .source = bdrv_node_sim_name(mirror_source(job)),
                                   .target = bdrv_node_sim_name(mirror_target(job))};
+        ranges_init(state->check->arena, &(*link)->discarded);
     }
 }
 
@@ -192,6 +196,32 @@ static bool sees(const struct view *view, const struct sim_name *node)
     BlockDriverState *bs = bdrv_find_node(view->host, node->str);
 
     return bs && guest_bs(view->guest) && check_through_filters(guest_bs(view->guest), bs);
+}
+
+/* A partial mirror copies what was written; of what was discarded it may know nothing. */
+static void partial_note(struct guest_view *state, const struct view *view, const struct flight *flight)
+{
+    for (struct partial *p = state->partials; p; p = p->next) {
+        if (p->host != view->host || !sees(view, p->source)) {
+            continue;
+        }
+        if (flight->op == SIM_OP_DISCARD) {
+            ranges_add(&p->discarded, flight->offset, flight->offset + flight->bytes);
+        } else {
+            ranges_remove(&p->discarded, flight->offset, flight->offset + flight->bytes);
+        }
+    }
+}
+
+static void forget_discarded(struct view *view, const struct partial *p, uint64_t now)
+{
+    const struct range *r;
+
+    for (int64_t at = 0; (r = ranges_next(&p->discarded, at)); at = r->end) {
+        struct flight again = {.op = SIM_OP_DISCARD, .offset = r->start, .bytes = r->end - r->start, .start = now};
+
+        guest_model_wrote(&view->model->model, &again, now, true);
+    }
 }
 
 static void on_replace(void *opaque, const struct sim_record *record)
@@ -205,6 +235,7 @@ static void on_replace(void *opaque, const struct sim_record *record)
         for (struct view *view = state->views; view; view = view->next) {
             if (view->host == p->host && (sees(view, p->source) || sees(view, p->target))) {
                 guest_model_forget_before(&view->model->model, p->start);
+                forget_discarded(view, p, record->number);
             }
         }
     }
@@ -275,6 +306,7 @@ static void on_complete(void *opaque, const struct sim_record *record)
         return; /* refused at the door */
     }
     if (check_op_writes(flight->op)) {
+        partial_note(state, view, flight);
         guest_model_wrote(&view->model->model, flight, record->number, ok);
     } else if (flight->op == SIM_OP_READ &&
                !guest_model_read(&view->model->model, flight->offset, &req->data, flight->start, record->number,
