@@ -16,6 +16,7 @@
 #include "check/checkers.h"
 #include "check/ranges.h"
 #include "jobs/mirror.h"
+#include "vm/guest.h"
 
 #define SLICE_BYTES MiB
 
@@ -31,6 +32,8 @@ struct pivot {
     bool looked;         /* since the job returned */
     int64_t different;   /* at the last look: offset, or -1 */
     struct ranges open;  /* not known to be equal */
+    struct ranges owed;  /* sync other than full: what guests wrote since the job began, sector by sector; blocks larger
+                            than that are filled up with what the target holds, and equal nothing */
     struct pivot *next;
 };
 
@@ -207,6 +210,7 @@ static struct pivot *pivot_get(struct target_at_pivot *state, const struct sim_r
         p = (struct pivot *)sim_alloc(state->check->arena, SIM_TYPE_check_state, sizeof(*p));
         *p = (struct pivot){.host = job->host, .id = job->id, .different = -1, .next = state->pivots};
         ranges_init(state->check->arena, &p->open);
+        ranges_init(state->check->arena, &p->owed);
         state->pivots = p;
     }
     return p;
@@ -218,6 +222,7 @@ static void forget(struct target_at_pivot *state, struct pivot **link)
 
     *link = p->next;
     ranges_free(&p->open);
+    ranges_free(&p->owed);
     sim_free(state->check->arena, SIM_TYPE_check_state, p, sizeof(*p));
 }
 
@@ -308,6 +313,45 @@ static void on_completed(void *opaque, const struct sim_record *record)
     }
 }
 
+/* Opens an area again, of a partial mirror only what it owes. */
+static void reopen(struct pivot *p, int64_t start, int64_t end)
+{
+    const struct range *r;
+
+    if (p->sync == MIRROR_SYNC_FULL) {
+        ranges_add(&p->open, start, end);
+        return;
+    }
+    for (int64_t at = start; (r = ranges_next(&p->owed, at)) && r->start < end; at = r->end) {
+        ranges_add(&p->open, MAX(r->start, start), MIN(r->end, end));
+        if (r->end >= end) {
+            return;
+        }
+    }
+}
+
+/* A guest's write through the source: a partial mirror must bring it over. */
+static void on_guest_complete(void *opaque, const struct sim_record *record)
+{
+    struct target_at_pivot *state = opaque;
+    const struct guest_req *req = record->ref;
+
+    if (state->pivots == NULL || req->ret < 0 || req->ignored ||
+        (req->op != SIM_OP_WRITE && req->op != SIM_OP_WRITE_ZEROES)) {
+        return;
+    }
+    for (struct pivot *p = state->pivots; p; p = p->next) {
+        BlockDriverState *top = blk_bs(guest_blk(req->guest));
+        BlockDriverState *source = node_of(p, p->source);
+
+        if (p->sync != MIRROR_SYNC_FULL && !p->switched && source && top && p->host->number == record->host &&
+            check_through_filters(top, source)) {
+            ranges_add(&p->owed, req->offset, req->offset + req->bytes);
+            ranges_add(&p->open, req->offset, req->offset + req->bytes);
+        }
+    }
+}
+
 /* Whatever wrote: the area is open again. A failed write may have left a prefix, a bent one hit elsewhere. */
 static void on_disk_complete(void *opaque, const struct sim_record *record)
 {
@@ -322,9 +366,9 @@ static void on_disk_complete(void *opaque, const struct sim_record *record)
             continue;
         }
         if (check_op_writes(req->op)) {
-            ranges_add(&p->open, req->offset, req->offset + req->bytes);
-            if (p->sync == MIRROR_SYNC_FULL && req->effect_offset != req->offset) {
-                ranges_add(&p->open, req->effect_offset, req->effect_offset + req->bytes);
+            reopen(p, req->offset, req->offset + req->bytes);
+            if (req->effect_offset != req->offset) {
+                reopen(p, req->effect_offset, req->effect_offset + req->bytes);
             }
         } else if (req->op == SIM_OP_READ && req->origin.kind == SIM_ORIGIN_JOB && req->origin.name == p->id) {
             p->populated = true; /* copying comes after the bitmap was filled */
@@ -381,6 +425,7 @@ static void *attach(struct check *check)
         {EV_JOB_STATUS_CHANGE, on_status},     {EV_BLOCK_JOB_READY, on_ready},  {EV_edge_replace, on_replace},
         {EV_drain_end, on_drain_end},          {EV_disk_complete, on_disk_complete},
         {EV_BLOCK_JOB_COMPLETED, on_completed}, {EV_fault_fired, on_fault},     {EV_host_crash, on_crash},
+        {EV_guest_complete, on_guest_complete},
     };
 
     state->check = check;

@@ -45,16 +45,32 @@ static int64_t draw_bytes(struct mirror *m)
     return gen_range(gen, "size.small", 1, 8) * MiB + gen_range(gen, "size.tail", 0, 127) * SIM_SECTOR_BYTES;
 }
 
+/* Media that make the layers above work: large blocks (read-modify-write), no zero writes, no discards. */
+static void add_odd_medium(struct mirror *m, const char *disk)
+{
+    struct gen *gen = m->gen;
+    char what[64];
+
+    snprintf(what, sizeof(what), "odd.%s", disk);
+    if (gen_chance(gen, "blocks", 120) && m->start == 0 && m->bytes % SIM_PAGE_BYTES == 0) {
+        gen_add(gen, " align=4k");
+    }
+    if (gen_chance(gen, "limited", 60)) {
+        gen_add(gen, gen_draw(gen, what, 2) ? " write-zeroes=off" : " discard=off");
+    }
+}
+
 static void add_speed_of_medium(struct mirror *m, const char *disk)
 {
     struct gen *gen = m->gen;
     char what[64];
 
     snprintf(what, sizeof(what), "latency.%s", disk);
-    if (gen_draw(gen, what, 2)) {
-        static const int64_t latencies[] = {NS_PER_US, 10 * NS_PER_US, 100 * NS_PER_US, 250 * NS_PER_US, NS_PER_MS};
+    if (gen_draw(gen, what, 2) || m->capped) {
+        static const int64_t latencies[] = {5 * NS_PER_US, 20 * NS_PER_US, 100 * NS_PER_US, 250 * NS_PER_US, NS_PER_MS};
+        unsigned quick = m->capped ? 2 : 0; /* what fails and is tried again at once should take its time */
 
-        gen_add_time(gen, "latency", latencies[gen_draw(gen, what, ARRAY_SIZE(latencies))]);
+        gen_add_time(gen, "latency", latencies[quick + gen_draw(gen, what, ARRAY_SIZE(latencies) - quick)]);
     }
     snprintf(what, sizeof(what), "queue.%s", disk);
     if (gen_chance(gen, "shallow", 200)) {
@@ -63,6 +79,7 @@ static void add_speed_of_medium(struct mirror *m, const char *disk)
     if (gen_chance(gen, "no-cache", 80)) {
         gen_add(gen, " write-cache=off");
     }
+    add_odd_medium(m, disk);
 }
 
 static void write_source(struct mirror *m)

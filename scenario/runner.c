@@ -13,6 +13,7 @@
 
 #define DEFAULT_LIMIT_NS (24 * 3600 * NS_PER_S)
 #define DEFAULT_LIMIT_EVENTS 20000000u
+#define TRY_LIMIT_NS (60 * NS_PER_S) /* what a step that only tries waits for requests and answers */
 #define END_ROUNDS 8
 
 const char *verdict_name(enum verdict verdict)
@@ -259,7 +260,12 @@ static void play_steps(struct runner *runner)
                                                              .number = scn_step_entity(scn, i)});
         scn_step_label(scn, i, label, sizeof(label));
         SIM_EMIT(runner->sim, runner->host, step, step, SIM_P(label), SIM_P(step->verb->name));
+        if (step->try_) {
+            runner->give_up_ns = sim_now(runner->sim) + TRY_LIMIT_NS;
+            sim_halt(runner->sim); /* the loop outside has to learn of it */
+        }
         step->verb->run(runner, step);
+        runner->give_up_ns = INT64_MAX;
     }
 }
 
@@ -517,6 +523,14 @@ static bool settle_world(struct runner *runner)
     return true;
 }
 
+/* A step that only tries waits no longer. */
+static void give_up(struct runner *runner)
+{
+    runner->give_up = true;
+    runner->give_up_ns = INT64_MAX;
+    coroutine_wake(runner->co);
+}
+
 /* The scenario waits and no work is pending. A stuck request may be all that it waits for: faults stop, once for each
  * step. A step that only tries is given up then; anything else is a hang. Returns false when the run is over. */
 static bool unblock(struct runner *runner)
@@ -529,8 +543,7 @@ static bool unblock(struct runner *runner)
         return true;
     }
     if (!runner->steps_done && scn->steps[runner->step].try_ && !runner->give_up) {
-        runner->give_up = true;
-        coroutine_wake(runner->co);
+        give_up(runner);
         return true;
     }
     return false;
@@ -547,11 +560,15 @@ static void drive(struct runner *runner)
             }
             continue;
         }
-        stop = sim_run(runner->sim, finished_or_settling, runner, INT64_MAX);
+        stop = sim_run(runner->sim, finished_or_settling, runner, runner->give_up_ns);
         if (runner->options->until_event && sim_event_count(runner->sim) >= runner->options->until_event) {
             return;
         }
         if (stop == SIM_STOP_COND || stop == SIM_STOP_HALTED || (stop == SIM_STOP_SETTLED && unblock(runner))) {
+            continue;
+        }
+        if (stop == SIM_STOP_TIME) {
+            give_up(runner);
             continue;
         }
         if (!runner->finished && !check_violation_count(runner->checks)) {
@@ -723,6 +740,7 @@ void runner_run(struct runner *runner, const struct scenario *scn, const struct 
     runner->options = options;
     runner->result = result;
     runner->next_write_id = 1;
+    runner->give_up_ns = INT64_MAX;
     result->seed = scn->seed;
     result->hosts = want_hosts ? qvalue_dict() : NULL;
     LIST_INIT(&runner->workloads);

@@ -71,6 +71,7 @@ struct runner {
     int64_t settle_limit_ns;
     bool settle_gave_up;
     size_t relieved_step;   /* step (from 1) for which faults were stopped already */
+    int64_t give_up_ns;     /* when a step that only tries is given up */
     bool give_up;           /* the step in hand only tries, and nothing it waits for can come */
     bool waits_outstanding; /* woken when a request stream ends */
     bool loses_power;       /* some step takes the power away: media keep journals */
