@@ -76,12 +76,17 @@ mutant() { # NAME
         worst=1
     else
         grep -A 3 -E '^(fail|crash|hang) ' "$dir.sweep" | head -n 4
+        if ! build/blksim run --seed "$seed" > /dev/null 2>&1; then
+            echo "$name: seed $seed fails without the bug as well, so this proves nothing"
+            found="$found ?"
+            worst=1
+        fi
         echo "--- shrunk:"
         (cd "$dir" && timeout -k 5 "$budget" build/blksim shrink --seed "$seed" -o shrunk.blk) 2>&1 | tail -n 1
         cat "$dir/shrunk.blk"
     fi
-    printf '%-28s %-20s %-20s %10s %7d.%d\n' "$name" "$directed" "$found" "$seed" \
-        $((spent / 1000000000)) $((spent / 100000000 % 10)) >> "$table"
+    printf '%-28s %-20s %-20s %10s %6d.%02d\n' "$name" "$directed" "$found" "$seed" \
+        $((spent / 1000000000)) $((spent / 10000000 % 100)) >> "$table"
     echo
 }
 
