@@ -13,9 +13,9 @@
 #include "scenario/gen_mirror.h"
 
 static const char *const features[] = {
-    "raw",      "window", "stamp",    "huge",   "uneven", "device", "enospc", "slow",   "shallow", "no-cache",
-    "bitmap",   "fault",  "workload", "limit",  "storm",  "pause",  "speed",  "cancel", "vm-stop", "second",
-    "replaces", "manual", "power",    "unplug", "io",     "after",  "ready",  "query",  NULL,
+    "raw",    "window",   "stamp",    "huge",  "uneven", "device", "enospc", "slow",   "shallow", "no-cache",
+    "bitmap", "fault",    "workload", "limit", "storm",  "pause",  "speed",  "cancel", "vm-stop", "second",
+    "align",  "replaces", "manual",   "power", "unplug", "io",     "after",  "ready",  "query",   NULL,
 };
 
 /* --- the world ------------------------------------------------------------------------------------------- */
@@ -24,11 +24,13 @@ static int64_t draw_bytes(struct mirror *m)
 {
     struct gen *gen = m->gen;
     uint64_t kind = gen_draw(gen, "size.kind", 100);
+    int64_t bytes;
 
     m->huge = gen_chance(gen, "huge", 60);
     if (m->huge) {
-        return gen_range(gen, "size.huge", 1, 1024) * GiB +
-               gen_range(gen, "size.huge-tail", 0, 3) * SIM_SECTOR_BYTES;
+        bytes = gen_range(gen, "size.huge", 1, 1024) * GiB;
+        bytes += gen_range(gen, "size.huge-tail", 0, 3) * SIM_SECTOR_BYTES;
+        return bytes;
     }
     if (kind < 3) {
         return 0;
@@ -42,7 +44,9 @@ static int64_t draw_bytes(struct mirror *m)
     if (kind < 80) {
         return gen_range(gen, "size.chunks", 4, 64) * 64 * KiB;
     }
-    return gen_range(gen, "size.small", 1, 8) * MiB + gen_range(gen, "size.tail", 0, 127) * SIM_SECTOR_BYTES;
+    bytes = gen_range(gen, "size.small", 1, 8) * MiB;
+    bytes += gen_range(gen, "size.tail", 0, 127) * SIM_SECTOR_BYTES;
+    return bytes;
 }
 
 /* Media that make the layers above work: large blocks (read-modify-write), no zero writes, no discards. */
@@ -76,6 +80,12 @@ static void add_speed_of_medium(struct mirror *m, const char *disk)
     if (gen_chance(gen, "shallow", 200)) {
         gen_add(gen, " queue-depth=%" PRId64, gen_range(gen, what, 1, 4));
     }
+    /* larger than what the guest writes: every small write becomes a read, a change and a write. A length that is
+     * no multiple of it would only be refused */
+    if (gen_chance(gen, "align", 120) && (m->start | m->bytes) % (4 * KiB) == 0) {
+        m->aligned = true;
+        gen_add(gen, " align=%s", GEN_PICK(gen, "align.bytes", "1k", "4k", "4k"));
+    }
     if (gen_chance(gen, "no-cache", 80)) {
         gen_add(gen, " write-cache=off");
     }
@@ -91,7 +101,7 @@ static void write_source(struct mirror *m)
     m->raw = gen_chance(gen, "raw", 300);
     m->start =
         m->raw && gen_chance(gen, "window", 250) ? gen_range(gen, "window.start", 1, 256) * SIM_SECTOR_BYTES : 0;
-    behind = m->start ? gen_range(gen, "window.behind", 0, 64) * SIM_SECTOR_BYTES : 0;
+    behind = m->start ? gen_range(gen, "window.behind", 0, 8) * 4 * KiB : 0;
     gen_add(gen, "disk src");
     gen_add_size(gen, "size", m->start + m->bytes + behind);
     if (!m->huge && gen_chance(gen, "stamp", 650)) {

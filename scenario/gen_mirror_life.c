@@ -119,9 +119,13 @@ static void add_chunks(struct mirror *m)
 static void add_mirror(struct mirror *m)
 {
     struct gen *gen = m->gen;
+    const char *device = GEN_PICK(gen, "job.device", "s", "g");
+    bool none = gen_draw(gen, "job.sync", 12) == 0;
 
-    gen_add(gen, "try blockdev-mirror job-id=m device=%s target=d sync=%s", GEN_PICK(gen, "job.device", "s", "g"),
-            gen_draw(gen, "job.sync", 12) == 0 ? "none" : "full");
+    /* Beside what it copies, a partial mirror says nothing about a target whose medium writes more than it is asked
+     * to: no promise to look at. */
+    gen_add(gen, "try blockdev-mirror job-id=m device=%s target=d sync=%s", device,
+            none && !m->aligned ? "none" : "full");
     add_chunks(m);
     add_policies(m);
     add_speed_limit(m);
@@ -214,11 +218,14 @@ static void add_speeds(struct mirror *m)
 
 static void add_early_end(struct mirror *m)
 {
+    int64_t time_ns;
+
     if (!gen_chance(m->gen, "cancel", 60)) {
         return;
     }
     m->ended = true;
-    gen_at(m->gen, gen_time(m->gen, "cancel.time", 13), "try %s",
+    time_ns = gen_time(m->gen, "cancel.time", 13);
+    gen_at(m->gen, time_ns, "try %s",
            GEN_PICK(m->gen, "cancel.how", "block-job-cancel device=m", "block-job-cancel device=m force=true",
                     "job-cancel id=m", "block-job-complete device=m"));
 }
@@ -236,7 +243,9 @@ static void add_vm_stop(struct mirror *m)
 static void add_queries(struct mirror *m)
 {
     if (gen_chance(m->gen, "query", 150)) {
-        gen_at(m->gen, gen_time(m->gen, "query.time", 14), "%s",
+        int64_t time_ns = gen_time(m->gen, "query.time", 14);
+
+        gen_at(m->gen, time_ns, "%s",
                GEN_PICK(m->gen, "query.what", "query-jobs", "query-block-jobs", "query-status", "query-block",
                         "query-named-block-nodes"));
     }
@@ -254,10 +263,22 @@ static void write_second_target(struct mirror *m, bool *second)
     }
 }
 
+/* The text in hand is the mirror command: it becomes one more action, at time 0 after what was kept so far. */
+static void keep_command(struct gen *gen)
+{
+    const char *line_start = strrchr(gen->text.bytes, '\n') + 1;
+    size_t length = (size_t)(line_start - gen->text.bytes);
+
+    gen_at(gen, 0, "%s", line_start);
+    gen->text.length = length;
+    gen->text.bytes[length] = '\0';
+}
+
 void gen_mirror_life(struct mirror *m)
 {
     struct gen *gen = m->gen;
     char buf[256];
+    int64_t time_ns;
     bool second;
 
     write_second_target(m, &second);
@@ -267,19 +288,11 @@ void gen_mirror_life(struct mirror *m)
     }
     add_faults(m);
     if (m->bytes && gen_chance(gen, "workload", 880)) {
-        gen_at(gen, gen_draw(gen, "workload.early", 2) ? 0 : gen_time(gen, "workload.time", 11), "%s",
-               gen_mirror_workload(m, "workload.kind", 90, buf));
+        time_ns = gen_draw(gen, "workload.early", 2) ? 0 : gen_time(gen, "workload.time", 11);
+        gen_at(gen, time_ns, "%s", gen_mirror_workload(m, "workload.kind", 90, buf));
     }
     add_mirror(m);
-    {
-        /* the text in hand is the mirror command: keep it as one more action, at time 0 after what was kept so far
-         */
-        size_t length = strrchr(gen->text.bytes, '\n') - gen->text.bytes + 1u;
-
-        gen_at(gen, 0, "%s", gen->text.bytes + length);
-        gen->text.length = length;
-        gen->text.bytes[length] = '\0';
-    }
+    keep_command(gen);
     add_io(m);
     add_relief(m);
     add_pauses(m);
@@ -288,7 +301,8 @@ void gen_mirror_life(struct mirror *m)
     add_vm_stop(m);
     add_queries(m);
     if (second) {
-        gen_at(gen, gen_time(gen, "second.time", 12), "try blockdev-mirror job-id=m2 device=%s target=t sync=full",
+        time_ns = gen_time(gen, "second.time", 12);
+        gen_at(gen, time_ns, "try blockdev-mirror job-id=m2 device=%s target=t sync=full",
                GEN_PICK(gen, "second.device", "s", "g"));
     }
     gen_flush(gen);
