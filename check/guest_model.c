@@ -56,6 +56,23 @@ static struct page *id_page(const struct id_iter *iter)
     return iter->p->head_bytes == 0 && iter->at == 0 && elem->count == PAGE_SECTORS ? elem->page : NULL;
 }
 
+/* The next sectors are those of this page from `first` on, and so are passed. */
+static bool id_pass(struct id_iter *iter, const struct page *page, unsigned first, unsigned count)
+{
+    const struct payload_elem *elem = &iter->p->elem[iter->elem];
+
+    if (iter->p->head_bytes != 0 || elem->page != page || elem->first + iter->at != first ||
+        elem->count - iter->at < count) {
+        return false;
+    }
+    iter->at += count;
+    if (iter->at == elem->count) {
+        iter->elem++;
+        iter->at = 0;
+    }
+    return true;
+}
+
 static void id_skip_page(struct id_iter *iter)
 {
     SIM_ASSERT_EQ(iter->at, 0);
@@ -167,9 +184,7 @@ static void cell_page_set(const struct guest_model *model, struct model_cell *ce
 static void cell_open(const struct guest_model *model, struct model_cell *cell)
 {
     if (cell->page) {
-        for (unsigned s = 0; s < PAGE_SECTORS; s++) {
-            cell->id[s] = page_sector_id(cell->page, s);
-        }
+        page_sector_ids(cell->page, 0, PAGE_SECTORS, cell->id);
         cell_page_drop(model, cell);
     }
 }
@@ -620,10 +635,11 @@ static bool read_whole(struct guest_model *model, struct model_cell *cell, int64
         return page_equal(cell->page, page);
     }
     if (cell->wild == 0) {
-        for (unsigned s = 0; s < PAGE_SECTORS; s++) {
-            if (cell->id[s] != page_sector_id(page, s)) {
-                return false;
-            }
+        uint64_t ids[PAGE_SECTORS];
+
+        page_sector_ids(page, 0, PAGE_SECTORS, ids);
+        if (memcmp(cell->id, ids, sizeof(ids)) != 0) {
+            return false;
         }
     } else if (cell->wild != 0xff || cell->end >= rs || flights_over(model, sector)) {
         return false;
@@ -636,8 +652,12 @@ static bool read_page(struct guest_model *model, struct model_cell *cell, int64_
                       struct id_iter *ids, uint64_t rs, uint64_t now, struct model_mismatch *mismatch)
 {
     unsigned first = (unsigned)(sector % PAGE_SECTORS);
-    struct page *page = count == PAGE_SECTORS ? id_page(ids) : NULL;
+    struct page *page;
 
+    if (cell->page && id_pass(ids, cell->page, first, count)) {
+        return true;
+    }
+    page = count == PAGE_SECTORS ? id_page(ids) : NULL;
     if (page && read_whole(model, cell, sector, page, rs)) {
         id_skip_page(ids);
         return true;

@@ -224,17 +224,18 @@ static __attribute__((noinline)) void next_chunk(struct sim_arena *arena, size_t
     arena->current = chunk;
 }
 
-static void *take(struct sim_arena *arena, size_t size_bytes)
+static inline void *take(struct sim_arena *arena, size_t size_bytes)
 {
-    size_t rounded = class_bytes(size_bytes);
+    bool small = __builtin_expect(size_bytes - 1 < CLASS_MAX_BYTES, 1);
+    size_t rounded = small ? ROUND_UP(size_bytes, ALIGN) : class_bytes(size_bytes);
     struct chunk *chunk = arena->current;
     void *ptr;
 
-    if (size_bytes > LARGE_BYTES) {
+    if (!small && size_bytes > LARGE_BYTES) {
         return take_large(arena, size_bytes);
     }
     if (!SIM_ASAN) {
-        struct free_object **list = free_list(arena, rounded);
+        struct free_object **list = small ? &arena->free_small[rounded / ALIGN] : free_list(arena, rounded);
         struct free_object *object = *list;
 
         if (object) {

@@ -3,36 +3,29 @@
 
 /* --- reading -------------------------------------------------------------------------------------------- */
 
-/* Is there a stamp among the pages [page, end) of the leaf? */
-static bool has_stamp(const struct disk_tree *tree, const struct disk_node *leaf, int64_t page, int64_t end)
-{
-    while (page < end && !tree_is_stamp(tree, leaf->slot[page & (TREE_FAN - 1)], page)) {
-        page++;
-    }
-    return page < end;
-}
-
 /* Whole pages, `count` of them from `page` on: of one leaf, or of the marker `slot` above it. */
 static void read_pages(struct disk_tree *tree, struct disk_node *leaf, tree_slot slot, int64_t page, uint32_t count,
                        struct payload *out)
 {
     struct payload_elem *elem = payload_extend(out, count);
+    bool own = false;
 
     for (uint32_t i = 0; i < count; i++) {
+        unsigned at = (unsigned)(page + i) & (TREE_FAN - 1);
         struct page *content;
-        if (leaf != NULL) {
-            slot = leaf->slot[(page + i) & (TREE_FAN - 1)];
-        }
-        if (tree_is_marker(slot)) {
-            content = tree_slot_content(tree, slot, page + i);
-            if (tree_is_stamp(tree, slot, page + i)) {
-                /* the leaf is ours alone: tree_read opened it */
-                leaf->slot[(page + i) & (TREE_FAN - 1)] = (tree_slot)content;
-                page_get(content);
-            }
-        } else {
+
+        slot = leaf != NULL ? leaf->slot[at] : slot;
+        if (!tree_is_marker(slot)) {
             content = (struct page *)slot;
             page_get(content);
+        } else {
+            content = tree_slot_content(tree, slot, page + i);
+            if (leaf != NULL && tree_is_stamp(tree, slot, page + i)) {
+                leaf = own ? leaf : tree_leaf_open(tree, page);
+                own = true;
+                leaf->slot[at] = (tree_slot)content;
+                page_get(content);
+            }
         }
         elem[i] = (struct payload_elem){.page = content, .count = PAGE_SECTORS};
     }
@@ -61,8 +54,7 @@ void tree_read(struct disk_tree *tree, int64_t offset, int64_t bytes, struct pay
             slot = tree_find(tree, page, &leaf, &run_end);
         }
         if (piece == SIM_PAGE_BYTES && on_sector_edge(out)) {
-            if (leaf != NULL ? has_stamp(tree, leaf, page, MIN(stop / SIM_PAGE_BYTES, ROUND_UP(page + 1, TREE_FAN)))
-                             : tree_is_stamp(tree, slot, page)) {
+            if (leaf == NULL && tree_is_stamp(tree, slot, page)) {
                 tree_cover(tree, page + 1);
                 leaf = tree_leaf_open(tree, page);
             }

@@ -412,6 +412,16 @@ uint64_t page_sector_id(const struct page *page, unsigned sector)
     return sector_id(&s);
 }
 
+void page_sector_ids(const struct page *page, unsigned first, unsigned count, uint64_t *ids)
+{
+    SIM_ASSERT_LE(first + count, PAGE_SECTORS);
+    for (unsigned i = 0; i < count; i++) {
+        struct sector s = page_sector(page, first + i);
+
+        ids[i] = sector_id(&s);
+    }
+}
+
 bool page_sector_tag(const struct page *page, unsigned sector, uint64_t *tag)
 {
     SIM_ASSERT(sector < PAGE_SECTORS);

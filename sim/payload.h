@@ -103,6 +103,7 @@ struct page *page_from_bytes(struct sim *sim, const uint8_t bytes[SIM_PAGE_BYTES
 bool page_is_zero(const struct page *page); /* by content */
 bool page_equal(const struct page *a, const struct page *b);
 uint64_t page_sector_id(const struct page *page, unsigned sector);
+void page_sector_ids(const struct page *page, unsigned first, unsigned count, uint64_t *ids);
 bool page_sector_tag(const struct page *page, unsigned sector, uint64_t *tag);
 void page_read_bytes(const struct page *page, unsigned offset, void *buf, unsigned bytes);
 /* A new page: `base` with sectors [first, first+count) taken from `from` starting at its sector from_first. */

@@ -105,6 +105,25 @@ static int64_t compare_sector(const struct cursor *a, const struct cursor *b, un
     return bytes_difference(left, right, bytes);
 }
 
+/* Passes up to `most` whole pages that are equal, and says how many. */
+static int64_t same_pages(struct cursor *a, struct cursor *b, int64_t most)
+{
+    const struct payload_elem *left = &a->p->elem[a->elem];
+    const struct payload_elem *right = &b->p->elem[b->elem];
+    int64_t n = 0;
+
+    if (a->sector != 0 || b->sector != 0) {
+        return 0;
+    }
+    while (n < most && left[n].count == PAGE_SECTORS && right[n].count == PAGE_SECTORS &&
+           (left[n].page == right[n].page || page_equal(left[n].page, right[n].page))) {
+        n++;
+    }
+    a->elem += (uint32_t)n;
+    b->elem += (uint32_t)n;
+    return n;
+}
+
 static int64_t compare(const struct payload *a, int64_t a_offset, const struct payload *b, int64_t b_offset,
                        int64_t bytes)
 {
@@ -124,6 +143,11 @@ static int64_t compare(const struct payload *a, int64_t a_offset, const struct p
     struct cursor c = payload_cursor(a, a_start / SIM_SECTOR_BYTES);
     struct cursor d = payload_cursor(b, b_start / SIM_SECTOR_BYTES);
     while (done < bytes) {
+        int64_t same = in_sector == 0 ? same_pages(&c, &d, (bytes - done) / SIM_PAGE_BYTES) : 0;
+        if (same > 0) {
+            done += same * SIM_PAGE_BYTES;
+            continue;
+        }
         struct page *left = a->elem[c.elem].page;
         struct page *right = b->elem[d.elem].page;
         unsigned sectors = 1;
