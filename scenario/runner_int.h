@@ -1,7 +1,9 @@
 /*
  * The runner from inside: what its files share. See scenario/runner.h.
  *
- *   runner.c        one run from fresh world to census      run_qmp.c       commands, expected refusals
+ *   runner.c        one run from fresh world to census      run_loop.c      playing the steps
+ *   run_services.c  what steps share                        run_end.c       the end of a run
+ *   run_qmp.c       commands, expected refusals
  *   run_world.c     disks, guests, faults, power            run_io.c        single guest requests
  *   run_workload.c  streams of guest requests               run_expect.c    waiting and expecting
  *   recorder.c      events, outcomes and statistics         result.c        the result as JSON
@@ -141,6 +143,14 @@ void runner_on_main(struct runner *runner, host_fn *fn, void *opaque);
 void runner_in_host(struct runner *runner, const char *what, host_fn *fn, void *opaque);
 /* Closes everything of a host in order; main coroutine of that host. */
 void runner_host_close(struct host *host);
+
+/* --- run_loop.c, run_end.c ------------------------------------------------------------------------------- */
+
+/* The runner's coroutine: all steps, then the end. */
+void runner_main(void *opaque);
+void runner_play_end(struct runner *runner);
+/* Runs the world until the run is over, for better or worse. */
+void runner_drive(struct runner *runner);
 
 /* --- recorder.c, result.c -------------------------------------------------------------------------------- */
 
