@@ -3,6 +3,7 @@
  */
 #include "cli/cli.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -20,6 +21,7 @@ struct run_command {
 
     /* as results come */
     uint64_t total, done, failures, errors;
+    uint64_t pct_tasks, pct_steps, pct_depth; /* of a single run */
     uint64_t ready_runs, pivot_runs, fault_runs, overlap_runs;
     uint64_t events, requests;
     int64_t virtual_ns;
@@ -158,6 +160,18 @@ static void progress(struct run_command *c)
     }
 }
 
+static void note_pct(struct run_command *c, const struct pool_result *result)
+{
+    struct scenario *scn = c->total == 1 ? item(c, result->index, NULL) : NULL;
+
+    if (scn && scn->schedule == SCN_SCHEDULE_PCT) {
+        c->pct_depth = scn->pct_depth;
+        c->pct_steps = result->r.schedule_steps;
+        c->pct_tasks = result->r.schedule_tasks;
+    }
+    scenario_free(scn);
+}
+
 static bool on_result(void *opaque, const struct pool_result *result)
 {
     struct run_command *c = opaque;
@@ -175,6 +189,7 @@ static bool on_result(void *opaque, const struct pool_result *result)
         return true;
     }
     c->failures += r.verdict != VERDICT_PASS;
+    note_pct(c, result);
     name_of(c, result->index, name, sizeof(name));
     machine_reports(c, result, name);
     if (c->json) {
@@ -200,6 +215,12 @@ static void summary(const struct run_command *c)
 
     for (unsigned m = 0; m < MARK_COUNT; m++) {
         reached += c->marks[m] != 0;
+    }
+    if (c->done == 1 && c->pct_depth) {
+        printf("pct: %llu tasks, %llu steps in the calm run, depth %llu: a bug of that depth shows with at least 1 in "
+               "%.3g runs\n",
+               (unsigned long long)c->pct_tasks, (unsigned long long)c->pct_steps, (unsigned long long)c->pct_depth,
+               (double)c->pct_tasks * pow((double)c->pct_steps, (double)c->pct_depth - 1));
     }
     if (c->done == 1 && !c->stats) {
         printf("%s: %llu events, %llu media requests, %.3f s of virtual time\n", c->failures ? "FAILED" : "passed",

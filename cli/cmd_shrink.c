@@ -128,6 +128,16 @@ static int shrink(int argc, char **argv)
         return cli_error("shrink: the scenario passes, there is nothing to keep");
     }
     c.verbose = isatty(STDERR_FILENO);
+    if (scn->schedule == SCN_SCHEDULE_PCT && strncmp(c.signature, "crash", 5) != 0) {
+        struct scenario *frozen = scenario_freeze(scn, &c.options);
+
+        if (fails(&c, frozen)) {
+            scenario_free(scn);
+            scn = frozen;
+        } else {
+            scenario_free(frozen);
+        }
+    }
     small = scenario_shrink(scn, fails, &c, progress);
     if (c.verbose) {
         fputc('\n', stderr);

@@ -49,11 +49,28 @@ static char *store_failure(const struct run_result *result, const struct scenari
     return path;
 }
 
+/* A PCT schedule depends on the whole scenario: what is stored has its choices written down, so that it can be edited.
+ * Not when the run dies: it would take us with it. */
+static char *store_for_replay(const struct run_result *result, const struct scenario *scn)
+{
+    struct run_options options = {0};
+    struct scenario *frozen;
+    char *path;
+
+    if (scn->schedule != SCN_SCHEDULE_PCT || result->verdict != VERDICT_FAIL) {
+        return store_failure(result, scn);
+    }
+    frozen = scenario_freeze(scn, &options);
+    path = store_failure(result, frozen);
+    scenario_free(frozen);
+    return path;
+}
+
 void report_failure(FILE *out, const struct run_result *result, const struct scenario *scn, const char *profile,
                     bool is_seed)
 {
     const struct violation *v = result->violations;
-    char *path = scn && is_seed ? store_failure(result, scn) : NULL;
+    char *path = scn && is_seed ? store_for_replay(result, scn) : NULL;
 
     fprintf(out, "%s %s  %s", verdict_name(result->verdict), v ? v->check : "?", v ? v->signature : "?");
     if (is_seed) {

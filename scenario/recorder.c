@@ -4,6 +4,7 @@
  */
 #include "scenario/runner_int.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -193,6 +194,16 @@ static void on_op_end(void *opaque, const struct sim_record *r)
     }
 }
 
+/* --break: stop in a debugger at an event of interest. */
+static void on_any_event(void *opaque, const struct sim_record *r)
+{
+    struct runner *runner = opaque;
+
+    if (r->number == runner->options->break_event) {
+        raise(SIGTRAP);
+    }
+}
+
 static void on_reply(void *opaque, const struct sim_record *r)
 {
     struct runner *runner = opaque;
@@ -218,6 +229,9 @@ void recorder_attach(struct runner *runner)
 
     for (unsigned i = 0; i < ARRAY_SIZE(table); i++) {
         sim_subscribe(runner->sim, table[i].kind, table[i].fn, runner);
+    }
+    if (runner->options->break_event) {
+        sim_subscribe_all(runner->sim, on_any_event, runner);
     }
     for (int kind = 0; kind < EV_COUNT; kind++) {
         if (sim_event_desc((enum sim_event_kind)kind)->qmp) {

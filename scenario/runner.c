@@ -50,7 +50,7 @@ static void set_schedule(struct runner *runner)
     sim_choice_set_seed(runner->sim, scn->seed);
     sim_choice_set_policy(runner->sim, policies[scn->schedule]);
     if (scn->schedule == SCN_SCHEDULE_PCT) {
-        sim_choice_set_pct(runner->sim, scn->pct_depth, 0);
+        sim_choice_set_pct(runner->sim, scn->pct_depth, runner->pct->steps);
     }
     for (size_t i = 0; i < scn->pin_count; i++) {
         const struct scn_pin *pin = &scn->pins[i];
@@ -161,6 +161,8 @@ static void finish(struct runner *runner)
     result->trace_hash = sim_trace_hash(runner->sim);
     result->event_count = sim_event_count(runner->sim);
     result->virtual_ns = sim_now(runner->sim);
+    result->schedule_steps = sim_choice_schedule_steps(runner->sim);
+    result->schedule_tasks = sim_choice_schedule_tasks(runner->sim);
     if (runner->finished && !check_violation_count(runner->checks) && !runner->stop) {
         host_cleanup(runner);
     }
@@ -186,8 +188,8 @@ static void finish(struct runner *runner)
     }
 }
 
-void runner_run(struct runner *runner, const struct scenario *scn, const struct run_options *options, bool want_hosts,
-                struct run_result *result)
+static void run_once(struct runner *runner, const struct scenario *scn, const struct run_options *options,
+                     bool want_hosts, struct run_result *result, const struct pct_measure *pct)
 {
     struct sim *sim = runner->sim;
 
@@ -197,6 +199,7 @@ void runner_run(struct runner *runner, const struct scenario *scn, const struct 
     runner->scn = scn;
     runner->options = options;
     runner->result = result;
+    runner->pct = pct;
     runner->next_write_id = 1;
     runner->give_up_ns = INT64_MAX;
     result->seed = scn->seed;
@@ -213,6 +216,35 @@ void runner_run(struct runner *runner, const struct scenario *scn, const struct 
     runner->checks = NULL;
     recorder_clear(runner);
     sim_reset(sim);
+}
+
+/* PCT draws its change points in the length of the calm run: that run comes first, unwatched. */
+static void measure_calm(struct runner *runner, const struct scenario *scn, const struct run_options *options,
+                         struct pct_measure *pct)
+{
+    struct run_options quiet = {.checks = "none", .no_files = options->no_files, .limit_ns = options->limit_ns,
+                                .limit_events = options->limit_events};
+    struct scenario calm = *scn;
+    struct run_result result;
+
+    calm.schedule = SCN_SCHEDULE_CALM;
+    run_once(runner, &calm, &quiet, false, &result, NULL);
+    *pct = (struct pct_measure){.steps = result.schedule_steps};
+    run_result_clear(&result);
+}
+
+void runner_run(struct runner *runner, const struct scenario *scn, const struct run_options *options, bool want_hosts,
+                struct run_result *result)
+{
+    struct pct_measure pct = {0};
+
+    if (scn->schedule == SCN_SCHEDULE_PCT) {
+        measure_calm(runner, scn, options, &pct);
+    }
+    run_once(runner, scn, options, want_hosts, result, &pct);
+    if (scn->schedule == SCN_SCHEDULE_PCT) {
+        result->schedule_steps = pct.steps;
+    }
 }
 
 const char *run_result_signature(const struct run_result *result)

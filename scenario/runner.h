@@ -50,6 +50,8 @@ struct run_result {
     int64_t virtual_ns;
     uint64_t event_count;
     uint64_t requests;             /* media requests */
+    uint64_t schedule_steps;       /* events whose rank could be drawn; under pct: of the calm run before */
+    uint64_t schedule_tasks;       /* entities that they belonged to, under pct */
     struct violation *violations;  /* owned; oldest first */
     uint64_t violation_count;
     uint64_t marks[MARK_COUNT];
@@ -74,6 +76,10 @@ char *run_result_json(const struct run_result *result, const char *profile, cons
 
 /* Signature of the first violation, or NULL. */
 const char *run_result_signature(const struct run_result *result);
+
+/* The same scenario with every choice of its run written down, under schedule replay: it plays the same run, and keeps
+ * doing so while it is edited. A run that dies takes the caller with it. Caller frees. */
+struct scenario *scenario_freeze(const struct scenario *scn, const struct run_options *options);
 
 /* Smallest scenario with the same signature: steps, then faults, then choices, then sizes. fails runs a candidate and
  * says whether it still shows the signature; progress may be NULL. Caller frees the result. */

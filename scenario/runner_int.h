@@ -53,8 +53,14 @@ struct aio_request;
 LIST_HEAD(workload_list, workload);
 LIST_HEAD(aio_list, aio_request);
 
+/* What the calm run before a PCT run measured. */
+struct pct_measure {
+    uint64_t steps;
+};
+
 struct runner {
     struct sim *sim;
+    const struct pct_measure *pct;
     struct host *host;
     const struct scenario *scn;
     const struct run_options *options;
