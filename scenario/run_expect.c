@@ -41,12 +41,11 @@ static bool event_matches(const struct scn_step *step, const struct seen_event *
     return true;
 }
 
-/* The oldest event of the step's kind that fits, among those after *last (NULL: all). What was looked at is not looked
- * at again: *last moves to the newest event. */
-static struct seen_event *find_event(struct runner *runner, const struct scn_step *step, bool unmatched_only,
+/* The oldest event of that kind that fits the step, among those after *last (NULL: all). What was looked at is not
+ * looked at again: *last moves to the newest event. */
+static struct seen_event *find_event(struct runner *runner, const struct scn_step *step, int kind, bool unmatched_only,
                                      struct seen_event **last)
 {
-    int kind = sim_event_find(step_str(step, "event", ""));
     struct seen_event *seen = *last ? TAILQ_NEXT(*last, list) : TAILQ_FIRST(&runner->events);
 
     for (; seen; seen = TAILQ_NEXT(seen, list)) {
@@ -62,12 +61,13 @@ static struct seen_event *find_event(struct runner *runner, const struct scn_ste
 void scn_run_wait(struct runner *runner, const struct scn_step *step)
 {
     int64_t timeout = step_int(step, "timeout", DEFAULT_WAIT_NS);
+    int kind = sim_event_find(step_str(step, "event", ""));
     int64_t until = timeout > INT64_MAX - sim_now(runner->sim) ? INT64_MAX : sim_now(runner->sim) + timeout;
     struct seen_event *last = NULL;
     struct seen_event *seen;
 
     /* a job that retries for ever reports an error each time: a hundred thousand events pass here */
-    while (!(seen = find_event(runner, step, true, &last)) && sim_now(runner->sim) < until && !runner->give_up) {
+    while (!(seen = find_event(runner, step, kind, true, &last)) && sim_now(runner->sim) < until && !runner->give_up) {
         co_sleep_ns_wakeable(runner->sim, &runner->event_wait, until - sim_now(runner->sim), false);
     }
     if (seen) {
@@ -82,9 +82,10 @@ void scn_run_wait(struct runner *runner, const struct scn_step *step)
 
 void scn_run_expect_event(struct runner *runner, const struct scn_step *step)
 {
+    int kind = sim_event_find(step_str(step, "event", ""));
     struct seen_event *last = NULL;
 
-    if (!find_event(runner, step, false, &last)) {
+    if (!find_event(runner, step, kind, false, &last)) {
         runner_expect_failed(runner, step, "event", "no such %s was sent", step_str(step, "event", ""));
     }
 }

@@ -94,6 +94,7 @@ struct runner {
 
     /* recorder.c */
     struct seen_event_list events;
+    bool awaited[EV_COUNT]; /* kinds that steps name */
     struct job_outcome_list outcomes;
     CoSleep event_wait;     /* the wait step, woken by each QMP event */
     struct copy_in_flight copies[64];
