@@ -49,16 +49,13 @@ static int64_t draw_bytes(struct mirror *m)
     return bytes;
 }
 
-/* Media that make the layers above work: large blocks (read-modify-write), no zero writes, no discards. */
+/* Media that make the layers above work: no zero writes, no discards. */
 static void add_odd_medium(struct mirror *m, const char *disk)
 {
     struct gen *gen = m->gen;
     char what[64];
 
     snprintf(what, sizeof(what), "odd.%s", disk);
-    if (gen_chance(gen, "blocks", 120) && m->start == 0 && m->bytes % SIM_PAGE_BYTES == 0) {
-        gen_add(gen, " align=4k");
-    }
     if (gen_chance(gen, "limited", 60)) {
         gen_add(gen, gen_draw(gen, what, 2) ? " write-zeroes=off" : " discard=off");
     }
