@@ -80,7 +80,6 @@ static void add_speed_of_medium(struct mirror *m, const char *disk)
     /* larger than what the guest writes: every small write becomes a read, a change and a write. A length that is
      * no multiple of it would only be refused */
     if (gen_chance(gen, "align", 120) && (m->start | m->bytes) % (4 * KiB) == 0) {
-        m->aligned = true;
         gen_add(gen, " align=%s", GEN_PICK(gen, "align.bytes", "1k", "4k", "4k"));
     }
     if (gen_chance(gen, "no-cache", 80)) {
@@ -131,26 +130,24 @@ static void write_target(struct mirror *m)
 }
 
 /* may_fail: faults are armed already. */
-static void write_nodes(struct mirror *m, bool may_fail)
+/* Discards and unmapping zero writes reach the medium only where every node lets them through. */
+static void write_node(struct mirror *m, const char *name, const char *disk, bool raw, bool may_fail)
 {
     struct gen *gen = m->gen;
+    bool unmap = gen_chance(gen, "unmap", 350);
 
-    if (m->raw) {
-        gen_add(gen, "%sblockdev-add driver=raw node-name=s file.driver=disk file.disk=src",
-                may_fail ? "try " : "");
-        if (m->start) {
-            gen_add(gen, " offset=%" PRId64 " size=%" PRId64, m->start, m->bytes);
-        }
-        gen_line(gen, "%s", "");
-    } else {
-        gen_line(gen, "%sblockdev-add driver=disk node-name=s disk=src", may_fail ? "try " : "");
+    gen_add(gen, "%sblockdev-add driver=%s node-name=%s", may_fail ? "try " : "", raw ? "raw" : "disk", name);
+    gen_add(gen, raw ? " file.driver=disk file.disk=%s" : " disk=%s", disk);
+    if (raw && m->start && disk[0] == 's') {
+        gen_add(gen, " offset=%" PRId64 " size=%" PRId64, m->start, m->bytes);
     }
-    if (gen_chance(gen, "raw", 300)) {
-        gen_line(gen, "%sblockdev-add driver=raw node-name=d file.driver=disk file.disk=dst",
-                 may_fail ? "try " : "");
-    } else {
-        gen_line(gen, "%sblockdev-add driver=disk node-name=d disk=dst", may_fail ? "try " : "");
-    }
+    gen_line(gen, "%s", unmap ? " discard=unmap" : "");
+}
+
+static void write_nodes(struct mirror *m, bool may_fail)
+{
+    write_node(m, "s", "src", m->raw, may_fail);
+    write_node(m, "d", "dst", gen_chance(m->gen, "raw", 300), may_fail);
 }
 
 static void write_guest(struct mirror *m, bool may_fail)

@@ -122,10 +122,8 @@ static void add_mirror(struct mirror *m)
     const char *device = GEN_PICK(gen, "job.device", "s", "g");
     bool none = gen_draw(gen, "job.sync", 12) == 0;
 
-    /* Beside what it copies, a partial mirror says nothing about a target whose medium writes more than it is asked
-     * to: no promise to look at. */
     gen_add(gen, "try blockdev-mirror job-id=m device=%s target=d sync=%s", device,
-            none && !m->aligned ? "none" : "full");
+            none ? "none" : "full");
     add_chunks(m);
     add_policies(m);
     add_speed_limit(m);
