@@ -152,6 +152,41 @@ static void bench_mirror(const char *name, const char *size, unsigned ops, unsig
 
 /* --- a huge sparse disk --------------------------------------------------------------------------------------- */
 
+/* The short workload in a world that held something large before: a reset costs what was touched, once. */
+static double short_after(struct runner *runner, const char *size)
+{
+    double times[ROUNDS];
+    struct scenario *scn;
+    struct sample s;
+    char text[2048];
+
+    snprintf(text, sizeof(text), mirror_text, size, size, 200);
+    scn = parse(text);
+    s = run_once(runner, scn, "all");
+    run_result_clear(&s.result);
+    scenario_free(scn);
+    snprintf(text, sizeof(text), mirror_text, "1M", "1M", 20);
+    scn = parse(text);
+    for (unsigned r = 0; r < ROUNDS; r++) {
+        s = run_once(runner, scn, "all");
+        times[r] = s.ns;
+        run_result_clear(&s.result);
+    }
+    scenario_free(scn);
+    return median(times, ROUNDS);
+}
+
+static void bench_reset(void)
+{
+    struct runner *runner = runner_new();
+    double fresh = short_after(runner, "1M");
+    double after = short_after(runner, "1G");
+
+    printf("reset     the short workload after itself %.1f us, after a mirrored GiB of data in the same world %.1f us\n",
+           fresh / 1e3, after / 1e3);
+    runner_free(runner);
+}
+
 static void bench_sparse(void)
 {
     struct rusage usage;
@@ -182,6 +217,100 @@ static void bench_sparse(void)
     waitpid(pid, &status, 0);
 }
 
+/* --- single requests and copies --------------------------------------------------------------------------- */
+
+static const char request_text[] =
+    "blksim 1\n"
+    "blockdev-add driver=null-co node-name=n size=1G\n"
+    "blockdev-add driver=raw node-name=s file=n\n"
+    "guest g node=s\n"
+    "workload g ops=%u depth=%u write=50 read=50 zero=0 discard=0 flush=0 min=4k max=4k align=4k think=1ns wait=on\n";
+
+static const char copy_text[] =
+    "blksim 1\n"
+    "disk src size=%u content=stamp\n"
+    "disk dst size=%u\n"
+    "blockdev-add driver=raw node-name=s file.driver=disk file.disk=src\n"
+    "blockdev-add driver=raw node-name=d file.driver=disk file.disk=dst\n"
+    "blockdev-mirror job-id=m device=s target=d sync=full granularity=65536 buf-size=65536\n"
+    "wait BLOCK_JOB_READY device=m timeout=60s\n";
+
+/* What `count` more of something cost each: two runs that differ in nothing else. */
+static double marginal_ns(const char *format, unsigned less, unsigned more, unsigned param, const char *checks)
+{
+    struct runner *runner = runner_new();
+    double delta[ROUNDS];
+    struct scenario *scn[2];
+
+    for (unsigned i = 0; i < 2; i++) {
+        char text[2048];
+        unsigned n = i ? more : less;
+
+        snprintf(text, sizeof(text), format, n, param ? param : n);
+        scn[i] = parse(text);
+    }
+    for (unsigned r = 0; r < ROUNDS; r++) {
+        double ns[2];
+
+        for (unsigned i = 0; i < 2; i++) {
+            struct sample s = run_once(runner, scn[i], checks);
+
+            ns[i] = s.ns;
+            run_result_clear(&s.result);
+        }
+        delta[r] = ns[1] - ns[0];
+    }
+    scenario_free(scn[0]);
+    scenario_free(scn[1]);
+    runner_free(runner);
+    return median(delta, ROUNDS) / (more - less);
+}
+
+static void bench_requests(void)
+{
+    double deep = marginal_ns(request_text, 100, 1100, 16, "none");
+    double flat = marginal_ns(request_text, 100, 1100, 1, "none");
+
+    printf("request   4 KiB guest request, raw over null-co: %.0f ns at depth 16, %.0f at 1 (QEMU 7.2: 700, 2000)\n", deep,
+           flat);
+    printf("copy      mirror, 64 KiB disk to disk: %.0f ns a copy, with all checkers %.0f (QEMU 7.2, null-co: 2800)\n",
+           marginal_ns(copy_text, 1 << 20, 17 << 20, 0, "none") * 65536,
+           marginal_ns(copy_text, 1 << 20, 17 << 20, 0, "all") * 65536);
+}
+
+/* --- seeds -------------------------------------------------------------------------------------------------- */
+
+#define SEEDS 500u
+
+static void bench_seeds(void)
+{
+    struct runner *runner = runner_new();
+    double made = 0, checked = 0, ran = 0;
+    uint64_t events = 0;
+
+    for (unsigned seed = 1; seed <= SEEDS; seed++) {
+        struct run_options options = {.checks = "all"};
+        struct run_result result;
+        double t0 = now_ns(), t1, t2;
+        struct scenario *scn = scenario_generate("mirror", seed, NULL);
+
+        t1 = now_ns();
+        scenario_check(scn, &options, NULL);
+        t2 = now_ns();
+        runner_run(runner, scn, &options, false, &result);
+        ran += now_ns() - t2;
+        checked += t2 - t1;
+        made += t1 - t0;
+        events += result.event_count;
+        run_result_clear(&result);
+        scenario_free(scn);
+    }
+    runner_free(runner);
+    printf("seeds     profile mirror, %u seeds, all checkers: %.0f seeds/s; a seed is generated and parsed in %.0f us, "
+           "checked in %.0f, run in %.0f (%.0f events)\n", SEEDS, SEEDS * 1e9 / (made + checked + ran),
+           made / SEEDS / 1e3, checked / SEEDS / 1e3, ran / SEEDS / 1e3, (double)events / SEEDS);
+}
+
 /* --- bitmaps --------------------------------------------------------------------------------------------------- */
 
 #define BITMAP_OPS 200000u
@@ -194,16 +323,17 @@ static void bench_bitmap(const char *name, int64_t bytes, int granularity)
     double t0 = now_ns(), t1, t2, t3;
     volatile int64_t sink = 0;
 
+    SIM_ASSERT(is_power_of_2(groups)); /* a division would cost as much as what is measured */
     for (unsigned i = 0; i < BITMAP_OPS; i++) {
-        hbitmap_set(hb, (int64_t)(sim_mix64(i) % groups) << granularity, 1 << granularity);
+        hbitmap_set(hb, (int64_t)(sim_mix64(i) & (groups - 1)) << granularity, 1 << granularity);
     }
     t1 = now_ns();
     for (unsigned i = 0; i < BITMAP_OPS; i++) {
-        sink += hbitmap_next_dirty(hb, (int64_t)(sim_mix64(i + BITMAP_OPS) % groups) << granularity, INT64_MAX);
+        sink += hbitmap_next_dirty(hb, (int64_t)(sim_mix64(i + BITMAP_OPS) & (groups - 1)) << granularity, INT64_MAX);
     }
     t2 = now_ns();
     for (unsigned i = 0; i < BITMAP_OPS; i++) {
-        hbitmap_reset(hb, (int64_t)(sim_mix64(i) % groups) << granularity, 1 << granularity);
+        hbitmap_reset(hb, (int64_t)(sim_mix64(i) & (groups - 1)) << granularity, 1 << granularity);
     }
     t3 = now_ns();
     printf("bitmap    %s: set %.1f ns, next %.1f ns, reset %.1f ns, %.0f KiB at the end\n", name,
@@ -248,7 +378,10 @@ int main(int argc, char **argv)
     floor_setup();
     bench_mirror("standard", "64M", 200, 8, &floor_standard);
     bench_mirror("short", "1M", 20, 200, &floor_short);
+    bench_seeds();
+    bench_requests();
     bench_sparse();
+    bench_reset();
     bench_bitmap("64 GiB at 64 KiB", 64 * GiB, 16);
     bench_bitmap("1 TiB at 4 KiB", TiB, 12);
     return 0;

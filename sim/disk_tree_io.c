@@ -132,6 +132,11 @@ void tree_write(struct disk_tree *tree, int64_t offset, int64_t bytes, const str
     if (offset >= stop) {
         return;
     }
+    if (stop - offset >= TREE_FAN * SIM_PAGE_BYTES && payload_is_zero(in, in_offset, stop - offset)) {
+        /* zeroes as data, from who cannot write zeroes otherwise: a few markers, not a slot for each page */
+        tree_write_zeroes(tree, offset, stop - offset, false);
+        return;
+    }
     tree_cover(tree, DIV_ROUND_UP(stop, SIM_PAGE_BYTES));
     tree_allocate_units(tree, offset / SIM_PAGE_BYTES, DIV_ROUND_UP(stop, SIM_PAGE_BYTES));
     while (offset < stop) {

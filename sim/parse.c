@@ -121,12 +121,14 @@ const char *sim_format_size(int64_t size_bytes, char buf[24])
 {
     int64_t value = size_bytes;
     int unit = 0;
+    char suffix[2] = ""; /* not "%.1s" of the table: gcc 12 -O0 crashes in its format warnings there */
 
     while (value != 0 && value % 1024 == 0 && unit < 6) {
         value /= 1024;
         unit++;
     }
-    snprintf(buf, 24, "%" PRId64 "%.1s", value, unit ? &size_suffixes[unit - 1] : "");
+    suffix[0] = unit > 0 ? size_suffixes[unit - 1] : '\0';
+    snprintf(buf, 24, "%" PRId64 "%s", value, suffix);
     return buf;
 }
 

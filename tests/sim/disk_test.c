@@ -102,6 +102,26 @@ static void test_stamp(void **state)
     assert_int_equal(disk_allocated_bytes(disk), 4096);
 }
 
+/* Zeroes written as data, many pages of them, misaligned: allocated, zero, and nothing beside them is touched. */
+static void test_zero_data(void **state)
+{
+    struct disk *disk = make_disk(*state, "d", "{\"content\": \"stamp\", \"size\": \"4M\"}");
+    struct disk *empty = make_disk(*state, "e", "{\"size\": \"4M\"}");
+    uint64_t key = disk_name(disk)->hash & UINT32_MAX;
+    struct payload zero;
+
+    payload_init(*state, &zero);
+    payload_append_zero(&zero, MiB);
+    disk_poke(disk, 64 * KiB + 512, &zero);
+    disk_poke(empty, 64 * KiB + 512, &zero);
+    payload_clear(&zero);
+    assert_true(reads_zero(disk, 64 * KiB + 512, MiB));
+    assert_int_equal(tag_at(disk, 64 * KiB, false), key << 32 | 128);
+    assert_int_equal(tag_at(disk, 64 * KiB + MiB + 512, false), key << 32 | (2048 + 129));
+    assert_int_equal(disk_allocated_bytes(disk), 4 * MiB);
+    assert_int_equal(disk_allocated_bytes(empty), MiB + 4096);
+}
+
 /* --- time ------------------------------------------------------------------------------------------------ */
 
 static void test_latency(void **state)
@@ -475,6 +495,7 @@ int main(void)
         TEST("/disk/status", test_status),
         TEST("/disk/sparse-memory", test_sparse_memory),
         TEST("/disk/stamp", test_stamp),
+        TEST("/disk/zero-data", test_zero_data),
         TEST("/disk/latency/calm", test_latency),
         TEST("/disk/latency/choice", test_latency_choice),
         TEST("/disk/slots", test_slots),

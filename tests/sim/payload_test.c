@@ -142,6 +142,38 @@ static void test_zero_id(void **state)
     payload_clear(&p);
 }
 
+/* A payload remembers its id: what changes it, moves it or cuts it must not leave an old one behind. */
+static void test_id_after_change(void **state)
+{
+    struct payload p;
+    struct payload fresh;
+    struct payload moved;
+
+    payload_init(*state, &p);
+    payload_init(*state, &fresh);
+    payload_init(*state, &moved);
+    for (int64_t sectors = 3; sectors < 100; sectors += 13) {
+        uint64_t before = payload_content_id(&p);
+
+        payload_append_tags(&p, (uint64_t)sectors * 7, sectors);
+        payload_append(&fresh, &p, 0, p.size_bytes);
+        assert_int_not_equal(payload_content_id(&p), before);
+        assert_int_equal(payload_content_id(&p), payload_content_id(&fresh));
+        payload_clear(&fresh);
+        before = payload_content_id(&p);
+        payload_truncate(&p, p.size_bytes - SIM_SECTOR_BYTES);
+        payload_append(&fresh, &p, 0, p.size_bytes);
+        assert_int_not_equal(payload_content_id(&p), before);
+        assert_int_equal(payload_content_id(&p), payload_content_id(&fresh));
+        payload_move(&moved, &p);
+        assert_int_equal(payload_content_id(&moved), payload_content_id(&fresh));
+        assert_int_equal(payload_content_id(&p), 0);
+        payload_move(&p, &moved);
+        payload_clear(&fresh);
+    }
+    payload_clear(&p);
+}
+
 /* Content in another order, or shifted by a sector, is other content. */
 static void test_id_order(void **state)
 {
@@ -353,6 +385,7 @@ int main(void)
         TEST("/payload/id/tag-page", test_tag_page_id),
         TEST("/payload/id/zero", test_zero_id),
         TEST("/payload/id/order", test_id_order),
+        TEST("/payload/id/after-change", test_id_after_change),
         TEST("/payload/copy-is-references", test_copy_is_references),
         TEST("/payload/random", test_random),
         TEST("/payload/sector-lookup", test_sector_lookup),
