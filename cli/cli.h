@@ -54,6 +54,11 @@ struct cli_source {
     uint64_t first_seed, last_seed;
     const char *profile;
 };
+/* False after a message: a list of checkers that cannot be attached (NULL is all), a profile that is none. */
+bool cli_check_list(const char *checks);
+bool cli_check_profile(const char *profile);
+/* One object of --json, and a newline. Takes it over. */
+void cli_print_json(struct qvalue *object);
 /* "A..B" or "N". */
 bool cli_parse_seeds(const char *text, uint64_t *first, uint64_t *last);
 /* The one scenario of a file, "-" or seed; checked. NULL after a message. */
@@ -85,11 +90,25 @@ void pool_run(const struct pool_job *job);
 /* The same in this process, for one item under a debugger. */
 void pool_run_here(const struct pool_job *job);
 
+/* --- for other programs (cli/formats.c) --------------------------------------------------------------------- */
+
+/* Zeroed, then filled by the caller; junit and sarif are open streams or NULL and stay the caller's. */
+struct formats {
+    bool tap; /* to standard output */
+    FILE *junit, *sarif;
+    uint64_t sarif_results;
+};
+void formats_begin(const struct formats *f, uint64_t total);
+/* name: a file's path, or PROFILE/SEED. */
+void formats_result(struct formats *f, uint64_t index, const char *name, bool is_file, const struct run_result *r);
+void formats_end(const struct formats *f, bool broke_off);
+
 /* --- reports (cli/report.c) --------------------------------------------------------------------------------- */
 
-/* Writes build/failures/SIGNATURE-SEED.blk (text is the scenario) and prints the four lines. */
+/* Stores the scenario of a seed or of standard input as build/failures/SIGNATURE-SEED.blk and prints the four lines,
+ * each after prefix. */
 void report_failure(FILE *out, const struct run_result *result, const struct scenario *scn, const char *profile,
-                    bool is_seed);
+                    bool is_seed, const char *prefix);
 void report_stats(FILE *out, const struct run_stats *stats, uint64_t runs, uint64_t ready_runs, uint64_t pivot_runs,
                   uint64_t fault_runs, uint64_t overlap_runs);
 

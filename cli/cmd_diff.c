@@ -58,39 +58,91 @@ static FILE *trace_elsewhere(const char *program, const char *path)
     return out;
 }
 
-static int compare(FILE *a, FILE *b)
+#define CONTEXT 3 /* events shown that are still the same */
+
+/* What two runs are compared by: their events, a line each. */
+struct comparison {
+    uint64_t number; /* of the event in hand */
+    char *a, *b;     /* NULL at the end */
+    size_t room_a, room_b;
+    char *before[CONTEXT];
+};
+
+/* The next event of each. False when they differ or both have ended. */
+static bool same_event(struct comparison *c, FILE *a, FILE *b)
 {
-    char *line_a = NULL, *line_b = NULL;
-    size_t room_a = 0, room_b = 0;
-    uint64_t number = 0;
-    int status = EXIT_PASS;
+    bool have_a = getline(&c->a, &c->room_a, a) > 0;
+    bool have_b = getline(&c->b, &c->room_b, b) > 0;
 
-    for (;;) {
-        bool have_a = getline(&line_a, &room_a, a) > 0;
-        bool have_b = getline(&line_b, &room_b, b) > 0;
-
-        number++;
-        if (!have_a && !have_b) {
-            printf("the same %llu events\n", (unsigned long long)number - 1);
-            break;
+    c->number++;
+    if (!have_a || !have_b || strcmp(c->a, c->b) != 0) {
+        if (!have_a) {
+            free(c->a);
+            c->a = NULL;
         }
-        if (have_a != have_b || strcmp(line_a, line_b) != 0) {
-            printf("event %llu differs\n- %s+ %s", (unsigned long long)number, have_a ? line_a : "(end)\n",
-                   have_b ? line_b : "(end)\n");
-            status = EXIT_VIOLATION;
-            break;
+        if (!have_b) {
+            free(c->b);
+            c->b = NULL;
+        }
+        return false;
+    }
+    free(c->before[0]);
+    memmove(c->before, c->before + 1, (CONTEXT - 1) * sizeof(c->before[0]));
+    c->before[CONTEXT - 1] = strdup(c->a);
+    return true;
+}
+
+static void show_json(const struct comparison *c, bool same)
+{
+    struct qvalue *object = qvalue_dict();
+
+    qdict_put(object, "same", qvalue_bool(same));
+    qdict_put(object, "event", same ? qvalue_null() : qvalue_int((int64_t)c->number));
+    qdict_put(object, "events_alike", qvalue_int((int64_t)c->number - 1));
+    qdict_put(object, "a", c->a ? qvalue_from_json(c->a, strlen(c->a), NULL) : qvalue_null());
+    qdict_put(object, "b", c->b ? qvalue_from_json(c->b, strlen(c->b), NULL) : qvalue_null());
+    cli_print_json(object);
+}
+
+static void show_text(const struct comparison *c, bool same)
+{
+    if (same) {
+        printf("the same %llu events\n", (unsigned long long)c->number - 1);
+        return;
+    }
+    printf("event %llu differs\n", (unsigned long long)c->number);
+    for (unsigned i = 0; i < CONTEXT; i++) {
+        if (c->before[i]) {
+            printf("  %s", c->before[i]);
         }
     }
-    free(line_a);
-    free(line_b);
-    return status;
+    printf("- %s+ %s", c->a ? c->a : "(end)\n", c->b ? c->b : "(end)\n");
+}
+
+static int compare(FILE *a, FILE *b, bool json)
+{
+    struct comparison c = {0};
+    bool same;
+
+    while (same_event(&c, a, b)) {
+    }
+    same = !c.a && !c.b;
+    (json ? show_json : show_text)(&c, same);
+    free(c.a);
+    free(c.b);
+    for (unsigned i = 0; i < CONTEXT; i++) {
+        free(c.before[i]);
+    }
+    return same ? EXIT_PASS : EXIT_VIOLATION;
 }
 
 static int diff(int argc, char **argv)
 {
     const char *other = NULL;
+    bool json = false;
     const struct cli_opt opts[] = {
         {"--exec", "OTHER_BLKSIM", CLI_STR, &other, "run the second one with this build"},
+        {"--json", NULL, CLI_FLAG, &json, "one object: same, event, a, b"},
         {.name = NULL},
     };
     FILE *a, *b;
@@ -111,7 +163,7 @@ static int diff(int argc, char **argv)
         fclose(a);
         return EXIT_USAGE;
     }
-    status = compare(a, b);
+    status = compare(a, b, json);
     fclose(a);
     fclose(b);
     return status;
@@ -119,7 +171,7 @@ static int diff(int argc, char **argv)
 
 const struct cli_command cli_diff = {
     .name = "diff",
-    .usage = "A B | A [B] --exec OTHER_BLKSIM",
+    .usage = "A B | A [B] --exec OTHER_BLKSIM [--json]",
     .summary = "the first event at which two runs or builds differ",
     .run = diff,
 };

@@ -99,15 +99,11 @@ static const struct registry registries[] = {
 static void print_json(const struct entry *e)
 {
     struct qvalue *object = qvalue_dict();
-    char *text;
 
     qdict_put(object, "kind", qvalue_str(e->kind));
     qdict_put(object, "name", qvalue_str(e->name));
     qdict_put(object, "doc", qvalue_str(e->doc ? e->doc : ""));
-    text = qvalue_to_json(object);
-    printf("%s\n", text);
-    free(text);
-    qvalue_free(object);
+    cli_print_json(object);
 }
 
 static int list(int argc, char **argv)
@@ -204,47 +200,84 @@ static void explain_command(const char *name)
     }
 }
 
+static void explain_entry(const struct entry *e)
+{
+    static const struct {
+        const char *kind;
+        void (*fn)(const char *name);
+    } more[] = {
+        {"checker", explain_check}, {"fault", explain_fault}, {"event", explain_event}, {"command", explain_command},
+    };
+
+    printf("%s (%s): %s\n", e->name, e->kind, e->doc ? e->doc : "");
+    for (size_t i = 0; i < ARRAY_SIZE(more); i++) {
+        if (strcmp(e->kind, more[i].kind) == 0) {
+            more[i].fn(e->name);
+        }
+    }
+}
+
+/* "expect" is an event, and also begins the names of several commands. */
+static bool is_family(const char *name, const char *word)
+{
+    size_t n = strlen(word);
+
+    return strncmp(name, word, n) == 0 && name[n] == ' ';
+}
+
+/* How many names are the word, or with family: begin with it; printed in one of three forms. */
+static unsigned explain_all(const char *word, bool family, bool json)
+{
+    unsigned found = 0;
+
+    for (size_t r = 0; r < ARRAY_SIZE(registries); r++) {
+        struct entry e;
+
+        for (size_t i = 0; registries[r].at(i, &e); i++) {
+            if (family ? !is_family(e.name, word) : strcmp(e.name, word) != 0) {
+                continue;
+            }
+            if (json) {
+                print_json(&e);
+            } else if (family) {
+                printf("%-28s %s\n", e.name, e.doc ? e.doc : "");
+            } else {
+                printf("%s", found ? "\n" : "");
+                explain_entry(&e);
+            }
+            found++;
+        }
+    }
+    return found;
+}
+
 static int explain(int argc, char **argv)
 {
-    const struct cli_opt opts[] = {{.name = NULL}};
-    bool found = false;
+    bool json = false;
+    const struct cli_opt opts[] = {{"--json", NULL, CLI_FLAG, &json, "one object a meaning"}, {.name = NULL}};
+    char word[128];
+    unsigned found;
     int status;
 
     if (!cli_parse(&cli_explain, opts, &argc, argv, &status)) {
         return status;
     }
-    if (argc != 1) {
-        return cli_error("explain: expected one name: a checker, fault, driver, mark, command, event or choice");
+    if (argc < 1 || argc > 2) {
+        return cli_error("explain: expected one name: a checker, fault, driver, profile, mark, command, event or choice");
     }
-    for (size_t r = 0; r < ARRAY_SIZE(registries); r++) {
-        struct entry e;
-
-        for (size_t i = 0; registries[r].at(i, &e); i++) {
-            if (strcmp(e.name, argv[1]) != 0) {
-                continue;
-            }
-            printf("%s%s (%s): %s\n", found ? "\n" : "", e.name, e.kind, e.doc ? e.doc : "");
-            found = true;
-            if (strcmp(e.kind, "checker") == 0) {
-                explain_check(e.name);
-            } else if (strcmp(e.kind, "fault") == 0) {
-                explain_fault(e.name);
-            } else if (strcmp(e.kind, "event") == 0) {
-                explain_event(e.name);
-            } else if (strcmp(e.kind, "command") == 0) {
-                explain_command(e.name);
-            }
-        }
-    }
+    /* `explain io write` without quotes */
+    snprintf(word, sizeof(word), "%s%s%s", argv[1], argc == 2 ? " " : "", argc == 2 ? argv[2] : "");
+    found = explain_all(word, false, json);
+    found += explain_all(word, true, json);
     if (!found) {
-        return cli_error("explain: there is nothing of the name '%s'; `blksim list` shows the names", argv[1]);
+        return cli_error("explain: there is nothing of the name '%s'; `blksim list` shows the names", word);
     }
     return EXIT_PASS;
 }
 
 const struct cli_command cli_explain = {
     .name = "explain",
-    .usage = "NAME",
-    .summary = "what a checker, fault, driver, mark, command, event or choice means",
+    .usage = "NAME [--json]",
+    .summary = "what a checker, fault, driver, profile, mark, command, event or choice means",
     .run = explain,
 };

@@ -16,8 +16,9 @@ struct run_command {
     const char *trace_path, *timeline_path, *junit_path, *sarif_path;
     uint64_t workers, max_failures, break_event, heap_fill;
     int64_t limit_ns;
-    bool json, stats, tap, quiet;
+    bool json, stats;
     uint64_t shard, shards;
+    struct scenario **loaded; /* of files: all are read and checked before any is run */
 
     /* as results come */
     uint64_t total, done, failures, errors;
@@ -27,8 +28,9 @@ struct run_command {
     int64_t virtual_ns;
     struct run_stats sum;
     uint64_t marks[MARK_COUNT];
-    FILE *junit, *sarif;
+    struct formats formats;
     bool terminal;
+    bool own_stdout; /* a report goes to standard output, and nothing else may */
     double started;
 };
 
@@ -50,17 +52,38 @@ static uint64_t seed_of(const struct run_command *c, uint64_t index)
 static struct scenario *item(void *opaque, uint64_t index, Error **errp)
 {
     struct run_command *c = opaque;
-    struct scenario *scn;
 
     if (c->source.has_seeds) {
         return scenario_generate(c->source.profile, seed_of(c, index), errp);
     }
-    scn = scenario_load(c->source.files[index], errp);
-    if (scn && !scenario_check(scn, &c->options, errp)) {
-        scenario_free(scn);
-        scn = NULL;
+    return scenario_copy(c->loaded[index]);
+}
+
+/* Reads and checks everything that is to be run, so that a bad one lets none run. */
+static bool load_all(struct run_command *c)
+{
+    bool ok = true;
+
+    if (c->source.has_seeds) {
+        return true;
     }
-    return scn;
+    c->loaded = calloc((size_t)c->source.file_count, sizeof(*c->loaded));
+    SIM_ASSERT(c->loaded);
+    for (int i = 0; i < c->source.file_count; i++) {
+        const struct cli_source one = {.files = &c->source.files[i], .file_count = 1};
+
+        c->loaded[i] = cli_load_one(&one, &c->options);
+        ok = ok && c->loaded[i];
+    }
+    return ok;
+}
+
+static void unload_all(struct run_command *c)
+{
+    for (int i = 0; c->loaded && i < c->source.file_count; i++) {
+        scenario_free(c->loaded[i]);
+    }
+    free(c->loaded);
 }
 
 /* --- results ------------------------------------------------------------------------------------------------ */
@@ -85,64 +108,12 @@ static void add_stats(struct run_command *c, const struct run_result *r)
     c->requests += r->requests;
 }
 
-static void xml_text(FILE *out, const char *text)
-{
-    for (; *text; text++) {
-        switch (*text) {
-        case '<':
-            fputs("&lt;", out);
-            break;
-        case '&':
-            fputs("&amp;", out);
-            break;
-        case '"':
-            fputs("&quot;", out);
-            break;
-        default:
-            fputc(*text, out);
-        }
-    }
-}
-
 static void name_of(const struct run_command *c, uint64_t index, char *buf, size_t room)
 {
     if (c->source.has_seeds) {
         snprintf(buf, room, "%s/%llu", c->source.profile, (unsigned long long)seed_of(c, index));
     } else {
         snprintf(buf, room, "%s", c->source.files[index]);
-    }
-}
-
-static void machine_reports(struct run_command *c, const struct pool_result *result, const char *name)
-{
-    const struct violation *v = result->r.violations;
-    bool ok = result->r.verdict == VERDICT_PASS;
-
-    if (c->tap) {
-        printf("%sok %llu - %s\n", ok ? "" : "not ", (unsigned long long)result->index + 1, name);
-    }
-    if (c->junit) {
-        fprintf(c->junit, "  <testcase classname=\"blksim\" name=\"");
-        xml_text(c->junit, name);
-        fprintf(c->junit, "\">");
-        if (!ok) {
-            fprintf(c->junit, "<failure message=\"");
-            xml_text(c->junit, v ? v->signature : "error");
-            fprintf(c->junit, "\">");
-            xml_text(c->junit, v ? v->detail : result->r.error ? result->r.error : "");
-            fprintf(c->junit, "</failure>");
-        }
-        fprintf(c->junit, "</testcase>\n");
-    }
-    if (c->sarif && !ok && v) {
-        char *text = NULL;
-        struct qvalue *message = qvalue_str(v->detail);
-
-        text = qvalue_to_json(message);
-        fprintf(c->sarif, "%s{\"ruleId\": \"%s\", \"level\": \"error\", \"message\": {\"text\": %s}}",
-                c->failures > 1 ? ",\n" : "", v->signature, text);
-        free(text);
-        qvalue_free(message);
     }
 }
 
@@ -191,16 +162,16 @@ static bool on_result(void *opaque, const struct pool_result *result)
     c->failures += r.verdict != VERDICT_PASS;
     note_pct(c, result);
     name_of(c, result->index, name, sizeof(name));
-    machine_reports(c, result, name);
+    formats_result(&c->formats, result->index, name, !c->source.has_seeds, &r);
     if (c->json) {
         printf("%s\n", result->json);
-    } else if (r.verdict != VERDICT_PASS) {
+    } else if (r.verdict != VERDICT_PASS && !c->own_stdout) {
         struct scenario *scn = item(c, result->index, NULL);
 
         if (c->terminal) {
             fputs("\r\033[K", stderr);
         }
-        report_failure(stdout, &r, scn, c->source.profile, c->source.has_seeds);
+        report_failure(stdout, &r, scn, c->source.profile, c->source.has_seeds, c->formats.tap ? "# " : "");
         scenario_free(scn);
     }
     progress(c);
@@ -223,8 +194,8 @@ static void summary(const struct run_command *c)
                (double)c->pct_tasks * pow((double)c->pct_steps, (double)c->pct_depth - 1));
     }
     if (c->done == 1 && !c->stats) {
-        printf("%s: %llu events, %llu media requests, %.3f s of virtual time\n", c->failures ? "FAILED" : "passed",
-               (unsigned long long)c->events, (unsigned long long)c->requests, virtual_s);
+        printf("%s: %llu events, %llu media requests, %.3f s of virtual time\n",
+               c->failures ? "FAILED" : c->options.until_event ? "stopped" : "passed", (unsigned long long)c->events, (unsigned long long)c->requests, virtual_s);
         return;
     }
     printf("%llu %s run in %.1f s (%.0f/s): %llu failed; %.1f virtual hours (%.0f x real time), %llu media requests, "
@@ -289,11 +260,7 @@ static bool parse_sources(struct run_command *c, int operands, char **argv)
         uint64_t all = c->source.last_seed - c->source.first_seed + 1;
 
         c->total = all >= c->shard ? (all - c->shard) / c->shards + 1 : 0;
-        if (!scn_profile_find(c->source.profile) && !strchr(c->source.profile, ':')) {
-            cli_error("run: there is no profile '%s'; see `blksim list profiles`", c->source.profile);
-            return false;
-        }
-        return true;
+        return cli_check_profile(c->source.profile);
     }
     if (!operands) {
         cli_error("run: nothing to run, expected files, '-', --seed N or --seeds A..B");
@@ -303,11 +270,12 @@ static bool parse_sources(struct run_command *c, int operands, char **argv)
     return true;
 }
 
-static bool open_out(FILE **out, const char *path)
+static bool open_out(struct run_command *c, FILE **out, const char *path)
 {
     if (!path) {
         return true;
     }
+    c->own_stdout |= strcmp(path, "-") == 0;
     *out = strcmp(path, "-") == 0 ? stdout : fopen(path, "w");
     if (!*out) {
         cli_error("cannot write '%s'", path);
@@ -316,10 +284,8 @@ static bool open_out(FILE **out, const char *path)
     return true;
 }
 
-static bool open_outputs(struct run_command *c)
+static bool parse_log(struct run_command *c)
 {
-    bool one = c->total == 1;
-
     if (c->log_text && strcmp(c->log_text, "none") != 0) {
         if (strcmp(c->log_text, "short") != 0 && strcmp(c->log_text, "full") != 0) {
             cli_error("run: '%s' is no valid value of option '--log', expected short, full or none", c->log_text);
@@ -328,43 +294,42 @@ static bool open_outputs(struct run_command *c)
         c->options.log = stdout;
         c->options.log_full = strcmp(c->log_text, "full") == 0;
     }
-    if (!one && (c->options.log || c->trace_path || c->timeline_path)) {
+    if (c->total != 1 && (c->options.log || c->trace_path || c->timeline_path)) {
         cli_error("run: --log, --trace and --timeline need exactly one scenario");
         return false;
-    }
-    if (!open_out(&c->options.trace, c->trace_path) || !open_out(&c->options.timeline, c->timeline_path) ||
-        !open_out(&c->junit, c->junit_path) || !open_out(&c->sarif, c->sarif_path)) {
-        return false;
-    }
-    if (c->junit) {
-        fprintf(c->junit, "<testsuite name=\"blksim\" tests=\"%llu\">\n", (unsigned long long)c->total);
-    }
-    if (c->sarif) {
-        fprintf(c->sarif, "{\"version\": \"2.1.0\", \"$schema\": \"https://json.schemastore.org/sarif-2.1.0.json\", "
-                          "\"runs\": [{\"tool\": {\"driver\": {\"name\": \"blksim\"}}, \"results\": [\n");
-    }
-    if (c->tap) {
-        printf("TAP version 13\n1..%llu\n", (unsigned long long)c->total);
     }
     return true;
 }
 
-static void close_outputs(struct run_command *c)
+/* After everything was found good: opening a file empties it. */
+static bool open_outputs(struct run_command *c)
 {
-    if (c->junit) {
-        fprintf(c->junit, "</testsuite>\n");
-        fclose(c->junit);
+    if (!open_out(c, &c->options.trace, c->trace_path) || !open_out(c, &c->options.timeline, c->timeline_path) ||
+        !open_out(c, &c->formats.junit, c->junit_path) || !open_out(c, &c->formats.sarif, c->sarif_path)) {
+        return false;
     }
-    if (c->sarif) {
-        fprintf(c->sarif, "\n]}]}\n");
-        fclose(c->sarif);
+    formats_begin(&c->formats, c->total);
+    return true;
+}
+
+static bool close_out(FILE *out, const char *path)
+{
+    if (out && out != stdout && fclose(out) != 0) {
+        cli_error("cannot write '%s'", path);
+        return false;
     }
-    if (c->options.trace && c->options.trace != stdout) {
-        fclose(c->options.trace);
-    }
-    if (c->options.timeline && c->options.timeline != stdout) {
-        fclose(c->options.timeline);
-    }
+    return true;
+}
+
+static bool close_outputs(struct run_command *c)
+{
+    bool ok;
+
+    formats_end(&c->formats, c->done < c->total);
+    ok = close_out(c->formats.junit, c->junit_path);
+    ok = close_out(c->formats.sarif, c->sarif_path) && ok;
+    ok = close_out(c->options.trace, c->trace_path) && ok;
+    return close_out(c->options.timeline, c->timeline_path) && ok;
 }
 
 static int run(int argc, char **argv)
@@ -388,13 +353,14 @@ static int run(int argc, char **argv)
         {"--limit", "TIME", CLI_TIME, &c.limit_ns, "virtual time limit of a run (default 24h)"},
         {"--until", "EVENT", CLI_U64, &c.options.until_event, "stop before this event number"},
         {"--break", "EVENT", CLI_U64, &c.break_event, "trap at this event number, for a debugger"},
-        {"--tap", NULL, CLI_FLAG, &c.tap, "TAP lines"},
+        {"--tap", NULL, CLI_FLAG, &c.formats.tap, "TAP lines"},
         {"--junit", "F", CLI_STR, &c.junit_path, "write a JUnit report"},
         {"--sarif", "F", CLI_STR, &c.sarif_path, "write a SARIF report"},
         {"--heap-fill", "BYTE", CLI_U64, &c.heap_fill, NULL},
         {.name = NULL},
     };
     struct pool_job job = {.item = item, .result = on_result, .opaque = &c, .stall_seconds = 120};
+    bool written;
     int status;
 
     if (!cli_parse(&cli_run, opts, &argc, argv, &status)) {
@@ -403,7 +369,9 @@ static int run(int argc, char **argv)
     if (c.workers < 1 || c.workers > 64) {
         return cli_error("run: '-j' expects 1 to 64");
     }
-    if (!parse_shard(&c) || !parse_sources(&c, argc, argv) || !open_outputs(&c)) {
+    if (!parse_shard(&c) || !parse_sources(&c, argc, argv) || !parse_log(&c) || !cli_check_list(c.options.checks) ||
+        !load_all(&c) || !open_outputs(&c)) {
+        unload_all(&c);
         return EXIT_USAGE;
     }
     c.options.limit_ns = c.limit_ns;
@@ -422,15 +390,16 @@ static int run(int argc, char **argv)
     } else {
         pool_run(&job);
     }
-    close_outputs(&c);
-    if (!c.json && !c.tap && c.errors < c.done) {
+    written = close_outputs(&c);
+    unload_all(&c);
+    if (!c.json && !c.formats.tap && !c.own_stdout && c.errors < c.done) {
         summary(&c);
     }
-    if (c.stats) {
+    if (c.stats && !c.own_stdout) {
         report_stats(stdout, &c.sum, c.done, c.ready_runs, c.pivot_runs, c.fault_runs, c.overlap_runs);
         marks_report(&c);
     }
-    return c.errors ? EXIT_USAGE : c.failures ? EXIT_VIOLATION : EXIT_PASS;
+    return !written ? EXIT_INTERNAL : c.errors ? EXIT_USAGE : c.failures ? EXIT_VIOLATION : EXIT_PASS;
 }
 
 const struct cli_command cli_run = {

@@ -1,8 +1,7 @@
 /*
  * blksim shrink: the smallest scenario with the same failure signature.
  *
- * Candidates run in this process; one that dies by a signal must run in a child, so a first failure that is a crash
- * makes every candidate run in a child.
+ * Every candidate runs in a child, so that one that dies by a signal or never yields is a failure like any other.
  */
 #include "cli/cli.h"
 
@@ -73,7 +72,9 @@ static void progress(void *opaque, size_t steps, unsigned runs)
     }
 }
 
-static int write_result(const struct scenario *scn, const char *path)
+/* The text goes to path, and with --json into an object on standard output; without either to standard output. */
+static int write_result(const struct shrink_command *c, const struct scenario *scn, size_t steps_before,
+                        const char *path, bool json)
 {
     char *text = scenario_print(scn);
     FILE *out = path ? fopen(path, "w") : stdout;
@@ -82,10 +83,21 @@ static int write_result(const struct scenario *scn, const char *path)
     if (!out) {
         status = cli_error("cannot write '%s'", path);
     } else {
-        fputs(text, out);
+        if (path || !json) {
+            fputs(text, out);
+        }
         if (path && fclose(out) != 0) {
             status = cli_error("cannot write '%s'", path);
         }
+    }
+    if (json) {
+        struct qvalue *object = qvalue_dict();
+
+        qdict_put(object, "signature", qvalue_str(c->signature));
+        qdict_put(object, "steps_before", qvalue_int((int64_t)steps_before));
+        qdict_put(object, "steps", qvalue_int((int64_t)scn->step_count));
+        qdict_put(object, "scenario", qvalue_str(text));
+        cli_print_json(object);
     }
     free(text);
     return status;
@@ -95,11 +107,13 @@ static int shrink(int argc, char **argv)
 {
     struct shrink_command c = {.source = {.profile = "mirror"}};
     const char *seed_text = NULL, *out_path = NULL;
+    bool json = false;
     const struct cli_opt opts[] = {
         {"--seed", "N", CLI_STR, &seed_text, "shrink the scenario of a seed"},
         {"--profile", "P", CLI_STR, &c.source.profile, "of the seed (default mirror)"},
         {"--checks", "LIST", CLI_STR, &c.options.checks, "checkers to attach (default all)"},
         {"-o", "OUT", CLI_STR, &out_path, "write there instead of standard output"},
+        {"--json", NULL, CLI_FLAG, &json, "one object: signature, steps, the text"},
         {.name = NULL},
     };
     struct scenario *scn, *small;
@@ -143,7 +157,7 @@ static int shrink(int argc, char **argv)
         fputc('\n', stderr);
     }
     fprintf(stderr, "%s: %zu steps to %zu\n", c.signature, scn->step_count, small->step_count);
-    status = write_result(small, out_path);
+    status = write_result(&c, small, scn->step_count, out_path, json);
     scenario_free(small);
     scenario_free(scn);
     free(c.signature);
@@ -152,7 +166,7 @@ static int shrink(int argc, char **argv)
 
 const struct cli_command cli_shrink = {
     .name = "shrink",
-    .usage = "FILE|--seed N [-o OUT]",
+    .usage = "FILE|--seed N [-o OUT] [--json]",
     .summary = "the smallest scenario with the same failure",
     .run = shrink,
 };

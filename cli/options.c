@@ -179,6 +179,45 @@ bool cli_parse_seeds(const char *text, uint64_t *first, uint64_t *last)
     return parse_u64(low, first) && parse_u64(dots + 2, last) && *first <= *last && *last < UINT64_MAX;
 }
 
+bool cli_check_list(const char *checks)
+{
+    struct sim *sim = sim_new();
+    Error *err = NULL;
+    struct check_set *set = check_attach(sim, checks ? checks : "all", &err);
+    bool ok = set != NULL;
+
+    if (!ok) {
+        cli_error("%s", error_get_pretty(err));
+        error_free(err);
+    }
+    check_set_free(set);
+    sim_reset(sim);
+    sim_delete(sim);
+    return ok;
+}
+
+bool cli_check_profile(const char *profile)
+{
+    Error *err = NULL;
+    struct scenario *scn = scenario_generate(profile, 0, &err); /* weights and all */
+
+    if (!scn) {
+        cli_error("%s", error_get_pretty(err));
+        error_free(err);
+    }
+    scenario_free(scn);
+    return scn != NULL;
+}
+
+void cli_print_json(struct qvalue *object)
+{
+    char *text = qvalue_to_json(object);
+
+    printf("%s\n", text);
+    free(text);
+    qvalue_free(object);
+}
+
 struct scenario *cli_load_one(const struct cli_source *source, const struct run_options *options)
 {
     Error *err = NULL;

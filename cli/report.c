@@ -67,25 +67,26 @@ static char *store_for_replay(const struct run_result *result, const struct scen
 }
 
 void report_failure(FILE *out, const struct run_result *result, const struct scenario *scn, const char *profile,
-                    bool is_seed)
+                    bool is_seed, const char *prefix)
 {
     const struct violation *v = result->violations;
-    char *path = scn && is_seed ? store_for_replay(result, scn) : NULL;
+    bool has_file = scn && scn->path && strcmp(scn->path, "-") != 0;
+    char *path = scn && !has_file ? store_for_replay(result, scn) : NULL;
 
-    fprintf(out, "%s %s  %s", verdict_name(result->verdict), v ? v->check : "?", v ? v->signature : "?");
+    fprintf(out, "%s%s %s  %s", prefix, verdict_name(result->verdict), v ? v->check : "?", v ? v->signature : "?");
     if (is_seed) {
         fprintf(out, "  (seed %llu)", (unsigned long long)result->seed);
     }
-    fprintf(out, "\n  seen   at %lld ns, event %llu: %s\n", v ? (long long)v->time_ns : 0,
+    fprintf(out, "\n%s  seen   at %lld ns, event %llu: %s\n", prefix, v ? (long long)v->time_ns : 0,
             v ? (unsigned long long)v->event : 0, v ? v->detail : "?");
-    fprintf(out, "  build  %s%s%s\n", cli_build_id(), is_seed ? ", profile " : "", is_seed ? profile : "");
-    if (path) {
-        fprintf(out, "  again  %s run %s\n", cli_program(), path);
+    fprintf(out, "%s  build  %s%s%s\n", prefix, cli_build_id(), is_seed ? ", profile " : "", is_seed ? profile : "");
+    fprintf(out, "%s  again  %s run ", prefix, cli_program());
+    if (path || has_file) {
+        fprintf(out, "%s\n", path ? path : scn->path);
     } else if (is_seed) {
-        fprintf(out, "  again  %s run --seed %llu --profile %s\n", cli_program(), (unsigned long long)result->seed,
-                profile);
+        fprintf(out, "--seed %llu --profile %s\n", (unsigned long long)result->seed, profile);
     } else {
-        fprintf(out, "  again  %s run %s\n", cli_program(), scn && scn->path ? scn->path : "-");
+        fprintf(out, "-\n");
     }
     free(path);
 }

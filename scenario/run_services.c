@@ -44,7 +44,8 @@ void runner_expect_failed(struct runner *runner, const struct scn_step *step, co
     char label[64];
     char *detail = NULL;
     va_list ap;
-    struct violation_where where = {.op = step->verb->name};
+    const char *space = strrchr(step->verb->name, ' ');
+    struct violation_where where = {.op = space ? space + 1 : step->verb->name};
 
     va_start(ap, fmt);
     if (vasprintf(&detail, fmt, ap) < 0) {

@@ -80,12 +80,7 @@ static bool begin(struct runner *runner)
     sim_set_limits(runner->sim, options->limit_ns ? options->limit_ns : DEFAULT_LIMIT_NS,
                    options->limit_events ? options->limit_events : DEFAULT_LIMIT_EVENTS);
     runner->loses_power = loses_power(runner->scn);
-    if (options->log) {
-        sim_sink_text(runner->sim, options->log);
-    }
-    if (options->trace) {
-        sim_sink_json(runner->sim, options->trace);
-    }
+    run_log_attach(runner);
     if (options->timeline) {
         sim_sink_timeline(runner->sim, options->timeline);
     }
@@ -165,6 +160,9 @@ static void finish(struct runner *runner)
     result->schedule_tasks = sim_choice_schedule_tasks(runner->sim);
     if (runner->finished && !check_violation_count(runner->checks) && !runner->stop) {
         host_cleanup(runner);
+    } else if (result->hosts && result->hosts->seq.count == 0) {
+        qvalue_free(result->hosts); /* it broke off: how things stand now */
+        result->hosts = result_hosts(runner, runner->options->digest);
     }
     if (runner->options->timeline) {
         sim_sink_timeline_end(runner->sim);

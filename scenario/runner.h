@@ -20,7 +20,7 @@ struct run_options {
     bool no_files;           /* host files forbidden */
     bool digest;             /* sha256 of guest views in the JSON result */
     FILE *log;               /* text log, NULL: none */
-    bool log_full;           /* all events; else those a person follows: steps, QMP, jobs, faults */
+    bool log_full;           /* all events; else those a person follows (scenario/log.c) */
     FILE *trace;             /* JSON event log, NULL: none */
     FILE *timeline;          /* trace-event JSON, NULL: none */
     bool record_choices;

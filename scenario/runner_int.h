@@ -100,6 +100,7 @@ struct runner {
     struct copy_in_flight copies[64];
     unsigned copy_count;
     struct run_stats stats;
+    bool broke;             /* at options->break_event */
 };
 
 /* --- steps ----------------------------------------------------------------------------------------------- */
@@ -158,6 +159,11 @@ void runner_main(void *opaque);
 void runner_play_end(struct runner *runner);
 /* Runs the world until the run is over, for better or worse. */
 void runner_drive(struct runner *runner);
+
+/* --- log.c ----------------------------------------------------------------------------------------------- */
+
+/* Subscribes what the options ask for: log, trace, break. After reset, before the first event. */
+void run_log_attach(struct runner *runner);
 
 /* --- recorder.c, result.c -------------------------------------------------------------------------------- */
 

@@ -43,6 +43,18 @@ says "/cli/output/tap/plan" 1 out '^1\.\.2$'
 says "/cli/output/tap/ok" 1 out '^ok 1 - good\.blk$'
 says "/cli/output/tap/not-ok" 1 out '^not ok 2 - bad\.blk$'
 
+says "/cli/output/tap/diagnostics" 1 out '^# fail expect '
+holds "/cli/output/tap/only-tap" sh -c '! grep -vE "^(TAP version 13|1\.\.2|(not )?ok [0-9]|#)" out'
+blksim run bad.blk good.blk --tap --max-failures 1
+says "/cli/output/tap/bail-out" 1 out '^Bail out!'
+
+# To standard output: the report and nothing else.
+for report in junit sarif; do
+    blksim run bad.blk good.blk --$report -
+    exits "/cli/output/$report/stdout" 1
+    holds "/cli/output/$report/stdout/alone" sh -c '! grep -q "^  build" out'
+    cp out stdout.$report
+done
 blksim run good.blk bad.blk --junit report.xml --sarif report.sarif
 exits "/cli/output/junit" 1
 holds "/cli/output/junit/suite" grep -q '<testsuite name="blksim" tests="2"' report.xml
@@ -51,6 +63,12 @@ holds "/cli/output/junit/closed" grep -q '</testsuite>' report.xml
 holds "/cli/output/sarif/result" grep -q '"ruleId": "expect\.' report.sarif
 if command -v python3 > /dev/null && python3 -c pass 2> /dev/null; then
     holds "/cli/output/junit/parses" python3 -c 'import xml.dom.minidom as m; m.parse("report.xml")'
+    holds "/cli/output/junit/stdout/parses" python3 -c 'import xml.dom.minidom as m; m.parse("stdout.junit")'
+    holds "/cli/output/sarif/stdout/parses" python3 -c '
+import json
+run, = json.load(open("stdout.sarif"))["runs"]
+result, = run["results"]
+assert result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "bad.blk"'
     holds "/cli/output/sarif/parses" python3 -c 'import json; json.load(open("report.sarif"))'
 else
     skip "/cli/output/junit/parses (python3 is not installed)"
@@ -73,16 +91,63 @@ for log in short full; do
     blksim run good.blk --log $log
     says "/cli/output/log/$log" 0 out 'job|JOB'
 done
+# The short log is what a person follows: the steps as written, QMP events, refusals, faults; not requests.
+blksim run good.blk --log short
+says "/cli/output/log/short/step" 0 out '> 6: blockdev-mirror job-id=m device=s target=d sync=full$'
+says "/cli/output/log/short/event" 0 out '\* BLOCK_JOB_READY +type=mirror device=m '
+holds "/cli/output/log/short/no-requests" sh -c '! grep -q disk_ out'
+good refused.blk
+{ echo "try block-job-pause device=m"; echo "try fault error disk=src"; } >> refused.blk
+blksim run refused.blk --log short
+says "/cli/output/log/short/refusal" 0 out '< qmp_reply +name=block-job-pause class=DeviceNotActive '
+says "/cli/output/log/short/fault" 0 out '! fault_armed +fault=error disk=src'
+blksim run bad.blk --log short
+says "/cli/output/log/short/violation" 1 out ' x violation +check=expect '
+blksim run good.blk --log none
+holds "/cli/output/log/none" test "$(wc -l < out)" = 1
 blksim run good.blk --until 10 --log full
-exits "/cli/output/until" 0
+says "/cli/output/until" 0 out '^# +9 '
+holds "/cli/output/until/not-further" sh -c '! grep -q "^# *10 " out'
+says "/cli/output/until/verdict" 0 out '^stopped: '
+blksim run good.blk --break 10 2> /dev/null
+holds "/cli/output/break" test "$status" = 133
 
 blksim diff good.blk good.blk
 says "/cli/output/diff/same" 0 out '^the same [0-9]+ events'
 sed 's/0x11/0x12/' good.blk > other.blk
 blksim diff good.blk other.blk
 says "/cli/output/diff/differs" 1 out '^event [0-9]+ differs'
+holds "/cli/output/diff/one-line-each" test "$(grep -c '^[-+] ' out)" = 2
+holds "/cli/output/diff/what-came-before" test "$(grep -c '^  ' out)" = 3
+blksim diff good.blk other.blk --json
+says "/cli/output/diff/json" 1 out '^\{"same": *false, *"event": *[0-9]+, *"events_alike": *[0-9]+, *"a": *\{'
 blksim diff good.blk --exec "$BLKSIM"
 says "/cli/output/diff/other-build" 0 out '^the same [0-9]+ events'
+
+# A failing scenario from standard input is kept, so that there is something to paste.
+blksim run - < bad.blk
+says "/cli/output/stdin/failed" 1 out '^  again  .* run build/failures/expect\.view\..*\.blk$'
+sed -n 's/^  again  //p' out > again.sh
+sh again.sh > out 2> err
+status=$?
+says "/cli/output/stdin/paste" 1 out '^fail expect '
+blksim run bad.blk --json
+says "/cli/output/json/state-of-a-failure" 1 out '"hosts": *\{"h": *\{"nodes": *\{".*"driver": *"raw"'
+
+# Each command has --json.
+blksim gen --seed 3 --json
+says "/cli/output/json/gen" 0 out '^\{"profile": *"mirror", *"steps": *[0-9]+, *"scenario": *"blksim 1'
+blksim encode good.blk --json
+says "/cli/output/json/encode" 0 out '^\{"length": *[0-9]+, *"hex": *"[0-9a-f]+"\}$'
+"$BLKSIM" encode good.blk > good.bin
+blksim decode good.bin --json
+says "/cli/output/json/decode" 0 out '"scenario": *"blksim 1'
+blksim list checks --json
+says "/cli/output/json/list" 0 out '^\{"kind": *"checker", *"name": *"guest-view"'
+blksim explain io --json
+says "/cli/output/json/explain" 0 out '"name": *"io write"'
+blksim shrink bad.blk --json -o small.blk
+says "/cli/output/json/shrink" 0 out '^\{"signature": *"expect\.view.*"steps_before": *12, *"steps": *[0-9]+, *"scenario": *"blksim 1'
 
 # A failure with room to shrink keeps its signature.
 { cat bad.blk; } > big.blk

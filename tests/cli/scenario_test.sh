@@ -43,6 +43,15 @@ says "/cli/scenario/later-version" 2 err '^blksim: later\.blk:1:'
 good good.blk
 blksim run good.blk wrong.blk
 exits "/cli/scenario/one-of-two-is-wrong" 2
+holds "/cli/scenario/one-of-two-is-wrong/none-was-run" test ! -s out
+echo keep > trace.jsonl
+blksim run wrong.blk --trace trace.jsonl --junit report.xml
+holds "/cli/scenario/wrong/files-stay" grep -q keep trace.jsonl
+holds "/cli/scenario/wrong/nothing-left" test ! -e report.xml
+for command in decode encode; do
+    blksim $command .
+    says "/cli/scenario/$command/folder" 2 err 'directory'
+done
 
 # A line of 1 MiB: as a comment it is read, as a name it is refused.
 { printf 'blksim 1\n# '; head -c 1048576 /dev/zero | tr '\0' x; printf '\ndisk a size=1M\n'; } > long-comment.blk

@@ -34,7 +34,7 @@ says "/cli/sweep/summary" 0 out '^60 seeds run in .*: 0 failed; .* marks reached
 says "/cli/sweep/stats" 0 out '^runs +60 '
 holds "/cli/sweep/passing-leaves-nothing" test ! -e build/failures
 blksim run --seed 18446744073709551614 --json
-exits "/cli/sweep/largest-seed" 0
+says "/cli/sweep/largest-seed" 0 out '^\{"seed": *18446744073709551614,'
 
 # What fails is stored, named by signature and seed, and the stored file fails in the same way.
 blksim run --seeds 1..3 --limit 1ns --max-failures 1

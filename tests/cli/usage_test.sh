@@ -34,7 +34,11 @@ blksim run --seed 1 --profile nonesuch
 says "/cli/usage/run/no-such-profile" 2 err "no profile 'nonesuch'"
 good good.blk
 blksim run good.blk --checks nonesuch
-exits "/cli/usage/run/no-such-checker" 2
+says "/cli/usage/run/no-such-checker" 2 err "no checker 'nonesuch'"
+blksim run --seeds 1..50 --checks nonesuch
+holds "/cli/usage/run/no-such-checker/said-once" test "$(wc -l < err)" = 1
+blksim run --seeds 1..50 --profile mirror:nonesuch=1
+holds "/cli/usage/run/no-such-feature/said-once" test "$(wc -l < err)" = 1
 blksim run good.blk --seed 1
 says "/cli/usage/run/files-and-seeds" 2 err 'either files or seeds'
 blksim run --seeds 1..2 --log full
