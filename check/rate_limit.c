@@ -130,7 +130,8 @@ static void on_sleep(void *opaque, const struct sim_record *record)
     sleep_over(r, record->time_ns);
     cost_ns = r->quota ? (unsigned __int128)MAX(r->read_bytes, r->claimed_bytes) * RATE_SLICE_NS / r->quota : 0;
     if (r->quota && r->slept_ns > cost_ns * 3 / 2 + SLACK_NS) {
-        violate(state, r, "starved", "slept %" PRIu64 " ns for %" PRIu64 " bytes at %" PRId64 " bytes/s, which cost %" PRIu64 " ns",
+        violate(state, r, "starved",
+                "slept %" PRIu64 " ns for %" PRIu64 " bytes at %" PRId64 " bytes/s, which cost %" PRIu64 " ns",
                 r->slept_ns, MAX(r->read_bytes, r->claimed_bytes), r->speed, (uint64_t)cost_ns);
         r->slept_ns = 0;
     }

@@ -134,7 +134,8 @@ static struct write write_at(int64_t offset)
 
 static void test_error(void **state)
 {
-    arm("error", "{\"disk\":\"d0\",\"op\":\"write\",\"errno\":\"ENOSPC\",\"offset\":65536,\"length\":65536,\"nth\":2,\"count\":2}");
+    arm("error", "{\"disk\":\"d0\",\"op\":\"write\",\"errno\":\"ENOSPC\",\"offset\":65536,"
+                 "\"length\":65536,\"nth\":2,\"count\":2}");
     assert_int_equal(write_at(0).ret, 0);
     assert_int_equal(write_at(65536).ret, 0);
     assert_int_equal(write_at(65536).ret, -ENOSPC);
