@@ -199,6 +199,8 @@ static int disk_block_status(BlockDriverState *bs, bool want_zero, int64_t offse
         return ret;
     }
     disk_status(medium(bs), offset, bytes, pnum, &zero);
+    /* The medium ends where its length does, in the middle of a block perhaps; what is behind reads zero. */
+    *pnum = ROUND_UP(*pnum, (int64_t)bs->bl.request_alignment);
     *map = offset;
     *file = bs;
     return (zero ? BDRV_BLOCK_ZERO : BDRV_BLOCK_DATA) | BDRV_BLOCK_OFFSET_VALID;

@@ -172,9 +172,13 @@ static bool raw_has_zero_init(BlockDriverState *bs)
 static void raw_child_perm(BlockDriverState *bs, BdrvChild *child, uint32_t role, uint64_t perm, uint64_t shared,
                            uint64_t *nperm, uint64_t *nshared)
 {
-    const uint64_t own = BLK_PERM_WRITE | BLK_PERM_RESIZE;
+    const struct raw_state *s = bs->opaque;
+    uint64_t own = BLK_PERM_WRITE | BLK_PERM_RESIZE;
 
     bdrv_default_perms(bs, child, role, perm, shared, nperm, nshared);
+    if ((perm & BLK_PERM_WRITE) && !s->has_size && s->offset % SIM_SECTOR_BYTES != 0) {
+        own = BLK_PERM_WRITE; /* the last sector of the window may reach past the file's */
+    }
     *nperm = (*nperm & ~own) | (perm & own);
 }
 

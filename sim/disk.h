@@ -11,8 +11,8 @@
  * after a completed flush that was submitted later, or with FUA.
  *
  * Units: bytes. Requests must be multiples of `align`; anything else is an assertion (the node above aligns). The
- * length need not be: the last aligned unit may be read and, on a device, written as a whole; what lies beyond the
- * length reads zero and is not kept. Errors come back as negative errno: -EIO (range, injected), -ENOSPC
+ * length need not be: the last aligned unit (at least a sector) may be read and, on a device, written as a whole; what
+ * lies beyond the length reads zero and is not kept. Errors come back as negative errno: -EIO (range, injected), -ENOSPC
  * (capacity), -ENOTSUP (operation switched off), -EINVAL (length of a device).
  *
  * Allocation goes in units: one written byte allocates its whole unit, a discard frees the units that lie wholly

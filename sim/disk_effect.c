@@ -5,7 +5,7 @@
 
 static bool beyond_end(const struct disk *disk, const struct disk_req *req)
 {
-    int64_t end = ROUND_UP(disk->tree.length, (int64_t)disk->config.align_bytes);
+    int64_t end = ROUND_UP(disk->tree.length, MAX((int64_t)disk->config.align_bytes, SIM_SECTOR_BYTES));
 
     return req->offset + req->bytes > end;
 }

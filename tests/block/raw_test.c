@@ -106,6 +106,95 @@ WORLD_TEST(test_odd_length)
     del(w, "r");
 }
 
+/* A window that ends in the middle of a sector: its last sector is writable all the same, which lengthens the file;
+ * a user that may only write asks for no resize of its own (2.15). */
+WORLD_TEST(test_last_sector)
+{
+    struct disk *disk = make_disk(w, "d", 1024);
+    BlockDriverState *bs =
+        add(w, "{'driver':'raw','node-name':'r','offset':100,'file':{'driver':'disk','disk':'d'}}");
+    BlockBackend *blk = blk_new(w->host, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE, BLK_PERM_ALL);
+    struct request r = {.w = w, .blk = blk, .offset = 512, .bytes = 512};
+
+    assert_int_equal(blk_insert_bs(blk, bs, NULL), 0);
+    assert_int_equal(blk_getlength(blk), 1024);
+    assert_int_equal(write_at(w, blk, 512, 512), 0);
+    assert_true(all_bytes(w, disk, 612, 512, 0x5a));
+    assert_true(all_bytes(w, disk, 0, 612, 0));
+    assert_int_equal(blk_getlength(blk), 1024);
+    assert_int_equal(run(&r), 0);
+    blk_unref(blk);
+    del(w, "r");
+}
+
+/* --- the end of a medium ---------------------------------------------------------------------------------- */
+
+struct walk {
+    BlockDriverState *bs;
+    int64_t at;
+    unsigned runs;
+};
+
+static int walk_entry(void *opaque)
+{
+    struct walk *walk = opaque;
+    int64_t pnum = 0;
+    int ret = 0;
+
+    while (walk->at < bdrv_getlength_cached(walk->bs) && ret >= 0) {
+        ret = bdrv_co_block_status_above(walk->bs, NULL, walk->at, 1024, &pnum, NULL, NULL);
+        walk->at += pnum;
+        walk->runs++;
+    }
+    return ret;
+}
+
+/* The status of a medium is known up to the node's rounded length, whatever its own length and alignment are. */
+WORLD_TEST(test_odd_status)
+{
+    static const int64_t lengths[] = {1, 511, 513, 1000, 4097, 5000};
+    static const uint32_t aligns[] = {1, 512, 4096};
+
+    for (size_t i = 0; i < ARRAY_SIZE(lengths) * ARRAY_SIZE(aligns) * 2; i++) {
+        struct disk_config config;
+        char name[8], options[80];
+
+        disk_config_default(&config);
+        config.size_bytes = lengths[i / 2 % ARRAY_SIZE(lengths)];
+        config.align_bytes = aligns[i / 2 / ARRAY_SIZE(lengths)];
+        config.content = i % 2 ? DISK_CONTENT_STAMP : DISK_CONTENT_HOLE;
+        snprintf(name, sizeof(name), "d%zu", i);
+        assert_non_null(disk_new(w->sim, name, &config, NULL));
+        snprintf(options, sizeof(options), "{'driver':'disk','node-name':'n','disk':'%s','read-only':true}", name);
+        struct walk walk = {.bs = add(w, options)};
+        /* the last answer must end exactly with the node: one beyond would be asked about data that is not there */
+        assert_true(bdrv_run_co(w->host, "walk", walk_entry, &walk) >= 0);
+        assert_int_equal(walk.at, ROUND_UP(config.size_bytes, 512));
+        del(w, "n");
+    }
+}
+
+/* What a node has beyond the length of its medium, up to a whole sector, reads zero also where no alignment asks
+ * for whole sectors. */
+WORLD_TEST(test_odd_read)
+{
+    struct disk_config config;
+
+    disk_config_default(&config);
+    config.size_bytes = 1000;
+    config.align_bytes = 1;
+    assert_non_null(disk_new(w->sim, "d", &config, NULL));
+    BlockBackend *blk = open_on(w, "{'driver':'disk','node-name':'r','disk':'d'}");
+    struct request whole = {.w = w, .blk = blk, .bytes = 1024};
+    struct request tail = {.w = w, .blk = blk, .offset = 1010, .bytes = 14};
+
+    assert_int_equal(blk_getlength(blk), 1024);
+    assert_int_equal(run(&whole), 0);
+    assert_int_equal(run(&tail), 0);
+    blk_unref(blk);
+    del(w, "r");
+}
+
 /* --- truncate --------------------------------------------------------------------------------------------- */
 
 struct resize {
@@ -214,6 +303,9 @@ int main(void)
         T("/raw/window/end", test_window_end),
         T("/raw/window/offset-only", test_offset_only),
         T("/raw/odd-length", test_odd_length),
+        T("/raw/window/last-sector", test_last_sector),
+        T("/disk-node/odd-length/status", test_odd_status),
+        T("/disk-node/odd-length/read", test_odd_read),
         T("/raw/truncate/file", test_truncate_file),
         T("/raw/truncate/fixed", test_truncate_fixed),
         T("/raw/null-co", test_null),

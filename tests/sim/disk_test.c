@@ -16,6 +16,11 @@ static void test_read_end(void **state)
     settle(disk);
     assert_int_equal(io.data.size_bytes, 1024);
     payload_clear(&io.data);
+    /* the last sector is whole also where single bytes can be asked for */
+    disk = make_disk(*state, "e", "{\"size\": 1000, \"align\": 1}");
+    assert_int_equal(io_run(disk, SIM_OP_READ, 1000, 24, 0), 0);
+    assert_int_equal(io_run(disk, SIM_OP_READ, 1000, 25, 0), -EIO);
+    assert_int_equal(io_run(disk, SIM_OP_DISCARD, 512, 512, 0), 0);
 }
 
 static void test_device(void **state)
