@@ -134,6 +134,8 @@ void bdrv_unref(BlockDriverState *bs);
 /* blockdev-add and blockdev-del (9). */
 BlockDriverState *qmp_blockdev_add_node(struct host *host, const struct qvalue *options, Error **errp);
 bool qmp_blockdev_del_node(struct host *host, const char *node_name, Error **errp);
+/* block_resize (9): asks for RESIZE like any other user, drains, changes the length. */
+bool qmp_block_resize_node(BlockDriverState *bs, int64_t length, Error **errp);
 
 BlockDriverState *bdrv_find_node(struct host *host, const char *node_name);
 /* Backend name first, then node name (1.2). errp: "Cannot find device='X' nor node-name='X'" or "Device 'X' has no

@@ -82,11 +82,8 @@ int bdrv_write_prepare(BdrvChild *child, BdrvTrackedRequest *req, int64_t offset
         return ret;
     }
     uint64_t enough = flags & BDRV_REQ_WRITE_UNCHANGED ? BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED : BLK_PERM_WRITE;
+    SIM_ASSERT(req->type == BDRV_TRACKED_WRITE || req->type == BDRV_TRACKED_DISCARD);
     SIM_ASSERT(ROUND_UP(offset + bytes, 512) <= bs->total_bytes || (child->perm & BLK_PERM_RESIZE));
-    if (req->type == BDRV_TRACKED_TRUNCATE) {
-        SIM_ASSERT(child->perm & BLK_PERM_RESIZE);
-        return 0;
-    }
     SIM_ASSERT(child->perm & enough);
     check_threshold(bs, offset + bytes);
     return 0;

@@ -35,7 +35,7 @@ static inline void bdrv_wait_serialising_requests(BdrvTrackedRequest *req)
 
 /* 0, -ENOMEDIUM or -EIO. is_data: the data limit applies. */
 int bdrv_check_request(const BlockDriverState *bs, int64_t offset, int64_t bytes, bool is_data);
-/* Steps (1) to (6) of an aligned write (2.7), also for discard and truncate: 0, -EPERM or -EBUSY. */
+/* Steps (1) to (6) of an aligned write (2.7), also for discard: 0, -EPERM or -EBUSY. */
 int bdrv_write_prepare(BdrvChild *child, BdrvTrackedRequest *req, int64_t offset, int64_t bytes, uint32_t flags);
 /* Step (9): generation, highest offset, growth, dirty bitmaps. ret: the driver's result. */
 void bdrv_write_finish(BdrvTrackedRequest *req, int64_t offset, int64_t bytes, int ret);

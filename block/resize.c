@@ -136,3 +136,33 @@ int bdrv_co_truncate(BdrvChild *child, int64_t length, bool exact, enum bdrv_pre
     bdrv_tracked_request_end(&req);
     return ret;
 }
+
+/* Through a backend of its own, so that RESIZE is asked for like any other permission. */
+static bool resize_drained(BlockDriverState *bs, int64_t length, Error **errp)
+{
+    BlockBackend *blk = blk_new(bs->host, BLK_PERM_RESIZE, BLK_PERM_ALL);
+    bool ok = blk_insert_bs(blk, bs, errp) >= 0;
+
+    if (ok) {
+        bdrv_drained_begin(bs);
+        ok = blk_co_truncate(blk, length, false, PREALLOC_OFF, 0, errp) >= 0;
+        bdrv_drained_end(bs);
+    }
+    blk_unref(blk);
+    return ok;
+}
+
+bool qmp_block_resize_node(BlockDriverState *bs, int64_t length, Error **errp)
+{
+    if (length < 0) {
+        error_setg(errp, "Parameter 'size' expects a >0 size");
+        return false;
+    }
+    if (bdrv_op_is_blocked(bs, BLOCK_OP_RESIZE, errp)) {
+        return false;
+    }
+    bdrv_ref(bs); /* draining may change the graph */
+    bool ok = resize_drained(bs, length, errp);
+    bdrv_unref(bs);
+    return ok;
+}

@@ -56,20 +56,6 @@ static BlockDriverState *device_or_node(struct host *host, const struct qvalue *
     return bs;
 }
 
-/* Through a backend of its own, so that RESIZE is asked for like any other permission. */
-static bool resize(BlockDriverState *bs, int64_t size_bytes, Error **errp)
-{
-    BlockBackend *blk = blk_new(bdrv_host(bs), BLK_PERM_RESIZE, BLK_PERM_ALL);
-    bool ok = blk_insert_bs(blk, bs, errp) >= 0;
-    if (ok) {
-        bdrv_drained_begin(bs);
-        ok = blk_co_truncate(blk, size_bytes, false, PREALLOC_OFF, 0, errp) >= 0;
-        bdrv_drained_end(bs);
-    }
-    blk_unref(blk);
-    return ok;
-}
-
 static bool cmd_block_resize(struct host *host, const struct qvalue *args, struct qvalue **reply, Error **errp)
 {
     int64_t size_bytes = qmp_arg_int(args, "size", 0);
@@ -77,17 +63,7 @@ static bool cmd_block_resize(struct host *host, const struct qvalue *args, struc
     if (!bs) {
         return false;
     }
-    if (size_bytes < 0) {
-        error_setg(errp, "Parameter 'size' expects a >0 size");
-        return false;
-    }
-    if (bdrv_op_is_blocked(bs, BLOCK_OP_RESIZE, errp)) {
-        return false;
-    }
-    bdrv_ref(bs); /* draining may change the graph */
-    bool ok = resize(bs, size_bytes, errp);
-    bdrv_unref(bs);
-    return ok;
+    return qmp_block_resize_node(bs, size_bytes, errp);
 }
 
 static bool cmd_set_threshold(struct host *host, const struct qvalue *args, struct qvalue **reply, Error **errp)
