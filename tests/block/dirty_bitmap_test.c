@@ -102,7 +102,7 @@ static void test_seed_b8afb52_length_error(void **state)
     probe_free(p);
 }
 
-/* [seed]: the cluster size within [4 KiB, 64 KiB], 64 KiB when there is none. */
+/* [seed eee13df]: the cluster size within [4 KiB, 64 KiB], 64 KiB when there is none. */
 static void test_seed_default_granularity(void **state)
 {
     static const int64_t cases[][2] = {{0, 65536},     {512, 4096},    {4096, 4096},
@@ -114,6 +114,59 @@ static void test_seed_default_granularity(void **state)
         bdrv_release_named_dirty_bitmaps(p->bs);
         probe_free(p);
     }
+}
+
+/* [seed e4654d2]: each user has a bitmap of its own: a write marks all of them, clearing or releasing one leaves the
+ * others alone. */
+static void test_seed_e4654d2_one_per_user(void **state)
+{
+    struct probe *p = plain_probe();
+    BdrvDirtyBitmap *a = made(p, G, NULL);
+    BdrvDirtyBitmap *b = made(p, G, NULL);
+    assert_int_equal(do_req(p, W, 0, 2 * G, 1, 0), 0);
+    bdrv_reset_dirty_bitmap(a, 0, G);
+    assert_int_equal(bdrv_get_dirty_count(a), G);
+    assert_int_equal(bdrv_get_dirty_count(b), 2 * G);
+    bdrv_release_dirty_bitmap(a);
+    assert_int_equal(do_req(p, W, 4 * G, 512, 1, 0), 0);
+    assert_int_equal(bdrv_get_dirty_count(b), 3 * G);
+    bdrv_release_dirty_bitmap(b);
+    probe_free(p);
+}
+
+/* [seed 50717e9, acc906c]: each bitmap has a granularity of its own, and its count is in bytes, not in its chunks. */
+static void test_seed_acc906c_count_in_bytes(void **state)
+{
+    static const uint32_t granularities[] = {512, 4096, 65536, 1 << 20, UINT32_C(1) << 31};
+    struct probe *p = plain_probe();
+    for (size_t i = 0; i < ARRAY_SIZE(granularities); i++) {
+        BdrvDirtyBitmap *a = made(p, granularities[i], NULL);
+        assert_int_equal(bdrv_dirty_bitmap_granularity(a), granularities[i]);
+        assert_int_equal(do_req(p, W, 65536, 1, 1, 0), 0);
+        assert_int_equal(bdrv_get_dirty_count(a), granularities[i]);
+    }
+    while (bdrv_dirty_bitmap_next(p->bs, NULL) != NULL) {
+        bdrv_release_dirty_bitmap(bdrv_dirty_bitmap_next(p->bs, NULL));
+    }
+    probe_free(p);
+}
+
+/* [seed 9bd2b08]: what marks the bitmaps of a node as a group skips the disabled ones; only their owner sets bits
+ * there. */
+static void test_seed_9bd2b08_group_skips_disabled(void **state)
+{
+    struct probe *p = plain_probe();
+    BdrvDirtyBitmap *on = made(p, G, "on");
+    BdrvDirtyBitmap *off = made(p, G, "off");
+    bdrv_disable_dirty_bitmap(off);
+    assert_int_equal(do_req(p, W, 0, 512, 1, 0), 0);
+    assert_int_equal(do_req(p, SIM_OP_DISCARD, 2 * G, 512, 0, 0), 0);
+    assert_int_equal(bdrv_get_dirty_count(on), 2 * G);
+    assert_int_equal(bdrv_get_dirty_count(off), 0);
+    bdrv_set_dirty_bitmap(off, 0, 1);
+    assert_int_equal(bdrv_get_dirty_count(off), G);
+    bdrv_release_named_dirty_bitmaps(p->bs);
+    probe_free(p);
 }
 
 static void test_checks(void **state)
@@ -300,8 +353,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T_NODE("/dirty-bitmap/list", test_list),
         T_NODE("/dirty-bitmap/names", test_names),
-        T_NODE("/dirty-bitmap/seed-b8afb52/length-error", test_seed_b8afb52_length_error),
-        T_NODE("/dirty-bitmap/seed/default-granularity", test_seed_default_granularity),
+        T_NODE("/dirty-bitmap/seed/b8afb52/length-error", test_seed_b8afb52_length_error),
+        T_NODE("/dirty-bitmap/seed/eee13df/default-granularity", test_seed_default_granularity),
+        T_NODE("/dirty-bitmap/seed/e4654d2/one-per-user", test_seed_e4654d2_one_per_user),
+        T_NODE("/dirty-bitmap/seed/acc906c/50717e9/count-in-bytes", test_seed_acc906c_count_in_bytes),
+        T_NODE("/dirty-bitmap/seed/9bd2b08/group-skips-disabled", test_seed_9bd2b08_group_skips_disabled),
         T_NODE("/dirty-bitmap/checks", test_checks),
         T_NODE("/dirty-bitmap/marks", test_marks),
         T_NODE("/dirty-bitmap/marks/failed-write", test_failed_write_marks),

@@ -374,6 +374,7 @@ WORLD_TEST(test_freeze)
     bdrv_unref(other);
 }
 
+/* [seed 826b6ca]: being a backing file blocks, with a reason that names the overlay. */
 WORLD_TEST(test_backing_blocks)
 {
     BlockDriverState *base = new_node(w, &test_protocol, "base");
@@ -474,7 +475,7 @@ int main(void)
         T("/graph/cycle/refused", test_cycle_refused),
         T("/graph/depth", test_depth),
         T("/graph/freeze", test_freeze),
-        T("/graph/blockers/backing", test_backing_blocks),
+        T("/graph/seed/826b6ca/backing-blocks", test_backing_blocks),
         T("/graph/chain/helpers", test_chain_helpers),
         T("/graph/chain/raw-is-no-filter", test_raw_is_no_filter),
         T("/graph/reopen/read-only", test_reopen_read_only),

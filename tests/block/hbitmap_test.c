@@ -1,6 +1,10 @@
 /* Protects HBitmap: every operation equals a plain bit array's, at every granularity, at the documented edges. */
 #include "tests/testlib.h"
 
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include "block/hbitmap.h"
 
 #define MODEL_BITS 20000
@@ -509,6 +513,52 @@ static void test_iterator_under_change(void **state)
     hbitmap_free(hb);
 }
 
+/* [seed 8f0720e]: ascending, each group once, at any distance; the next round starts from 0 and finds what was set
+ * behind the cursor meanwhile. */
+static void test_seed_8f0720e_rounds(void **state)
+{
+    static const int64_t groups[] = {0, 1, 63, 64, 4095, 4096, 262143, 262144, 16777215};
+    HBitmap *hb = hbitmap_alloc(*state, INT64_C(16777216) << 9, 9);
+    HBitmapIter iter;
+    for (size_t i = ARRAY_SIZE(groups); i-- > 0;) {
+        hbitmap_set(hb, groups[i] << 9, 1);
+    }
+    hbitmap_iter_init(&iter, hb, 0);
+    for (size_t i = 0; i < ARRAY_SIZE(groups); i++) {
+        assert_int_equal(hbitmap_iter_next(&iter), groups[i] << 9);
+        hbitmap_reset(hb, groups[i] << 9, 512);
+        if (groups[i] == 4096) {
+            hbitmap_set(hb, 512 * 512, 512); /* behind the cursor by now */
+        }
+    }
+    assert_int_equal(hbitmap_iter_next(&iter), -1);
+    assert_int_equal(hbitmap_count(hb), 512);
+    hbitmap_iter_init(&iter, hb, 0);
+    assert_int_equal(hbitmap_iter_next(&iter), 512 * 512);
+    hbitmap_free(hb);
+}
+
+/* [seed 88ff0e4, 9e48b02]: a bitmap without items cannot be iterated; whoever tries is stopped at once. */
+static void test_seed_88ff0e4_no_iterator_on_empty(void **state)
+{
+    HBitmap *hb = hbitmap_alloc(*state, 0, 16);
+    HBitmapIter iter;
+    int status = 0;
+    fflush(stderr);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        if (freopen("/dev/null", "w", stderr) != NULL) {
+            hbitmap_iter_init(&iter, hb, 0);
+        }
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(WTERMSIG(status), SIGABRT);
+    hbitmap_free(hb);
+}
+
 static void test_merge_granularities(void **state)
 {
     HBitmap *fine = hbitmap_alloc(*state, 10 * 65536 + 512, 9);
@@ -540,6 +590,8 @@ int main(void)
         T_WORLD("/hbitmap/serial/garbage-is-masked", test_garbage_is_masked),
         T_WORLD("/hbitmap/iter/rounds-down", test_iterator_rounds_down),
         T_WORLD("/hbitmap/iter/under-change", test_iterator_under_change),
+        T_WORLD("/hbitmap/seed/8f0720e/rounds", test_seed_8f0720e_rounds),
+        T_WORLD("/hbitmap/seed/88ff0e4/9e48b02/no-iterator-on-empty", test_seed_88ff0e4_no_iterator_on_empty),
         T_WORLD("/hbitmap/merge/granularities", test_merge_granularities),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -193,6 +193,26 @@ WORLD_TEST(test_open_fails)
     disk_remove_interposer(disk, &d.interposer);
 }
 
+/* [seed 50c7513, 34b5d2c, dacc26a, 31ca6d0]: the error of the node that did not open comes up as it is, with the
+ * errno's text and the name of what could not be opened, however deep it lies. */
+WORLD_TEST(test_seed_open_error)
+{
+    struct disk *disk = make_disk(w, "d", MiB);
+    struct denier d = {.interposer = {.before = deny}, .op = SIM_OP_OPEN, .error = -EACCES, .left = 2};
+    Error *err = NULL;
+
+    disk_add_interposer(disk, &d.interposer);
+    assert_null(try_add(w, "{'driver':'disk','node-name':'n','disk':'d'}", &err));
+    assert_string_equal(error_get_pretty(err), "Could not open 'd': Permission denied");
+    error_free(err);
+    err = NULL;
+    assert_null(try_add(w, "{'driver':'raw','node-name':'n','file':{'driver':'raw'," DISK "}}", &err));
+    assert_string_equal(error_get_pretty(err), "Could not open 'd': Permission denied");
+    error_free(err);
+    disk_remove_interposer(disk, &d.interposer);
+    assert_int_equal(node_count(w), 0);
+}
+
 /* auto-read-only: what cannot be opened for writing is opened for reading; without it that is an error. */
 WORLD_TEST(test_auto_read_only)
 {
@@ -220,6 +240,7 @@ int main(void)
         T("/options/inheritance", test_inheritance),
         T("/options/inactive-host", test_inactive_host),
         T("/options/open-fails", test_open_fails),
+        T("/options/seed/50c7513/31ca6d0/open-error", test_seed_open_error),
         T("/options/auto-read-only", test_auto_read_only),
     };
 

@@ -270,6 +270,23 @@ static void test_above(void **state)
     chain_free(&c);
 }
 
+/* [seed 4f57863]: one query, the same answer whether the main loop asks or a coroutine. */
+static void test_seed_4f57863_anywhere(void **state)
+{
+    struct chain c = short_chain();
+    struct ask inside = {.question = IS_ALLOCATED_ABOVE, .p = c.top, .bytes = 4 * MiB};
+    struct ask outside = inside;
+    for (; inside.offset < 3 * MiB; inside.offset += MiB) {
+        outside.offset = inside.offset;
+        ask(&inside);
+        probe_main(ask_entry, &outside);
+        assert_int_equal(outside.ret, inside.ret);
+        assert_int_equal(outside.pnum, inside.pnum);
+    }
+    assert_int_equal(inside.ret, 2); /* where the middle layer ends, it decides */
+    chain_free(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -280,6 +297,7 @@ int main(void)
         T_NODE("/status/recurse", test_recurse),
         T_NODE("/status/short-layer", test_short_layer),
         T_NODE("/status/above", test_above),
+        T_NODE("/status/seed/4f57863/inside-and-outside-coroutines", test_seed_4f57863_anywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
