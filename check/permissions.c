@@ -84,6 +84,18 @@ static void on_change(void *opaque, const struct sim_record *record)
     ((struct permissions *)opaque)->changes++;
 }
 
+/* The next node after `after` (NULL: the first) that stands for the request's medium. */
+static BlockDriverState *next_over_disk(const struct disk_req *req, const BlockDriverState *after)
+{
+    BlockDriverState *bs = bdrv_next_node(req->host, after);
+
+    while (bs && !(strcmp(bdrv_driver_name(bs), "disk") == 0 &&
+                   strcmp(bdrv_filename(bs), disk_name(req->disk)->str) == 0)) {
+        bs = bdrv_next_node(req->host, bs);
+    }
+    return bs;
+}
+
 static BlockDriverState *node_of_disk(struct permissions *state, const struct disk_req *req)
 {
     uint64_t graph = check_boundary(state->check)->graph_changes;
@@ -99,13 +111,25 @@ static BlockDriverState *node_of_disk(struct permissions *state, const struct di
     }
     if (d->graph != graph) {
         d->graph = graph;
-        for (d->bs = bdrv_next_node(req->host, NULL);
-             d->bs && !(strcmp(bdrv_driver_name(d->bs), "disk") == 0 &&
-                        strcmp(bdrv_filename(d->bs), disk_name(req->disk)->str) == 0);
-             d->bs = bdrv_next_node(req->host, d->bs)) {
-        }
+        d->bs = next_over_disk(req, NULL);
     }
     return d->bs;
+}
+
+static bool may_be_written(const BlockDriverState *bs)
+{
+    if (bdrv_is_read_only(bs) || bdrv_is_inactive(bs)) {
+        return false;
+    }
+    for (BdrvChild *parent = bdrv_first_parent(bs); parent; parent = bdrv_next_parent(parent)) {
+        uint64_t perm, shared;
+
+        bdrv_child_perms(parent, &perm, &shared);
+        if (perm & (BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* A write of a guest or a job on its way into a medium. Commands that make images have no node there. */
@@ -123,14 +147,9 @@ static void on_disk_submit(void *opaque, const struct sim_record *record)
     if (!bs) {
         return;
     }
-    for (BdrvChild *parent = bdrv_first_parent(bs); parent; parent = bdrv_next_parent(parent)) {
-        uint64_t perm, shared;
-
-        bdrv_child_perms(parent, &perm, &shared);
-        if (perm & (BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED)) {
-            if (bdrv_is_read_only(bs) || bdrv_is_inactive(bs)) {
-                break;
-            }
+    /* several nodes may stand over one medium: one of them must have had the right */
+    for (BlockDriverState *over = bs; over; over = next_over_disk(req, over)) {
+        if (may_be_written(over)) {
             return;
         }
     }
