@@ -2,26 +2,18 @@
  * The shrinker: the smallest scenario that still fails in the same way.
  *
  * Everything is labelled first, so that taking a step out shifts no other's draws. Then, until nothing gets smaller:
- * chunks of steps are left out, halving the chunk (delta debugging); faults and headers are simplified; sizes and
- * counts are made small. A candidate that does not pass the pre-run checks counts as not failing.
+ * chunks of steps are left out, halving the chunk (delta debugging); the schedule is calmed and recorded choices
+ * dropped in chunks; arguments and numbers are simplified (shrink_args.c); prefixes go. Labels that turn out not to
+ * matter go last. A candidate that does not pass the pre-run checks counts as not failing.
  */
-#include "scenario/runner.h"
+#include "scenario/shrink_int.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-struct shrinker {
-    struct scenario *best;
-    bool (*fails)(void *opaque, const struct scenario *scn);
-    void *opaque;
-    void (*progress)(void *opaque, size_t steps, unsigned runs);
-    unsigned runs;
-};
-
 #define MAX_RUNS 20000
 
-/* Takes over candidate. True when it became the best. */
-static bool try_candidate(struct shrinker *s, struct scenario *candidate)
+bool shrink_try(struct shrinker *s, struct scenario *candidate)
 {
     struct run_options options = {0};
 
@@ -42,30 +34,68 @@ static bool try_candidate(struct shrinker *s, struct scenario *candidate)
     return true;
 }
 
+/* Leaves out parts of a list of `count` things, large chunks first, from the end: without makes the candidate. */
+static bool drop_chunks(struct shrinker *s, size_t (*count)(const struct scenario *scn),
+                        struct scenario *(*without)(const struct scenario *scn, size_t first, size_t n))
+{
+    bool any = false;
+
+    for (size_t chunk = count(s->best); chunk > 0; chunk /= 2) {
+        for (size_t end = count(s->best); end > 0;) {
+            size_t first = end > chunk ? end - chunk : 0;
+
+            any = shrink_try(s, without(s->best, first, end - first)) || any;
+            end = MIN(first, count(s->best));
+        }
+    }
+    return any;
+}
+
 /* --- steps ------------------------------------------------------------------------------------------------ */
 
-static struct scenario *without(const struct scenario *scn, size_t first, size_t count)
+static size_t step_count(const struct scenario *scn)
+{
+    return scn->step_count;
+}
+
+static struct scenario *without_steps(const struct scenario *scn, size_t first, size_t n)
 {
     struct scenario *copy = scenario_copy(scn);
 
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < n; i++) {
         scenario_remove(copy, first);
     }
     return copy;
 }
 
-static bool drop_steps(struct shrinker *s)
+/* `try`, delays: gone, and a delay that has to be becomes round. */
+static bool drop_prefixes(struct shrinker *s)
 {
     bool any = false;
 
-    for (size_t chunk = MAX(s->best->step_count / 2, 1); chunk > 0; chunk /= 2) {
-        for (size_t end = s->best->step_count; end > 0;) {
-            size_t first = end > chunk ? end - chunk : 0;
+    for (size_t step = 0; step < s->best->step_count; step++) {
+        const struct scn_step *at = &s->best->steps[step];
+        struct scenario *copy;
 
-            if (try_candidate(s, without(s->best, first, end - first))) {
-                any = true;
+        if (at->try_) {
+            copy = scenario_copy(s->best);
+            copy->steps[step].try_ = false;
+            any = shrink_try(s, copy) || any;
+        }
+        at = &s->best->steps[step];
+        if (at->delay != SCN_DELAY_NONE) {
+            copy = scenario_copy(s->best);
+            copy->steps[step].delay = SCN_DELAY_NONE;
+            copy->steps[step].delay_ns = 0;
+            any = shrink_try(s, copy) || any;
+        }
+        for (int64_t unit = NS_PER_S; unit >= NS_PER_US; unit /= 10) {
+            at = &s->best->steps[step];
+            if (at->delay != SCN_DELAY_NONE && at->delay_ns > unit && at->delay_ns % unit) {
+                copy = scenario_copy(s->best);
+                copy->steps[step].delay_ns -= at->delay_ns % unit;
+                any = shrink_try(s, copy) || any;
             }
-            end = MIN(first, s->best->step_count);
         }
     }
     return any;
@@ -75,111 +105,60 @@ static bool drop_steps(struct shrinker *s)
 
 static bool calm_schedule(struct shrinker *s)
 {
+    bool any = false;
     struct scenario *copy;
 
-    if (s->best->schedule == SCN_SCHEDULE_CALM) {
-        return false;
+    if (s->best->schedule != SCN_SCHEDULE_CALM) {
+        copy = scenario_copy(s->best);
+        copy->schedule = SCN_SCHEDULE_CALM;
+        copy->pct_depth = 0;
+        any = shrink_try(s, copy);
     }
-    copy = scenario_copy(s->best);
-    copy->schedule = SCN_SCHEDULE_CALM;
-    return try_candidate(s, copy);
-}
-
-static bool drop_pins(struct shrinker *s)
-{
-    bool any = false;
-
-    for (size_t i = s->best->pin_count; i-- > 0;) {
-        struct scenario *copy = scenario_copy(s->best);
-
-        memmove(copy->pins + i, copy->pins + i + 1, (copy->pin_count - i - 1) * sizeof(*copy->pins));
-        copy->pin_count--;
-        any = try_candidate(s, copy) || any;
+    if (s->best->seed) {
+        copy = scenario_copy(s->best);
+        copy->seed = 0;
+        any = shrink_try(s, copy) || any;
     }
     return any;
 }
 
-/* --- arguments -------------------------------------------------------------------------------------------- */
+static size_t pin_count(const struct scenario *scn)
+{
+    return scn->pin_count;
+}
 
-static struct scenario *without_argument(const struct scenario *scn, size_t step, const char *key)
+static struct scenario *without_pins(const struct scenario *scn, size_t first, size_t n)
 {
     struct scenario *copy = scenario_copy(scn);
 
-    qvalue_free(qdict_take(copy->steps[step].args, key));
+    memmove(copy->pins + first, copy->pins + first + n, (copy->pin_count - first - n) * sizeof(*copy->pins));
+    copy->pin_count -= n;
     return copy;
 }
 
-/* Candidates for a number, the boldest first. 0 ends. */
-static unsigned smaller_numbers(int64_t value, int64_t out[4])
-{
-    unsigned n = 0;
+/* --- labels ----------------------------------------------------------------------------------------------- */
 
-    if (value > 1) {
-        if (value > 65536 && value % 65536 == 0) {
-            out[n++] = 65536;
-        }
-        if (value > 4096) {
-            out[n++] = ROUND_DOWN(value / 2, 512);
-        } else {
-            out[n++] = 1;
-            out[n++] = value / 2;
-        }
+/* No labels at all if it fails so, too; else none where the ordinal says the same. */
+static void drop_labels(struct shrinker *s)
+{
+    struct scenario *copy = scenario_copy(s->best);
+
+    for (size_t step = 0; step < copy->step_count; step++) {
+        free(copy->steps[step].label);
+        copy->steps[step].label = NULL;
     }
-    return n;
-}
-
-static bool shrink_number(struct shrinker *s, size_t step, size_t arg)
-{
-    int64_t options[4];
-    unsigned n = smaller_numbers(s->best->steps[step].args->seq.items[arg]->integer, options);
-
-    for (unsigned i = 0; i < n; i++) {
-        struct scenario *copy = scenario_copy(s->best);
-
-        copy->steps[step].args->seq.items[arg]->integer = options[i];
-        if (try_candidate(s, copy)) {
-            return true;
-        }
+    if (shrink_try(s, copy)) {
+        return;
     }
-    return false;
-}
-
-static bool shrink_arguments(struct shrinker *s)
-{
-    bool any = false;
-
     for (size_t step = 0; step < s->best->step_count; step++) {
-        for (size_t arg = s->best->steps[step].args->seq.count; arg-- > 0;) {
-            const struct qvalue *args = s->best->steps[step].args;
+        char ordinal[24];
 
-            if (try_candidate(s, without_argument(s->best, step, args->seq.keys[arg]))) {
-                any = true;
-                continue;
-            }
-            while (s->best->steps[step].args->seq.items[arg]->type == QVALUE_INT && shrink_number(s, step, arg)) {
-                any = true;
-            }
+        snprintf(ordinal, sizeof(ordinal), "%zu", step + 1);
+        if (s->best->steps[step].label && strcmp(s->best->steps[step].label, ordinal) == 0) {
+            free(s->best->steps[step].label);
+            s->best->steps[step].label = NULL;
         }
     }
-    return any;
-}
-
-static bool drop_delays(struct shrinker *s)
-{
-    bool any = false;
-
-    for (size_t step = 0; step < s->best->step_count; step++) {
-        struct scenario *copy;
-
-        if (s->best->steps[step].delay == SCN_DELAY_NONE) {
-            continue;
-        }
-        copy = scenario_copy(s->best);
-        copy->steps[step].delay = SCN_DELAY_NONE;
-        copy->steps[step].delay_ns = 0;
-        any = try_candidate(s, copy) || any;
-    }
-    return any;
 }
 
 struct scenario *scenario_shrink(const struct scenario *scn, bool (*fails)(void *opaque, const struct scenario *scn),
@@ -191,11 +170,12 @@ struct scenario *scenario_shrink(const struct scenario *scn, bool (*fails)(void 
     s.best = scenario_copy(scn);
     scenario_label_all(s.best);
     while (smaller && s.runs < MAX_RUNS) {
-        smaller = drop_steps(&s);
+        smaller = drop_chunks(&s, step_count, without_steps);
         smaller = calm_schedule(&s) || smaller;
-        smaller = drop_pins(&s) || smaller;
+        smaller = drop_chunks(&s, pin_count, without_pins) || smaller;
         smaller = shrink_arguments(&s) || smaller;
-        smaller = drop_delays(&s) || smaller;
+        smaller = drop_prefixes(&s) || smaller;
     }
+    drop_labels(&s);
     return s.best;
 }
