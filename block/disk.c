@@ -7,11 +7,13 @@
  * falloc and full preallocation), type device as a host device (fixed length).
  */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "block/block_int.h"
 
 struct disk_state {
     struct disk *disk;
+    struct disk_lock lock;
 };
 
 static struct disk *medium(const BlockDriverState *bs)
@@ -56,6 +58,40 @@ static int disk_open(BlockDriverState *bs, const struct qvalue *options, Error *
     }
     bs->supported_truncate_flags = is_file(bs) ? BDRV_REQ_ZERO_WRITE : 0; /* growth of a file is a hole */
     return 0;
+}
+
+/* Permissions go down to the medium as byte locks, so that several nodes or hosts over one medium find each other (8.11).
+ * Checking and setting are one step: nothing else runs between them. */
+static int disk_check_perm(BlockDriverState *bs, uint64_t perm, uint64_t shared, Error **errp)
+{
+    struct disk_state *s = bs->opaque;
+    uint64_t conflict = disk_lock_conflict(s->disk, &s->lock, perm, BLK_PERM_ALL & ~shared);
+    char *names;
+
+    if (!conflict) {
+        return 0;
+    }
+    names = bdrv_perm_names((conflict & UINT32_MAX) ? conflict & UINT32_MAX : conflict >> 32);
+    error_setg(errp, "Failed to get %s\"%s\" lock on '%s': is something else using the image?",
+               (conflict & UINT32_MAX) ? "" : "shared ", names, disk_name(s->disk)->str);
+    free(names);
+    return -EAGAIN;
+}
+
+static void disk_set_perm(BlockDriverState *bs, uint64_t perm, uint64_t shared)
+{
+    struct disk_state *s = bs->opaque;
+
+    disk_lock_set(s->disk, &s->lock, bs->host, perm, BLK_PERM_ALL & ~shared);
+}
+
+static void disk_close(BlockDriverState *bs)
+{
+    struct disk_state *s = bs->opaque;
+
+    if (s->disk) {
+        disk_lock_set(s->disk, &s->lock, bs->host, 0, 0);
+    }
 }
 
 static void disk_refresh_limits(BlockDriverState *bs)
@@ -233,6 +269,9 @@ const BlockDriver bdrv_disk = {
     .options = disk_options,
     .is_protocol = true,
     .bdrv_open = disk_open,
+    .bdrv_close = disk_close,
+    .bdrv_check_perm = disk_check_perm,
+    .bdrv_set_perm = disk_set_perm,
     .bdrv_co_preadv = disk_preadv,
     .bdrv_co_pwritev = disk_pwritev,
     .bdrv_co_pwrite_zeroes = disk_pwrite_zeroes,

@@ -138,6 +138,25 @@ uint32_t disk_in_flight(const struct disk *disk);
 /* fn sees each request inside, oldest first. */
 void disk_each_in_flight(struct disk *disk, void (*fn)(void *opaque, const struct disk_req *req), void *opaque);
 
+/* --- locks ------------------------------------------------------------------------------------------------ */
+
+/*
+ * Byte locks as hosts take them on an image file (reference/block.md 8.11): for each bit one may be `taken` (others must
+ * not have it unshared) or `unshared` (others must not have it taken). Advisory: requests do not look at them. A holder
+ * is whoever owns the struct (zero-initialised); locks of a crashed host vanish.
+ */
+struct disk_lock {
+    struct disk *disk; /* NULL: holds nothing */
+    struct host *host;
+    uint64_t taken;
+    uint64_t unshared;
+    struct disk_lock *next;
+};
+/* What of taken | unshared << 32 another holder stands against; 0: nothing. */
+uint64_t disk_lock_conflict(const struct disk *disk, const struct disk_lock *lock, uint64_t taken, uint64_t unshared);
+/* The caller has looked. Both 0 gives the lock up. */
+void disk_lock_set(struct disk *disk, struct disk_lock *lock, struct host *host, uint64_t taken, uint64_t unshared);
+
 /* --- interposers (faults/) ------------------------------------------------------------------------------ */
 
 /*

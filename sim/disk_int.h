@@ -54,6 +54,7 @@ struct disk {
     uint32_t serving;
     uint64_t numbers;
     struct disk_interposer *interposers;
+    struct disk_lock *locks;
 
     bool journal_on;
     struct disk_tree durable;
@@ -78,6 +79,10 @@ bool disk_pending_change(struct disk *disk, struct disk_req *req, struct disk_ch
 /* Takes the request out of the medium, without completing it, and does not serve others. */
 void disk_forget(struct disk *disk, struct disk_req *req);
 void disk_serve_waiting(struct disk *disk);
+
+/* --- disk_lock.c ----------------------------------------------------------------------------------------- */
+
+void disk_drop_locks(struct disk *disk, const struct host *host);
 
 /* --- disk_power.c --------------------------------------------------------------------------------------- */
 

@@ -335,5 +335,6 @@ void disk_host_crashed(struct sim *sim, void *state, struct host *host)
 {
     for (struct disk *disk = disk_first(sim); disk != NULL; disk = disk_next(disk)) {
         drop_requests_of(disk, host);
+        disk_drop_locks(disk, host);
     }
 }
