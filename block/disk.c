@@ -100,6 +100,7 @@ static void disk_refresh_limits(BlockDriverState *bs)
 
     bs->bl.request_alignment = config->align_bytes;
     bs->bl.min_mem_alignment = config->align_bytes;
+    bs->bl.max_transfer = config->max_transfer_bytes;
 }
 
 static bool disk_has_zero_init(BlockDriverState *bs)

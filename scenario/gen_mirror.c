@@ -13,9 +13,10 @@
 #include "scenario/gen_mirror.h"
 
 static const char *const features[] = {
-    "raw",    "window",   "stamp",    "huge",  "uneven", "device", "enospc", "slow",   "shallow", "no-cache",
-    "bitmap", "fault",    "workload", "limit", "storm",  "pause",  "speed",  "cancel", "vm-stop", "second",
-    "align",  "replaces", "manual",   "power", "unplug", "io",     "after",  "ready",  "query",   NULL,
+    "raw",      "window", "stamp",   "huge",     "uneven",   "device", "enospc", "slow",  "shallow",
+    "no-cache", "bitmap", "fault",   "workload", "limit",    "storm",  "pause",  "speed", "cancel",
+    "vm-stop",  "second", "align",   "replaces", "manual",   "power",  "unplug", "io",    "after",
+    "ready",    "query",  "limited", "pieces",   "intruder", NULL,
 };
 
 /* --- the world ------------------------------------------------------------------------------------------- */
@@ -49,7 +50,7 @@ static int64_t draw_bytes(struct mirror *m)
     return bytes;
 }
 
-/* Media that make the layers above work: no zero writes, no discards. */
+/* Media that make the layers above work: no zero writes, no discards, requests in small pieces only. */
 static void add_odd_medium(struct mirror *m, const char *disk)
 {
     struct gen *gen = m->gen;
@@ -58,6 +59,9 @@ static void add_odd_medium(struct mirror *m, const char *disk)
     snprintf(what, sizeof(what), "odd.%s", disk);
     if (gen_chance(gen, "limited", 60)) {
         gen_add(gen, gen_draw(gen, what, 2) ? " write-zeroes=off" : " discard=off");
+    }
+    if (gen_chance(gen, "pieces", 50) && !m->huge) {
+        gen_add_size(gen, "max-transfer", 4 * KiB << gen_draw(gen, what, 5));
     }
 }
 
@@ -68,7 +72,8 @@ static void add_speed_of_medium(struct mirror *m, const char *disk)
 
     snprintf(what, sizeof(what), "latency.%s", disk);
     if (gen_draw(gen, what, 2) || m->capped) {
-        static const int64_t latencies[] = {5 * NS_PER_US, 20 * NS_PER_US, 100 * NS_PER_US, 250 * NS_PER_US, NS_PER_MS};
+        static const int64_t latencies[] = {5 * NS_PER_US, 20 * NS_PER_US, 100 * NS_PER_US, 250 * NS_PER_US,
+                                            NS_PER_MS};
         unsigned quick = m->capped ? 2 : 0; /* what fails and is tried again at once should take its time */
 
         gen_add_time(gen, "latency", latencies[quick + gen_draw(gen, what, ARRAY_SIZE(latencies) - quick)]);

@@ -122,8 +122,7 @@ static void add_mirror(struct mirror *m)
     const char *device = GEN_PICK(gen, "job.device", "s", "g");
     bool none = gen_draw(gen, "job.sync", 12) == 0;
 
-    gen_add(gen, "try blockdev-mirror job-id=m device=%s target=d sync=%s", device,
-            none ? "none" : "full");
+    gen_add(gen, "try blockdev-mirror job-id=m device=%s target=d sync=%s", device, none ? "none" : "full");
     add_chunks(m);
     add_policies(m);
     add_speed_limit(m);
@@ -238,6 +237,15 @@ static void add_vm_stop(struct mirror *m)
     }
 }
 
+/* Somebody else wants a disk that is taken, or takes the target before the job does. */
+static void add_intruder(struct mirror *m)
+{
+    if (gen_chance(m->gen, "intruder", 15)) {
+        gen_at(m->gen, gen_time(m->gen, "intruder.time", 12), "try guest x node=%s",
+               GEN_PICK(m->gen, "intruder.node", "s", "d", "d"));
+    }
+}
+
 static void add_queries(struct mirror *m)
 {
     if (gen_chance(m->gen, "query", 150)) {
@@ -297,6 +305,7 @@ void gen_mirror_life(struct mirror *m)
     add_speeds(m);
     add_early_end(m);
     add_vm_stop(m);
+    add_intruder(m);
     add_queries(m);
     if (second) {
         time_ns = gen_time(gen, "second.time", 12);

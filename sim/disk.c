@@ -299,6 +299,9 @@ static void req_check(const struct disk_req *req)
 
     SIM_ASSERT(req->offset >= 0 && req->bytes >= 0 && req->bytes <= INT64_MAX - req->offset);
     SIM_ASSERT(req->done != NULL);
+    if (req->op == SIM_OP_READ || req->op == SIM_OP_WRITE) {
+        SIM_ASSERT(req->disk->config.max_transfer_bytes == 0 || req->bytes <= req->disk->config.max_transfer_bytes);
+    }
     if (ranged) {
         SIM_ASSERT_EQ((req->offset | req->bytes) & (align - 1), 0);
     }

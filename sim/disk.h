@@ -10,7 +10,8 @@
  * choice (site disk.moment); a read samples likewise. With volatile write cache a completed write is durable only
  * after a completed flush that was submitted later, or with FUA.
  *
- * Units: bytes. Requests must be multiples of `align`; anything else is an assertion (the node above aligns). The
+ * Units: bytes. Requests must be multiples of `align`, reads and writes at most `max-transfer`; anything else is an
+ * assertion (the node above aligns and cuts). The
  * length need not be: the last aligned unit (at least a sector) may be read and, on a device, written as a whole; what
  * lies beyond the length reads zero and is not kept. Errors come back as negative errno: -EIO (range, injected), -ENOSPC
  * (capacity), -ENOTSUP (operation switched off), -EINVAL (length of a device).
@@ -50,6 +51,7 @@ struct disk_config {
     bool can_discard;            /* discard=on|off, default on */
     bool can_write_zeroes;       /* write-zeroes=on|off, default on */
     enum disk_content content;   /* content=hole|stamp, default hole */
+    int64_t max_transfer_bytes;  /* max-transfer: largest read or write, at least 4k, a multiple of align; 0 = any */
 };
 void disk_config_default(struct disk_config *config);
 /* Defaults, overridden by the keys named above. False with "Parameter ..." on a bad or unknown key or on keys that

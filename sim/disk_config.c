@@ -58,6 +58,7 @@ static const struct key keys[] = {
     {"discard", KEY_SWITCH, AT(can_discard), 0, 0, "'on' or 'off'", {"off", "on"}},
     {"write-zeroes", KEY_SWITCH, AT(can_write_zeroes), 0, 0, "'on' or 'off'", {"off", "on"}},
     {"content", KEY_CHOICE, AT(content), 0, 0, "'hole' or 'stamp'", {"hole", "stamp"}},
+    {"max-transfer", KEY_SIZE, AT(max_transfer_bytes), 0, GiB, "0 (no limit) or a size from 4k to 1G", {0}},
 };
 
 static const struct key *key_find(const char *name)
@@ -166,6 +167,11 @@ bool disk_config_check(const struct disk_config *config, Error **errp)
     }
     if (config->capacity_bytes > 0 && config->capacity_bytes < unit) {
         error_setg(errp, "Parameter 'capacity' expects 0 (no limit) or at least one 'alloc-unit'");
+        return false;
+    }
+    if (config->max_transfer_bytes > 0 &&
+        (config->max_transfer_bytes < 4 * KiB || config->max_transfer_bytes % config->align_bytes != 0)) {
+        error_setg(errp, "Parameter 'max-transfer' expects 0 (no limit) or at least 4k, a multiple of 'align'");
         return false;
     }
     if (config->content == DISK_CONTENT_STAMP && config->capacity_bytes > 0 &&

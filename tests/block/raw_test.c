@@ -195,6 +195,50 @@ WORLD_TEST(test_odd_read)
     del(w, "r");
 }
 
+/* --- limits of a medium ----------------------------------------------------------------------------------- */
+
+struct counter {
+    struct disk_interposer interposer;
+    unsigned reads, writes;
+    int64_t largest;
+};
+
+static void count_request(struct disk_interposer *self, struct disk_req *req)
+{
+    struct counter *counter = container_of(self, struct counter, interposer);
+
+    counter->reads += req->op == SIM_OP_READ;
+    counter->writes += req->op == SIM_OP_WRITE;
+    counter->largest = MAX(counter->largest, req->bytes);
+}
+
+/* A medium gets reads and writes of at most its max-transfer; whoever uses the node need not know. */
+WORLD_TEST(test_max_transfer)
+{
+    struct disk_config config;
+    struct counter counter = {.interposer = {.before = count_request}};
+
+    disk_config_default(&config);
+    config.size_bytes = MiB;
+    config.max_transfer_bytes = 12288;
+    struct disk *disk = disk_new(w->sim, "d", &config, NULL);
+    assert_non_null(disk);
+    BlockBackend *blk = open_on(w, "{'driver':'raw','node-name':'r','offset':512,"
+                                   "'file':{'driver':'disk','disk':'d'}}");
+    struct request r = {.w = w, .blk = blk, .offset = 1024, .bytes = 40960};
+
+    disk_add_interposer(disk, &counter.interposer);
+    assert_int_equal(write_at(w, blk, 1024, 40960), 0);
+    assert_int_equal(counter.writes, 4);
+    assert_true(all_bytes(w, disk, 1536, 40960, 0x5a));
+    assert_int_equal(run(&r), 0);
+    assert_int_equal(counter.reads, 4);
+    assert_int_equal(counter.largest, 12288);
+    disk_remove_interposer(disk, &counter.interposer);
+    blk_unref(blk);
+    del(w, "r");
+}
+
 /* --- truncate --------------------------------------------------------------------------------------------- */
 
 struct resize {
@@ -304,6 +348,7 @@ int main(void)
         T("/raw/window/offset-only", test_offset_only),
         T("/raw/odd-length", test_odd_length),
         T("/raw/window/last-sector", test_last_sector),
+        T("/disk-node/max-transfer", test_max_transfer),
         T("/disk-node/odd-length/status", test_odd_status),
         T("/disk-node/odd-length/read", test_odd_read),
         T("/raw/truncate/file", test_truncate_file),

@@ -65,7 +65,7 @@ static void test_options(void **state)
     assert_true(parse("{\"type\": \"device\", \"size\": \"1T\", \"capacity\": \"20M\", \"align\": \"4k\","
                       " \"alloc-unit\": 65536, \"atomic\": \"4k\", \"latency\": \"1ms\", \"per-kib\": 7,"
                       " \"queue-depth\": \"4\", \"write-cache\": \"off\", \"discard\": true,"
-                      " \"write-zeroes\": \"off\", \"content\": \"hole\"}",
+                      " \"write-zeroes\": \"off\", \"content\": \"hole\", \"max-transfer\": \"64k\"}",
                       &config, NULL));
     assert_int_equal(config.type, DISK_DEVICE);
     assert_int_equal(config.size_bytes, TiB);
@@ -75,6 +75,7 @@ static void test_options(void **state)
     assert_false(config.volatile_cache);
     assert_true(config.can_discard);
     assert_false(config.can_write_zeroes);
+    assert_int_equal(config.max_transfer_bytes, 65536);
 }
 
 static void test_options_refused(void **state)
@@ -93,6 +94,10 @@ static void test_options_refused(void **state)
         {"{\"queue-depth\": 0}", "Parameter 'queue-depth' expects an integer from 1 to 1024"},
         {"{\"discard\": \"maybe\"}", "Parameter 'discard' expects 'on' or 'off'"},
         {"{\"capacity\": \"2k\"}", "Parameter 'capacity' expects 0 (no limit) or at least one 'alloc-unit'"},
+        {"{\"max-transfer\": \"512\"}",
+         "Parameter 'max-transfer' expects 0 (no limit) or at least 4k, a multiple of 'align'"},
+        {"{\"max-transfer\": 5000}",
+         "Parameter 'max-transfer' expects 0 (no limit) or at least 4k, a multiple of 'align'"},
         {"{\"content\": \"stamp\", \"size\": \"2M\", \"capacity\": \"1M\"}",
          "Parameter 'capacity' expects room for all of 'size' with content=stamp"},
     };
