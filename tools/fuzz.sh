@@ -33,7 +33,6 @@ status=0
 grep -E '^stat::|Done|^#[0-9]+.*DONE' "build/fuzz/$target.log" || true
 if [ $status != 0 ]; then
     grep -vE '^#[0-9]+\s+(NEW|REDUCE|pulse|RELOAD)' "build/fuzz/$target.log" | tail -n 60
-    echo "again: build/fuzz/$target-replay $failures/..."
-    ls -t "$failures" | head -n 3
+    echo "again: build/fuzz/$target-replay $failures/$(ls -t "$failures" | head -n 1)"
 fi
 exit $status
