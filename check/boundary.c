@@ -39,6 +39,9 @@ static void on_submit(void *opaque, const struct sim_record *record)
     *(boundary->last ? &boundary->last->next : &boundary->first) = flight;
     boundary->last = flight;
     boundary->flights++;
+    if (req->op == SIM_OP_WRITE) {
+        check_content_note(boundary, req, record->number);
+    }
 }
 
 static void flight_remove(struct check_boundary *boundary, struct flight *flight)

@@ -45,6 +45,8 @@ struct check_boundary {
     uint64_t graph_changes; /* edges made, moved or removed so far */
     uint64_t commands;      /* taken up and not yet answered */
     uint64_t work_seen;     /* media completions so far */
+    uint64_t *writes;       /* by write id of the stamps: event of the submission, or 0 */
+    uint32_t write_room;
 };
 struct check_boundary *check_boundary(const struct check *check);
 struct check_boundary *check_boundary_new(struct sim *sim);
@@ -60,6 +62,20 @@ static inline bool check_op_writes(enum sim_op op)
 {
     return op == SIM_OP_WRITE || op == SIM_OP_WRITE_ZEROES || op == SIM_OP_DISCARD;
 }
+
+/* --- where content comes from, for messages (content.c) ---------------------------------------------------- */
+
+#define CHECK_CONTENT 96
+/* A guest's write was submitted by that event. */
+void check_content_note(struct check_boundary *boundary, const struct guest_req *req, uint64_t event);
+/* Each fills buf and returns it: "the guest write submitted at event 31 (its sector 7)", "zeroes", ... */
+const char *check_content_of_tag(const struct check_boundary *boundary, uint64_t tag, char buf[CHECK_CONTENT]);
+/* Of a sector's content id; sector is where it was expected. */
+const char *check_content_of_id(const struct check_boundary *boundary, uint64_t content_id, int64_t sector,
+                                char buf[CHECK_CONTENT]);
+/* Of the sector around offset that the node shows. */
+const char *check_content_of_node(const struct check_boundary *boundary, const BlockDriverState *bs, int64_t offset,
+                                  char buf[CHECK_CONTENT]);
 
 /* --- readings -------------------------------------------------------------------------------------------- */
 

@@ -247,8 +247,9 @@ static void report(struct guest_view *state, const struct view *view, const char
     BlockDriverState *bs = guest_bs(view->guest);
     const Job *job = view->host->jobs ? job_next(view->host, NULL) : NULL;
     struct violation_where where = {.host = check_host_name(view->host), .op = op};
-    char expected[256] = "nothing";
-    char stamp[40] = "";
+    const struct check_boundary *boundary = check_boundary(state->check);
+    char expected[512] = "nothing";
+    char text[CHECK_CONTENT];
     size_t used = 0;
 
     if (bs) {
@@ -261,15 +262,18 @@ static void report(struct guest_view *state, const struct view *view, const char
         where.phase = job_status_name(job->status);
     }
     for (unsigned i = 0; i < MIN(m->count, ARRAY_SIZE(m->expected)) && used < sizeof(expected); i++) {
-        used += (size_t)snprintf(expected + used, sizeof(expected) - used, "%scontent %" PRIx64 " (since event %" PRIu64
-                                 ")", i ? " or " : "", m->expected[i], m->written[i]);
+        check_content_of_id(boundary, m->expected[i], m->sector, text);
+        used += (size_t)snprintf(expected + used, sizeof(expected) - used, "%s%s, there since event %" PRIu64,
+                                 i ? "; or " : "", text, m->written[i]);
     }
     if (m->seen_is_tag) {
-        snprintf(stamp, sizeof(stamp), ", stamp 0x%" PRIx64, m->seen_tag);
+        check_content_of_tag(boundary, m->seen_tag, text);
+    } else {
+        check_content_of_id(boundary, m->seen, m->sector, text);
     }
     check_violate(state->check->set, "guest-view", "content", &where,
-                  "guest %s, offset %" PRId64 " (sector %" PRId64 "): expected %s, seen content %" PRIx64 "%s",
-                  guest_name(view->guest)->str, m->sector * SIM_SECTOR_BYTES, m->sector, expected, m->seen, stamp);
+                  "guest %s, offset %" PRId64 " (sector %" PRId64 "): expected %s; seen %s",
+                  guest_name(view->guest)->str, m->sector * SIM_SECTOR_BYTES, m->sector, expected, text);
 }
 
 static void on_submit(void *opaque, const struct sim_record *record)

@@ -153,14 +153,23 @@ static int64_t compare(struct target_at_pivot *state, struct pivot *p, const Job
 static void report(struct target_at_pivot *state, const struct pivot *p, const char *rule, const char *phase,
                    int64_t offset)
 {
+    const struct check_boundary *boundary = check_boundary(state->check);
+    BlockDriverState *source = node_of(p, p->source);
     BlockDriverState *target = node_of(p, p->target);
+    char expected[CHECK_CONTENT] = "the source's content";
+    char seen[CHECK_CONTENT] = "something else";
     struct violation_where where = {.host = check_host_name(p->host), .node = p->target ? p->target->str : NULL,
                                     .job = p->id->str, .job_type = "mirror", .phase = phase,
                                     .driver = target ? bdrv_driver_name(target) : NULL};
 
+    if (source && target) {
+        check_content_of_node(boundary, source, offset, expected);
+        check_content_of_node(boundary, target, offset, seen);
+    }
     check_violate(state->check->set, "target-at-pivot", rule, &where,
-                  "job %s, %s: target %s differs from source %s at offset %" PRId64 ", expected equal content", p->id->str,
-                  phase, p->target ? p->target->str : "-", p->source ? p->source->str : "-", offset);
+                  "job %s, %s: target %s, offset %" PRId64 " (sector %" PRId64 "): expected as in source %s %s; seen %s",
+                  p->id->str, phase, p->target ? p->target->str : "-", offset, offset / SIM_SECTOR_BYTES,
+                  p->source ? p->source->str : "-", expected, seen);
 }
 
 static void look_at_end(struct target_at_pivot *state, struct pivot *p)

@@ -273,6 +273,20 @@ static SIM_UNUSED void assert_violated(const char *prefix)
     }
 }
 
+/* A violation says so to a person. */
+static SIM_UNUSED void assert_said(const char *text)
+{
+    const struct violation *v = check_violations(checks);
+
+    while (v && !strstr(v->detail, text)) {
+        v = v->next;
+    }
+    if (!v) {
+        v = check_violations(checks);
+        fail_msg("expected %s, seen %s", text, v ? v->detail : "nothing");
+    }
+}
+
 static void close_entry(void *opaque)
 {
     static const char *const nodes[] = {"s", "d"};

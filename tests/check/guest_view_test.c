@@ -72,6 +72,18 @@ static void test_view(void **state)
     assert_violated("guest-view.content.-.-.raw.view");
 }
 
+/* Whose data it should have been, and what it is. */
+static void test_words(void **state)
+{
+    mirror_world(MiB, 0);
+    assert_int_equal(io_run(SIM_OP_WRITE, 64 * KiB, 64 * KiB, UINT64_C(5) << 32 | 128), 0);
+    poke("src", 64 * KiB + 512, UINT64_C(0x77777777) << 32);
+    settle();
+    assert_said("offset 66048 (sector 129): expected the guest write submitted at event ");
+    assert_said(" (its sector 129), there since event ");
+    assert_said("; seen stamp 0x7777777700000000 of nobody");
+}
+
 /* What was read once is known, written or not. */
 static void test_unwritten(void **state)
 {
@@ -120,6 +132,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T_SETUP("/check/guest-view/silent", test_silent, world_setup, world_teardown),
         T_SETUP("/check/guest-view/read", test_read, world_setup, world_teardown),
+        T_SETUP("/check/guest-view/words", test_words, world_setup, world_teardown),
         T_SETUP("/check/guest-view/view", test_view, world_setup, world_teardown),
         T_SETUP("/check/guest-view/unwritten", test_unwritten, world_setup, world_teardown),
         T_SETUP("/check/guest-view/lost-write", test_lost_write, world_setup, world_teardown),

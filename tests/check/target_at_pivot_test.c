@@ -67,6 +67,21 @@ static void test_lost_before_soft_cancel(void **state)
     lose_while_ready("block-job-cancel");
 }
 
+/* Whose data is missing, and what is there instead. */
+static void test_words(void **state)
+{
+    mirror_world(4 * MiB, 2 * MiB);
+    assert_true(start_mirror(",\"granularity\":65536"));
+    wait_ready();
+    assert_int_equal(io_run(SIM_OP_WRITE, 64 * KiB, 4 * KiB, UINT64_C(5) << 32 | 128), 0);
+    settle();
+    arm("lost-write", "{\"disk\":\"dst\"}");
+    assert_int_equal(io_run(SIM_OP_WRITE, 64 * KiB, 4 * KiB, UINT64_C(6) << 32 | 128), 0);
+    complete_mirror();
+    assert_said("target d, offset 65536 (sector 128): expected as in source s the guest write submitted at event ");
+    assert_said(" (its sector 128); seen stamp 0x0000000000100080 of nobody");
+}
+
 static void test_rot(void **state)
 {
     mirror_world(4 * MiB, 2 * MiB);
@@ -96,6 +111,7 @@ int main(void)
         T_SETUP("/check/target-at-pivot/silent/soft-cancel", test_soft_cancel, world_setup, world_teardown),
         T_SETUP("/check/target-at-pivot/silent/cancelled", test_cancelled, world_setup, world_teardown),
         T_SETUP("/check/target-at-pivot/lost-write", test_lost_in_bulk, world_setup, world_teardown),
+        T_SETUP("/check/target-at-pivot/words", test_words, world_setup, world_teardown),
         T_SETUP("/check/target-at-pivot/misdirected-write", test_misdirected, world_setup, world_teardown),
         T_SETUP("/check/target-at-pivot/pivot", test_lost_before_pivot, world_setup, world_teardown),
         T_SETUP("/check/target-at-pivot/soft-cancel", test_lost_before_soft_cancel, world_setup, world_teardown),
