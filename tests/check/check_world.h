@@ -282,8 +282,10 @@ static SIM_UNUSED void assert_said(const char *text)
         v = v->next;
     }
     if (!v) {
-        v = check_violations(checks);
-        fail_msg("expected %s, seen %s", text, v ? v->detail : "nothing");
+        for (v = check_violations(checks); v; v = v->next) {
+            print_message("%s: %s\n", v->signature, v->detail);
+        }
+        fail_msg("nobody said: %s", text);
     }
 }
 
