@@ -32,7 +32,8 @@ status=0
     -artifact_prefix="$failures/" $dict "$corpus" $extra 2> "build/fuzz/$target.log" || status=$?
 grep -E '^stat::|Done|^#[0-9]+.*DONE' "build/fuzz/$target.log" || true
 if [ $status != 0 ]; then
-    grep -vE '^#[0-9]+\s+(NEW|REDUCE|pulse|RELOAD)' "build/fuzz/$target.log" | tail -n 60
+    awk '/^(fail|hang|crash|error) / || /ERROR:|runtime error:|assertion failed/ { on = 1 } on' "build/fuzz/$target.log" |
+        head -n 80
     echo "again: build/fuzz/$target-replay $failures/$(ls -t "$failures" | head -n 1)"
 fi
 exit $status
