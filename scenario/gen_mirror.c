@@ -58,7 +58,8 @@ static void add_odd_medium(struct mirror *m, const char *disk)
 
     snprintf(what, sizeof(what), "odd.%s", disk);
     if (gen_chance(gen, "limited", 60)) {
-        gen_add(gen, gen_draw(gen, what, 2) ? " write-zeroes=off" : " discard=off");
+        /* zeroes of a huge disk as data would cost more than all the other runs */
+        gen_add(gen, gen_draw(gen, what, 2) && !m->huge ? " write-zeroes=off" : " discard=off");
     }
     if (gen_chance(gen, "pieces", 50) && !m->huge) {
         gen_add_size(gen, "max-transfer", 4 * KiB << gen_draw(gen, what, 5));
