@@ -76,6 +76,11 @@ int bdrv_co_flush(BlockDriverState *bs)
     return ret;
 }
 
+static int flush_node(void *opaque)
+{
+    return bdrv_co_flush(opaque);
+}
+
 int bdrv_flush_all(struct host *host)
 {
     int first = 0;
@@ -84,7 +89,7 @@ int bdrv_flush_all(struct host *host)
         bdrv_ref(bs);
     }
     while (bs != NULL) {
-        int ret = bdrv_co_flush(bs);
+        int ret = bdrv_run_co(host, "flush all", flush_node, bs);
         first = first < 0 ? first : ret;
         /* The reference keeps our place in the list while the flush sleeps. */
         BlockDriverState *next = bdrv_next_node(host, bs);

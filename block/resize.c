@@ -137,15 +137,29 @@ int bdrv_co_truncate(BdrvChild *child, int64_t length, bool exact, enum bdrv_pre
     return ret;
 }
 
+struct resize {
+    BlockBackend *blk;
+    int64_t length;
+    Error **errp;
+};
+
+static int truncate_entry(void *opaque)
+{
+    struct resize *r = opaque;
+
+    return blk_co_truncate(r->blk, r->length, false, PREALLOC_OFF, 0, r->errp);
+}
+
 /* Through a backend of its own, so that RESIZE is asked for like any other permission. */
 static bool resize_drained(BlockDriverState *bs, int64_t length, Error **errp)
 {
     BlockBackend *blk = blk_new(bs->host, BLK_PERM_RESIZE, BLK_PERM_ALL);
+    struct resize r = {blk, length, errp};
     bool ok = blk_insert_bs(blk, bs, errp) >= 0;
 
     if (ok) {
         bdrv_drained_begin(bs);
-        ok = blk_co_truncate(blk, length, false, PREALLOC_OFF, 0, errp) >= 0;
+        ok = bdrv_run_co(bs->host, "resize", truncate_entry, &r) >= 0;
         bdrv_drained_end(bs);
     }
     blk_unref(blk);

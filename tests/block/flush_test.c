@@ -210,6 +210,30 @@ static void test_flush_all(void **state)
     probe_free(b);
 }
 
+static void note_call(void *opaque)
+{
+    *(bool *)opaque = true;
+}
+
+/* The main loop's callbacks go on while it flushes everything: one of them may be what a flush waits for. */
+static void test_flush_all_lets_callbacks_run(void **state)
+{
+    struct probe *a = probe_new((struct probe_spec){.name = "a", .length = MiB});
+    bool called = false;
+    assert_int_equal(do_req(a, SIM_OP_WRITE, 0, 512, 1, 0), 0);
+    probe_hold(a, F, -2);
+    flush_all_ret = 1;
+    host_command(host, flush_all_main, NULL);
+    settle();
+    host_defer(host, note_call, &called);
+    settle();
+    assert_true(called);
+    assert_int_equal(flush_all_ret, 1);
+    probe_release(a);
+    assert_int_equal(flush_all_ret, 0);
+    probe_free(a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -221,6 +245,7 @@ int main(void)
         T_NODE("/flush/children", test_children),
         T_NODE("/flush/full", test_full_flush),
         T_NODE("/flush/all", test_flush_all),
+        T_NODE("/flush/all/callbacks-go-on", test_flush_all_lets_callbacks_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
