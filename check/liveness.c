@@ -57,14 +57,15 @@ static bool waits_for_finalize(struct host *host)
     return false;
 }
 
-static void look_at_guest(struct liveness *state, struct host *host, const struct guest *guest, bool final)
+static void look_at_guest(struct liveness *state, struct host *host, const struct guest *guest)
 {
     unsigned active = guest_active(guest);
     unsigned waiting = guest_waiting(guest);
     unsigned held = guest_held(guest);
     char text[160];
 
-    if ((!final && !vm_is_running(host)) || waits_for_finalize(host)) {
+    /* A `check` in the middle of a scenario may find the VM stopped; at the end the runner has said cont. */
+    if (!vm_is_running(host) || waits_for_finalize(host)) {
         return;
     }
     if (active + waiting + held > 0) {
@@ -103,10 +104,10 @@ static const char *job_hangs(const Job *job)
     }
 }
 
-static void look_at_host(struct liveness *state, struct host *host, bool final)
+static void look_at_host(struct liveness *state, struct host *host)
 {
     for (struct guest *guest = host->vm ? guest_next(host, NULL) : NULL; guest; guest = guest_next(host, guest)) {
-        look_at_guest(state, host, guest, final);
+        look_at_guest(state, host, guest);
     }
     for (Job *job = host->jobs ? job_next(host, NULL) : NULL; job; job = job_next(host, job)) {
         const char *why = job_hangs(job);
@@ -131,7 +132,7 @@ static void at_settled(struct check *check, void *opaque, bool final)
         return;
     }
     for (struct host *host = host_first(check->sim); host; host = host->next) {
-        look_at_host(state, host, final);
+        look_at_host(state, host);
     }
     if (commands > 0) {
         char text[80];
