@@ -48,7 +48,7 @@ static unsigned job_ids(struct runner *runner, char *ids[END_JOBS])
 static bool end_release_job(struct runner *runner, const char *id)
 {
     Job *job = job_find(runner->host, id);
-    BlockJob *bjob = job ? block_job_of(job) : NULL;
+    BlockJob *bjob;
     bool again = false;
 
     if (job && job_user_paused(job)) {
@@ -59,6 +59,8 @@ static bool end_release_job(struct runner *runner, const char *id)
         end_command(runner, "job-finalize", "id", id, NULL, NULL);
         again = true;
     }
+    job = job_find(runner->host, id); /* the command may have ended it */
+    bjob = job ? block_job_of(job) : NULL;
     if (bjob && bjob->speed) {
         end_command(runner, "block-job-set-speed", "device", id, "speed", qvalue_int(0));
     }
