@@ -98,30 +98,54 @@ static char short_glyph(const struct sim_record *r)
     }
 }
 
+/* What stands behind the glyph; caller frees. */
+static char *short_text(struct runner *runner, const struct sim_record *r)
+{
+    char *text = NULL, *all;
+    bool labelled;
+
+    switch (r->kind) {
+    case EV_step:
+        all = scn_step_print(runner->scn, runner->step); /* begins with the label, if it has one */
+        labelled = runner->scn->steps[runner->step].label != NULL;
+        if (asprintf(&text, "%s%s%s", labelled ? "" : sim_record_str(r, 0), labelled ? "" : ": ", all) < 0) {
+            text = NULL;
+        }
+        break;
+    case EV_violation:
+        all = NULL;
+        if (asprintf(&text, "%s: %s", sim_record_str(r, 0), sim_record_str(r, 2)) < 0) {
+            text = NULL;
+        }
+        break;
+    case EV_qmp_reply:
+        all = NULL;
+        if (asprintf(&text, "%s: %s: %s", sim_record_str(r, 0), sim_record_str(r, 1),
+                     r->field[2] ? sim_record_str(r, 2) : "") < 0) {
+            text = NULL;
+        }
+        break;
+    default:
+        all = formatted(runner, r, sim_record_text);
+        text = strdup(strstr(all, sim_event_desc(r->kind)->name));
+    }
+    free(all);
+    SIM_ASSERT(text);
+    return text;
+}
+
 static void on_short(void *opaque, const struct sim_record *r)
 {
     struct runner *runner = opaque;
     char glyph = short_glyph(r);
     char *text;
-    const char *shown;
 
     if (!glyph || beyond(runner, r)) {
         return;
     }
-    if (r->kind == EV_step) {
-        text = scn_step_print(runner->scn, runner->step);
-        shown = text;
-    } else {
-        text = formatted(runner, r, sim_record_text);
-        shown = strstr(text, sim_event_desc(r->kind)->name);
-    }
-    SIM_ASSERT(shown);
-    fprintf(runner->options->log, "#%7" PRIu64 " %6" PRId64 ".%09" PRId64 " %c ", r->number, r->time_ns / NS_PER_S,
-            r->time_ns % NS_PER_S, glyph);
-    if (r->kind == EV_step && !runner->scn->steps[runner->step].label) {
-        fprintf(runner->options->log, "%s: ", sim_record_str(r, 0));
-    }
-    fprintf(runner->options->log, "%s\n", shown);
+    text = short_text(runner, r);
+    fprintf(runner->options->log, "#%7" PRIu64 " %6" PRId64 ".%09" PRId64 " %c %s\n", r->number, r->time_ns / NS_PER_S,
+            r->time_ns % NS_PER_S, glyph, text);
     free(text);
 }
 

@@ -99,10 +99,10 @@ holds "/cli/output/log/short/no-requests" sh -c '! grep -q disk_ out'
 good refused.blk
 { echo "try block-job-pause device=m"; echo "try fault error disk=src"; } >> refused.blk
 blksim run refused.blk --log short
-says "/cli/output/log/short/refusal" 0 out '< qmp_reply +name=block-job-pause class=DeviceNotActive '
+says "/cli/output/log/short/refusal" 0 out '< block-job-pause: DeviceNotActive: '
 says "/cli/output/log/short/fault" 0 out '! fault_armed +fault=error disk=src'
 blksim run bad.blk --log short
-says "/cli/output/log/short/violation" 1 out ' x violation +check=expect '
+says "/cli/output/log/short/violation" 1 out ' x expect: step 12 '
 blksim run good.blk --log none
 holds "/cli/output/log/none" test "$(wc -l < out)" = 1
 blksim run good.blk --until 10 --log full
