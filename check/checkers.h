@@ -92,4 +92,7 @@ struct disk *check_disk_below(const BlockDriverState *bs);
 /* bs is top, or lies below it through filters only. */
 bool check_through_filters(BlockDriverState *top, const BlockDriverState *bs);
 
+/* target-at-pivot's other half: flushes and the switch. */
+void check_mirror_end_attach(struct check *check);
+
 #endif

@@ -2,15 +2,13 @@
  * job-machine: a job's states, verbs, events and progress (reference/jobs.md 1 and 2). The tables are stated here
  * again on purpose: the engine's own cannot prove themselves.
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "check/checkers.h"
-#include "jobs/mirror.h"
-
-#define S(name) (1u << JOB_STATUS_##name)
+#include "check/job_machine.h"
 
 /* Which states may follow, reference/jobs.md 1.2. Aborting to aborting is silent, so it is no event. */
 static const unsigned may_follow[JOB_STATUS_COUNT] = {
@@ -26,68 +24,7 @@ static const unsigned may_follow[JOB_STATUS_COUNT] = {
     [JOB_STATUS_CONCLUDED] = S(NULL),
 };
 
-#define ALIVE (S(CREATED) | S(RUNNING) | S(PAUSED) | S(READY) | S(STANDBY))
-
-/* Where a verb is accepted, 1.3, by the commands that carry it. */
-static const struct verb {
-    const char *command;
-    const char *key;
-    unsigned states;
-    enum { V_OTHER, V_PAUSE, V_RESUME, V_CANCEL, V_FORCE } kind;
-} verbs[] = {
-    {"job-pause", "id", ALIVE, V_PAUSE},
-    {"job-resume", "id", ALIVE, V_RESUME},
-    {"job-cancel", "id", ALIVE | S(WAITING) | S(PENDING), V_FORCE},
-    {"job-complete", "id", S(READY) | S(STANDBY), V_OTHER},
-    {"job-finalize", "id", S(PENDING), V_OTHER},
-    {"job-dismiss", "id", S(CONCLUDED), V_OTHER},
-    {"block-job-pause", "device", ALIVE, V_PAUSE},
-    {"block-job-resume", "device", ALIVE, V_RESUME},
-    {"block-job-cancel", "device", ALIVE | S(WAITING) | S(PENDING), V_CANCEL},
-    {"block-job-complete", "device", S(READY) | S(STANDBY), V_OTHER},
-    {"block-job-set-speed", "device", ALIVE, V_OTHER},
-    {"block-job-finalize", "id", S(PENDING), V_OTHER},
-    {"block-job-dismiss", "id", S(CONCLUDED), V_OTHER},
-    {"block-job-change", "id", ALIVE, V_OTHER},
-};
-
-struct machine {
-    uint32_t host;
-    const struct sim_name *id;
-    const char *type;
-    enum job_status status;
-    bool ready_due;     /* S:ready was seen, READY must be next */
-    bool ready_seen;
-    bool terminal_seen;
-    bool ever_ran;
-    bool reported;      /* an error with action report: success is over */
-    bool stop_due;      /* an error with action stop: a pause must come */
-    bool user_paused;
-    bool unasked;       /* out of the pause all the same: it may only look around and park again */
-    bool gone;          /* null was sent */
-    int64_t progress;   /* what has been seen done */
-    enum block_on_error on_source, on_target;
-    bool policy_known;
-    struct machine *next;
-};
-
-/* The command in hand of each host, with what it would change. */
-struct pending {
-    const struct qmp_call *call;
-    const struct verb *verb;
-    struct machine *machine;
-    enum job_status status;
-    bool user_paused;
-    struct pending *next;
-};
-
-struct job_machine {
-    struct check *check;
-    struct machine *machines; /* newest first */
-    struct pending *pending;
-};
-
-static struct machine *find(struct job_machine *state, uint32_t host, const struct sim_name *id)
+struct machine *machine_find(struct job_machine *state, uint32_t host, const struct sim_name *id)
 {
     struct machine *m = state->machines;
 
@@ -97,19 +34,8 @@ static struct machine *find(struct job_machine *state, uint32_t host, const stru
     return m;
 }
 
-static struct machine *find_str(struct job_machine *state, uint32_t host, const char *id)
-{
-    struct machine *m = id ? state->machines : NULL;
-
-    while (m && !(m->host == host && strcmp(m->id->str, id) == 0 && !m->gone)) {
-        m = m->next;
-    }
-    return m;
-}
-
-SIM_PRINTF(5, 6)
-static void violate(struct job_machine *state, const struct machine *m, const char *rule, const char *op,
-                    const char *fmt, ...)
+void machine_violate(struct job_machine *state, const struct machine *m, const char *rule, const char *op,
+                     const char *fmt, ...)
 {
     struct violation_where where = {.host = check_host_name(check_host(state->check->sim, m->host)),
                                     .job = m->id->str, .job_type = m->type, .phase = job_status_name(m->status),
@@ -123,19 +49,14 @@ static void violate(struct job_machine *state, const struct machine *m, const ch
     check_violate(state->check->set, "job-machine", rule, &where, "job %s: %s", m->id->str, text);
 }
 
-static struct qmp_call const *current_call(const struct job_machine *state, uint32_t host, const char *name)
+bool machine_is_mirror(const struct machine *m)
 {
-    for (const struct pending *p = state->pending; p; p = p->next) {
-        if (p->call->host->number == host && (!name || strcmp(p->call->command->name, name) == 0)) {
-            return p->call;
-        }
-    }
-    return NULL;
+    return strcmp(m->type, "mirror") == 0;
 }
 
 static void learn_policies(struct job_machine *state, struct machine *m)
 {
-    const struct qmp_call *call = current_call(state, m->host, "blockdev-mirror");
+    const struct qmp_call *call = job_verbs_call(state, m->host, "blockdev-mirror");
     const char *id = call ? check_call_str(call, "job-id") : NULL;
     const char *source;
     const char *target;
@@ -154,14 +75,29 @@ static void learn_policies(struct job_machine *state, struct machine *m)
 static void look_at_progress(struct job_machine *state, struct machine *m, const Job *job)
 {
     if (job->progress_current < m->progress) {
-        violate(state, m, "progress-back", NULL, "progress went from %" PRId64 " back to %" PRId64, m->progress,
+        machine_violate(state, m, "progress-back", NULL, "progress went from %" PRId64 " back to %" PRId64, m->progress,
                 job->progress_current);
     }
     if (job->progress_current < 0 || job->progress_remaining < 0) {
-        violate(state, m, "progress-bounds", NULL, "progress %" PRId64 ", remaining %" PRId64, job->progress_current,
+        machine_violate(state, m, "progress-bounds", NULL, "progress %" PRId64 ", remaining %" PRId64, job->progress_current,
                 job->progress_remaining);
     }
+    if (machine_is_mirror(m) && job->progress_current > m->copied) {
+        machine_violate(state, m, "progress-unearned", NULL,
+                        "progress %" PRId64 ", and operations copied %" PRId64 " bytes", job->progress_current,
+                        m->copied);
+    }
     m->progress = job->progress_current;
+}
+
+/* What failed is to be done again, and counts then. */
+static void on_op_end(void *opaque, const struct sim_record *record)
+{
+    struct machine *m = machine_find(opaque, record->host, sim_record_name(record, 0));
+
+    if (m && (int64_t)record->field[4] >= 0) {
+        m->copied += (int64_t)record->field[3];
+    }
 }
 
 /* Out of a pause that the user asked for: only by his leave, or because the job is being cancelled. A job that was let
@@ -169,7 +105,7 @@ static void look_at_progress(struct job_machine *state, struct machine *m, const
 static void works(struct job_machine *state, struct machine *m)
 {
     if (m->unasked && m->user_paused) {
-        violate(state, m, "resumed-unasked", NULL, "the user has paused the job, and it runs again");
+        machine_violate(state, m, "resumed-unasked", NULL, "the user has paused the job, and it runs again");
     }
     m->unasked = false;
 }
@@ -177,7 +113,7 @@ static void works(struct job_machine *state, struct machine *m)
 static void on_sleep(void *opaque, const struct sim_record *record)
 {
     struct job_machine *state = opaque;
-    struct machine *m = find(state, record->host, sim_record_name(record, 0));
+    struct machine *m = machine_find(state, record->host, sim_record_name(record, 0));
     Job *job = m && !m->gone ? check_job_of(state->check->sim, record) : NULL;
 
     if (job) {
@@ -191,7 +127,7 @@ static void on_sleep(void *opaque, const struct sim_record *record)
 static struct machine *created(struct job_machine *state, const struct sim_record *record)
 {
     struct sim_arena *arena = state->check->arena;
-    struct machine *m = find(state, record->host, sim_record_name(record, 0));
+    struct machine *m = machine_find(state, record->host, sim_record_name(record, 0));
     Job *job = check_job_of(state->check->sim, record);
 
     if (m && !m->gone) {
@@ -220,10 +156,10 @@ static void entered(struct job_machine *state, struct machine *m, enum job_statu
         m->stop_due = false;
     }
     if (m->status == JOB_STATUS_CONCLUDED && m->ever_ran && !m->terminal_seen) {
-        violate(state, m, "no-terminal-event", NULL, "concluded without BLOCK_JOB_COMPLETED or BLOCK_JOB_CANCELLED");
+        machine_violate(state, m, "no-terminal-event", NULL, "concluded without BLOCK_JOB_COMPLETED or BLOCK_JOB_CANCELLED");
     }
     if (m->status == JOB_STATUS_CONCLUDED && !m->ever_ran && m->terminal_seen) {
-        violate(state, m, "terminal-event-unstarted", NULL, "a job that never ran sent a terminal event");
+        machine_violate(state, m, "terminal-event-unstarted", NULL, "a job that never ran sent a terminal event");
     }
     if (m->status == JOB_STATUS_NULL) {
         m->gone = true;
@@ -240,16 +176,16 @@ static void on_status(void *opaque, const struct sim_record *record)
     Job *job = check_job_of(state->check->sim, record);
 
     SIM_ASSERT(job_status_parse(name, &status));
-    m = status == JOB_STATUS_CREATED ? created(state, record) : find(state, record->host, sim_record_name(record, 0));
+    m = status == JOB_STATUS_CREATED ? created(state, record) : machine_find(state, record->host, sim_record_name(record, 0));
     if (!m) {
         return; /* older than the checkers */
     }
     from = m->status;
     if (m->gone || !(may_follow[from] & (1u << status))) {
-        violate(state, m, "transition", name, "%s after %s", name, m->gone ? "the end" : job_status_name(from));
+        machine_violate(state, m, "transition", name, "%s after %s", name, m->gone ? "the end" : job_status_name(from));
     }
     if (m->ready_due) {
-        violate(state, m, "ready-event-missing", NULL, "state %s after ready, without BLOCK_JOB_READY", name);
+        machine_violate(state, m, "ready-event-missing", NULL, "state %s after ready, without BLOCK_JOB_READY", name);
         m->ready_due = false;
     }
     m->status = status;
@@ -272,13 +208,13 @@ static void on_status(void *opaque, const struct sim_record *record)
 static struct machine *of_device(struct job_machine *state, const struct sim_record *record, unsigned field,
                                  const char *event)
 {
-    struct machine *m = find(state, record->host, sim_record_name(record, field));
+    struct machine *m = machine_find(state, record->host, sim_record_name(record, field));
 
     if (m && m->gone) {
-        violate(state, m, "event-after-end", event, "%s after the job was dismissed", event);
+        machine_violate(state, m, "event-after-end", event, "%s after the job was dismissed", event);
     }
     if (m && m->ready_due && record->kind != EV_BLOCK_JOB_READY) {
-        violate(state, m, "ready-event-missing", event, "%s after state ready, before BLOCK_JOB_READY", event);
+        machine_violate(state, m, "ready-event-missing", event, "%s after state ready, before BLOCK_JOB_READY", event);
         m->ready_due = false;
     }
     return m;
@@ -291,9 +227,9 @@ static void check_whole(struct job_machine *state, struct machine *m, const stru
     int64_t offset = (int64_t)record->field[3];
 
     if (offset < 0 || offset > length) {
-        violate(state, m, "progress-bounds", event, "%s with offset %" PRId64 ", len %" PRId64, event, offset, length);
+        machine_violate(state, m, "progress-bounds", event, "%s with offset %" PRId64 ", len %" PRId64, event, offset, length);
     } else if (whole && offset != length) {
-        violate(state, m, "progress-incomplete", event, "%s with offset %" PRId64 ", len %" PRId64 ": expected both equal",
+        machine_violate(state, m, "progress-incomplete", event, "%s with offset %" PRId64 ", len %" PRId64 ": expected both equal",
                 event, offset, length);
     }
 }
@@ -307,9 +243,9 @@ static void on_ready(void *opaque, const struct sim_record *record)
         return;
     }
     if (m->ready_seen) {
-        violate(state, m, "ready-twice", "BLOCK_JOB_READY", "a second BLOCK_JOB_READY");
+        machine_violate(state, m, "ready-twice", "BLOCK_JOB_READY", "a second BLOCK_JOB_READY");
     } else if (!m->ready_due) {
-        violate(state, m, "ready-order", "BLOCK_JOB_READY", "BLOCK_JOB_READY in state %s, expected right after ready",
+        machine_violate(state, m, "ready-order", "BLOCK_JOB_READY", "BLOCK_JOB_READY in state %s, expected right after ready",
                 job_status_name(m->status));
     }
     m->ready_due = false;
@@ -320,10 +256,10 @@ static void on_ready(void *opaque, const struct sim_record *record)
 static void terminal(struct job_machine *state, struct machine *m, const char *event, unsigned states)
 {
     if (m->terminal_seen) {
-        violate(state, m, "terminal-twice", event, "a second terminal event");
+        machine_violate(state, m, "terminal-twice", event, "a second terminal event");
     }
     if (!(states & (1u << m->status))) {
-        violate(state, m, "terminal-order", event, "%s in state %s", event, job_status_name(m->status));
+        machine_violate(state, m, "terminal-order", event, "%s in state %s", event, job_status_name(m->status));
     }
     m->terminal_seen = true;
 }
@@ -340,10 +276,14 @@ static void on_completed(void *opaque, const struct sim_record *record)
     terminal(state, m, "BLOCK_JOB_COMPLETED", failed ? S(ABORTING) : S(PENDING));
     check_whole(state, m, record, "BLOCK_JOB_COMPLETED", !failed);
     if (!failed && m->reported) {
-        violate(state, m, "error-forgotten", "BLOCK_JOB_COMPLETED", "success although an error was reported");
+        machine_violate(state, m, "error-forgotten", "BLOCK_JOB_COMPLETED", "success although an error was reported");
     }
-    if (!failed && !m->ready_seen && strcmp(m->type, "mirror") == 0) {
-        violate(state, m, "ready-skipped", "BLOCK_JOB_COMPLETED", "a mirror ended in success without BLOCK_JOB_READY");
+    if (m->forced) {
+        machine_violate(state, m, "cancel-ignored", "BLOCK_JOB_COMPLETED",
+                        "a forced cancel was accepted, and the job did not end as cancelled");
+    }
+    if (!failed && !m->ready_seen && machine_is_mirror(m)) {
+        machine_violate(state, m, "ready-skipped", "BLOCK_JOB_COMPLETED", "a mirror ended in success without BLOCK_JOB_READY");
     }
 }
 
@@ -355,6 +295,10 @@ static void on_cancelled(void *opaque, const struct sim_record *record)
     if (m) {
         terminal(state, m, "BLOCK_JOB_CANCELLED", S(ABORTING));
         check_whole(state, m, record, "BLOCK_JOB_CANCELLED", false);
+        if (machine_is_mirror(m) && !m->forced && !m->forcing) {
+            machine_violate(state, m, "cancelled-unasked", "BLOCK_JOB_CANCELLED",
+                            "nobody cancelled the mirror by force, and a ready one ends cleanly");
+        }
     }
 }
 
@@ -364,7 +308,7 @@ static void on_pending_event(void *opaque, const struct sim_record *record)
     struct machine *m = of_device(state, record, 1, "BLOCK_JOB_PENDING");
 
     if (m && m->status != JOB_STATUS_PENDING) {
-        violate(state, m, "pending-order", "BLOCK_JOB_PENDING", "BLOCK_JOB_PENDING in state %s",
+        machine_violate(state, m, "pending-order", "BLOCK_JOB_PENDING", "BLOCK_JOB_PENDING in state %s",
                 job_status_name(m->status));
     }
 }
@@ -397,11 +341,11 @@ static void on_error(void *opaque, const struct sim_record *record)
     }
     policy = strcmp(operation, "read") == 0 ? m->on_source : m->on_target;
     if (m->policy_known && !action_fits(policy, action)) {
-        violate(state, m, "error-policy", operation, "a %s error led to %s under policy %s", operation, action,
+        machine_violate(state, m, "error-policy", operation, "a %s error led to %s under policy %s", operation, action,
                 block_on_error_name(policy));
     }
     if (m->terminal_seen) {
-        violate(state, m, "error-after-end", operation, "BLOCK_JOB_ERROR after the terminal event");
+        machine_violate(state, m, "error-after-end", operation, "BLOCK_JOB_ERROR after the terminal event");
     }
     if (strcmp(action, "report") == 0) {
         m->reported = true;
@@ -423,87 +367,35 @@ static void on_disk_submit(void *opaque, const struct sim_record *record)
         !(req->op == SIM_OP_READ || check_op_writes(req->op))) {
         return;
     }
-    m = find(state, req->host->number, req->origin.name);
+    m = machine_find(state, req->host->number, req->origin.name);
     if (m) {
         works(state, m);
     }
     if (m && ((1u << m->status) & (S(PAUSED) | S(STANDBY) | S(ABORTING) | S(CONCLUDED) | S(NULL)))) {
-        violate(state, m, "io-while-stopped", sim_op_name(req->op),
+        machine_violate(state, m, "io-while-stopped", sim_op_name(req->op),
                 "%s of %" PRId64 " bytes at %" PRId64 " on disk %s in state %s", sim_op_name(req->op), req->bytes,
                 req->offset, disk_name(req->disk)->str, job_status_name(m->status));
     } else if (m && m->terminal_seen) {
-        violate(state, m, "io-after-end", sim_op_name(req->op), "%s on disk %s after the terminal event",
+        machine_violate(state, m, "io-after-end", sim_op_name(req->op), "%s on disk %s after the terminal event",
                 sim_op_name(req->op), disk_name(req->disk)->str);
     }
 }
 
-/* --- verbs ------------------------------------------------------------------------------------------------ */
-
-static void on_command(void *opaque, const struct sim_record *record)
+/* What the job asks about its media is not under the error policies: without an answer it fails (4.3). */
+static void on_disk_complete(void *opaque, const struct sim_record *record)
 {
     struct job_machine *state = opaque;
-    const struct qmp_call *call = record->ref;
-    struct pending *p = (struct pending *)sim_alloc(state->check->arena, SIM_TYPE_check_state, sizeof(*p));
+    const struct disk_req *req = record->ref;
+    struct machine *m;
 
-    p->call = call;
-    p->next = state->pending;
-    state->pending = p;
-    for (size_t i = 0; i < ARRAY_SIZE(verbs); i++) {
-        if (strcmp(call->command->name, verbs[i].command) == 0) {
-            p->verb = &verbs[i];
-            p->machine = find_str(state, record->host, check_call_str(call, verbs[i].key));
-        }
-    }
-    if (!p->machine) {
+    if (!req || req->origin.kind != SIM_ORIGIN_JOB || !req->origin.name || !req->host || req->ret >= 0 ||
+        req->ret == -ENOTSUP || !(req->op == SIM_OP_GETLENGTH || req->op == SIM_OP_GET_INFO)) {
         return;
     }
-    p->status = p->machine->status;
-    p->user_paused = p->machine->user_paused;
-    if (p->verb->kind == V_RESUME || p->verb->kind == V_CANCEL || p->verb->kind == V_FORCE) {
-        p->machine->user_paused = false; /* it may run from now on; put back when the command is refused */
+    m = machine_find(state, req->host->number, req->origin.name);
+    if (m) {
+        m->reported = true;
     }
-}
-
-static void answered(struct job_machine *state, const struct pending *p, const char *error)
-{
-    struct machine *m = p->machine;
-    bool legal = p->verb->states & (1u << p->status);
-
-    if (!error && !legal) {
-        violate(state, m, "verb-accepted", p->verb->command, "%s was accepted in state %s", p->verb->command,
-                job_status_name(p->status));
-    } else if (error && legal && strstr(error, "cannot accept command verb")) {
-        violate(state, m, "verb-refused", p->verb->command, "%s was refused in state %s: %s", p->verb->command,
-                job_status_name(p->status), error);
-    }
-    if (!error && p->verb->kind != V_PAUSE && p->verb->kind != V_OTHER) {
-        m->stop_due = false; /* lifted before the job came to park */
-    }
-    if (error && p->user_paused) {
-        m->user_paused = true;
-    } else if (!error && p->verb->kind == V_PAUSE && !m->gone) {
-        m->user_paused = true;
-    }
-}
-
-static void on_reply(void *opaque, const struct sim_record *record)
-{
-    struct job_machine *state = opaque;
-    struct pending **link = &state->pending;
-    struct pending *p;
-
-    while (*link && (*link)->call != record->ref) {
-        link = &(*link)->next;
-    }
-    p = *link;
-    if (!p) {
-        return;
-    }
-    *link = p->next;
-    if (p->machine) {
-        answered(state, p, sim_record_str(record, 2));
-    }
-    sim_free(state->check->arena, SIM_TYPE_check_state, p, sizeof(*p));
 }
 
 static void on_crash(void *opaque, const struct sim_record *record)
@@ -514,16 +406,7 @@ static void on_crash(void *opaque, const struct sim_record *record)
     for (struct machine *m = state->machines; m; m = m->next) {
         m->gone = m->gone || m->host == host->number;
     }
-    for (struct pending **link = &state->pending; *link;) {
-        struct pending *p = *link;
-
-        if (p->call->host == host) {
-            *link = p->next;
-            sim_free(state->check->arena, SIM_TYPE_check_state, p, sizeof(*p));
-        } else {
-            link = &p->next;
-        }
-    }
+    job_verbs_crash(state, host);
 }
 
 static void at_settled(struct check *check, void *opaque, bool final)
@@ -536,10 +419,10 @@ static void at_settled(struct check *check, void *opaque, bool final)
 
         works(state, m);
         if (job && m->stop_due && !job->force_cancel && ((1u << m->status) & (S(RUNNING) | S(READY)))) {
-            violate(state, m, "stop-ignored", NULL, "an error under policy stop, and the job has not paused");
+            machine_violate(state, m, "stop-ignored", NULL, "an error under policy stop, and the job has not paused");
         }
         if (job && job->status != m->status) {
-            violate(state, m, "status-unannounced", NULL, "state %s, last announced %s",
+            machine_violate(state, m, "status-unannounced", NULL, "state %s, last announced %s",
                     job_status_name(job->status), job_status_name(m->status));
         }
     }
@@ -556,11 +439,12 @@ static void *attach(struct check *check)
         {EV_BLOCK_JOB_COMPLETED, on_completed},  {EV_BLOCK_JOB_CANCELLED, on_cancelled},
         {EV_BLOCK_JOB_PENDING, on_pending_event}, {EV_BLOCK_JOB_ERROR, on_error},
         {EV_job_sleep, on_sleep},                {EV_disk_submit, on_disk_submit},
-        {EV_qmp_command, on_command},            {EV_qmp_reply, on_reply},
+        {EV_disk_complete, on_disk_complete},    {EV_mirror_op_end, on_op_end},
         {EV_host_crash, on_crash},
     };
 
     state->check = check;
+    job_verbs_attach(state);
     for (size_t i = 0; i < ARRAY_SIZE(subscriptions); i++) {
         sim_subscribe(check->sim, subscriptions[i].kind, subscriptions[i].fn, state);
     }
@@ -575,12 +459,15 @@ const struct check_class check_job_machine = {
              "no-terminal-event, terminal-twice, terminal-order, terminal-event-unstarted: one COMPLETED or CANCELLED\n"
              "pending-order: BLOCK_JOB_PENDING outside of pending\n"
              "event-after-end, error-after-end, io-after-end: something came after the end\n"
-             "progress-back, progress-bounds, progress-incomplete: offset only grows, up to len, and reaches it\n"
-             "error-policy, error-forgotten, stop-ignored: the action taken is the policy's, and it is taken\n"
+             "progress-back, progress-bounds, progress-incomplete, progress-unearned: offset only grows, by what was copied, "
+             "up to len, and reaches it\n"
+             "error-policy, error-forgotten, stop-ignored: the action taken is the policy's, and it is taken; a query of the job's "
+             "that fails ends it\n"
              "io-while-stopped: a medium got a job's request while the job was paused or ending\n"
              "resumed-unasked: a user pause was lifted by somebody else\n"
              "status-unannounced: the state changed without an event\n"
-             "verb-accepted, verb-refused: a command against the table of verbs\n",
+             "verb-accepted, verb-refused: a command against the table of verbs\n"
+             "cancelled-unasked, cancel-ignored: a job ends as cancelled if, and only if, it was cancelled by force\n",
     .attach = attach,
     .at_settled = at_settled,
 };

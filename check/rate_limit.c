@@ -25,6 +25,7 @@ struct rate {
     int64_t speed;
     uint64_t quota;         /* bytes in 100 ms */
     bool over;              /* ready or ending: no limit any more */
+    bool ready;
     uint64_t level_bytes;   /* of the bucket */
     int64_t level_ns;       /* when it was looked at */
     uint64_t batch_bytes;   /* the most that one iteration copies before it looks at the limit */
@@ -124,7 +125,14 @@ static void on_sleep(void *opaque, const struct sim_record *record)
     struct rate *r = find(state, record->host, sim_record_name(record, 0));
     unsigned __int128 cost_ns;
 
-    if (!r || r->over || strcmp(sim_record_str(record, 1), "rate") != 0) {
+    if (!r || strcmp(sim_record_str(record, 1), "rate") != 0) {
+        return;
+    }
+    if (r->ready && record->field[2] > 0) {
+        violate(state, r, "ready-throttled", "a rate sleep of %" PRIu64 " ns although the mirror is ready",
+                record->field[2]);
+    }
+    if (r->over) {
         return;
     }
     sleep_over(r, record->time_ns);
@@ -248,6 +256,7 @@ static void on_status(void *opaque, const struct sim_record *record)
         set_speed(r, block_job_of(job)->speed, record->time_ns);
     } else if (r && strcmp(status, "paused") != 0 && strcmp(status, "running") != 0) {
         r->over = true;
+        r->ready |= strcmp(status, "ready") == 0;
     }
 }
 
@@ -281,6 +290,7 @@ const struct check_class check_rate_limit = {
     .doc = "never above the set speed over whole slices, never starved far below it, never woken early",
     .rules = "above: more was read from the source's medium than the speed allows over the time\n"
              "early: an operation began before a rate sleep was over\n"
-             "starved: the sleeps took half as long again as the bytes cost\n",
+             "starved: the sleeps took half as long again as the bytes cost\n"
+             "ready-throttled: a mirror waited for its limit after it was ready\n",
     .attach = attach,
 };

@@ -35,8 +35,16 @@ struct census {
     struct census *next;
 };
 
+/* A node that a client has added and not deleted. */
+struct owned {
+    const struct host *host;
+    const struct sim_name *name;
+    struct owned *next;
+};
+
 struct resources {
     struct check *check;
+    struct owned *owned;
     struct census *open;
     struct census *spare;
     bool crashed; /* a host died: what its coroutines held outside of its arena is nobody's any more */
@@ -108,6 +116,35 @@ static void compare(struct resources *state, const struct census *before, const 
     }
 }
 
+static void disown(struct resources *state, struct owned **link)
+{
+    struct owned *owned = *link;
+
+    if (owned) {
+        *link = owned->next;
+        sim_free(state->check->arena, SIM_TYPE_check_state, owned, sizeof(*owned));
+    }
+}
+
+static void own(struct resources *state, const struct qmp_call *call)
+{
+    const char *name = check_call_str(call, "node-name");
+    struct owned **link = &state->owned;
+
+    if (name && strcmp(call->command->name, "blockdev-add") == 0) {
+        struct owned *owned =
+            (struct owned *)sim_alloc(state->check->arena, SIM_TYPE_check_state, sizeof(*owned));
+
+        *owned = (struct owned){.host = call->host, .name = sim_name(state->check->sim, name), .next = *link};
+        *link = owned;
+    } else if (name && strcmp(call->command->name, "blockdev-del") == 0) {
+        while (*link && !((*link)->host == call->host && strcmp((*link)->name->str, name) == 0)) {
+            link = &(*link)->next;
+        }
+        disown(state, link);
+    }
+}
+
 static void on_reply(void *opaque, const struct sim_record *record)
 {
     struct resources *state = opaque;
@@ -123,6 +160,9 @@ static void on_reply(void *opaque, const struct sim_record *record)
         return;
     }
     *link = census->next;
+    if (!error) {
+        own(state, census->call);
+    }
     if (error && !census->disturbed) {
         compare(state, census, error);
     }
@@ -158,6 +198,13 @@ static void on_crash(void *opaque, const struct sim_record *record)
     struct resources *state = opaque;
 
     state->crashed = true;
+    for (struct owned **link = &state->owned; *link;) {
+        if ((*link)->host == record->ref) {
+            disown(state, link);
+        } else {
+            link = &(*link)->next;
+        }
+    }
     for (struct census **link = &state->open; *link;) {
         struct census *census = *link;
 
@@ -202,6 +249,16 @@ static void empty(struct resources *state, const struct sim_arena *arena, const 
 
 static void at_settled(struct check *check, void *opaque, bool final)
 {
+    const struct resources *state = opaque;
+
+    for (const struct owned *owned = state->owned; owned; owned = owned->next) {
+        if (!bdrv_find_node((struct host *)owned->host, owned->name->str)) {
+            struct violation_where where = {.host = check_host_name(owned->host), .node = owned->name->str};
+
+            check_violate(check->set, "resources", "lost-node", &where,
+                          "node %s was added and never deleted, and is gone", owned->name->str);
+        }
+    }
     for (struct host *host = final ? host_first(check->sim) : NULL; host; host = host->next) {
         if (!host->graph || (host->jobs && job_next(host, NULL))) {
             continue;
@@ -249,6 +306,7 @@ const struct check_class check_resources = {
     .doc = "after every refused command and at the end no request, blocker, permission, drain, reference or object is "
            "left over",
     .rules = "refused-command: a refused command changed the graph, the jobs, references, drains, blockers or permissions\n"
+             "lost-node: a node went although the client that added it has not deleted it\n"
              "not-at-rest: at the end a node is still drained or has requests in flight\n"
              "left-over: an object is alive after everything was closed\n",
     .attach = attach,

@@ -438,6 +438,7 @@ static void *attach(struct check *check)
     };
 
     state->check = check;
+    check_mirror_end_attach(check);
     for (size_t i = 0; i < ARRAY_SIZE(subscriptions); i++) {
         sim_subscribe(check->sim, subscriptions[i].kind, subscriptions[i].fn, state);
     }
@@ -449,7 +450,9 @@ const struct check_class check_target_at_pivot = {
     .doc = "a mirror reported COMPLETED equals the source at that moment; what is neither dirty nor in flight is equal "
            "before",
     .rules = "target-differs: the job ended in success and the target was not the source\n"
-             "clean-but-different: the job counts an area as copied, and it is not equal\n",
+             "clean-but-different: the job counts an area as copied, and it is not equal\n"
+             "not-flushed: a mirror became ready or ended in success, and no flush covered what it wrote\n"
+             "switch: a success moves the guest to the target if the job was told to complete, and only then\n",
     .attach = attach,
     .at_settled = at_settled,
 };

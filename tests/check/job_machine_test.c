@@ -1,6 +1,8 @@
 /* Protects check/job_machine: a job that moves, works or counts against the rules is reported. */
 #include "tests/check/check_world.h"
 
+#include <errno.h>
+
 static Job *slow_mirror(void)
 {
     mirror_world(4 * MiB, 4 * MiB);
@@ -151,6 +153,73 @@ static void test_verb_accepted(void **state)
     assert_violated("job-machine.verb-accepted.mirror.running.-.block-job-complete");
 }
 
+/* A ready mirror is killed though nobody asked for more than a clean end. */
+static void kill_job(void *opaque)
+{
+    job_cancel(opaque, true);
+}
+
+static void test_cancelled_unasked(void **state)
+{
+    Job *job = slow_mirror();
+
+    on_main(kill_job, job);
+    run_until(job_gone, NULL);
+    assert_violated("job-machine.cancelled-unasked.mirror");
+}
+
+/* A forced cancel that the job forgets: it ends cleanly instead. */
+static void forget_force(void *opaque, const struct sim_record *record)
+{
+    Job *job = job_find(host, "m");
+
+    if (job && job->force_cancel) {
+        job->force_cancel = false;
+    }
+}
+
+static void test_cancel_ignored(void **state)
+{
+    slow_mirror();
+    sim_subscribe(world, EV_qmp_reply, forget_force, NULL);
+    assert_true(qmp("job-cancel", "{\"id\":\"m\"}"));
+    run_until(job_gone, NULL);
+    assert_violated("job-machine.cancel-ignored.mirror");
+}
+
+static void rogue_query(void *opaque)
+{
+    assert_int_equal(disk_co_query(disk_find(world, "dst"), SIM_OP_GET_INFO, 0, 0), -EIO);
+    *(bool *)opaque = true;
+}
+
+/* The job asked about its target, got no answer and went on. */
+static void test_query_forgotten(void **state)
+{
+    Job *job = slow_mirror();
+    Coroutine *co;
+    bool done = false;
+
+    arm("error", "{\"disk\":\"dst\",\"op\":\"get-info\",\"count\":1}");
+    co = coroutine_create(world, host, "rogue", rogue_query, &done);
+    coroutine_set_origin(co, (struct sim_origin){.kind = SIM_ORIGIN_JOB, .name = job->id});
+    coroutine_start(co);
+    run_until(flag_set, &done);
+    wait_ready();
+    complete_mirror();
+    assert_violated("job-machine.error-forgotten.mirror");
+}
+
+/* What was not copied counts as done. */
+static void test_progress_unearned(void **state)
+{
+    Job *job = slow_mirror();
+
+    job->progress_current += 8 * MiB; /* more than zeroing the target and copying it */
+    wait_ready();
+    assert_violated("job-machine.progress-unearned.mirror");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -161,6 +230,10 @@ int main(void)
         T_SETUP("/check/job-machine/progress-back", test_progress_back, world_setup, world_teardown),
         T_SETUP("/check/job-machine/status-unannounced", test_unannounced, world_setup, world_teardown),
         T_SETUP("/check/job-machine/verb-accepted", test_verb_accepted, world_setup, world_teardown),
+        T_SETUP("/check/job-machine/cancelled-unasked", test_cancelled_unasked, world_setup, world_teardown),
+        T_SETUP("/check/job-machine/cancel-ignored", test_cancel_ignored, world_setup, world_teardown),
+        T_SETUP("/check/job-machine/query-forgotten", test_query_forgotten, world_setup, world_teardown),
+        T_SETUP("/check/job-machine/progress-unearned", test_progress_unearned, world_setup, world_teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -67,6 +67,20 @@ static void test_early(void **state)
     assert_violated("rate-limit.early.mirror");
 }
 
+/* A ready mirror takes itself for one that is not, and waits for its limit. */
+static void test_ready_throttled(void **state)
+{
+    BlockJob *job = limited_mirror("");
+
+    wait_ready();
+    job->job.status = JOB_STATUS_RUNNING;
+    job->limit.dispatched = 64 * MiB;
+    job->limit.slice_end_ns = sim_now(world) + NS_PER_S;
+    assert_int_equal(io_run(SIM_OP_WRITE, 0, 64 * KiB, 1 << 24), 0);
+    sim_run_idle(world, NULL, NULL, sim_now(world) + NS_PER_S);
+    assert_violated("rate-limit.ready-throttled.mirror");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -74,6 +88,7 @@ int main(void)
         T_SETUP("/check/rate-limit/above", test_above, world_setup, world_teardown),
         T_SETUP("/check/rate-limit/starved", test_starved, world_setup, world_teardown),
         T_SETUP("/check/rate-limit/early", test_early, world_setup, world_teardown),
+        T_SETUP("/check/rate-limit/ready-throttled", test_ready_throttled, world_setup, world_teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

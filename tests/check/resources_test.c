@@ -58,10 +58,25 @@ static void test_refused_blocker(void **state)
     error_free(reason);
 }
 
+static void unref_node(void *opaque)
+{
+    bdrv_unref(bdrv_find_node(host, opaque));
+}
+
+/* Somebody gives back a reference that was the client's. */
+static void test_lost_node(void **state)
+{
+    mirror_world(MiB, 0);
+    on_main(unref_node, (void *)(uintptr_t)"d");
+    settle();
+    assert_violated("resources.lost-node.-.-.-.-");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         T_SETUP("/check/resources/silent", test_silent, world_setup, world_teardown),
+        T_SETUP("/check/resources/lost-node", test_lost_node, world_setup, world_teardown),
         T_SETUP("/check/resources/left-over", test_left_over, world_setup, world_teardown),
         T_SETUP("/check/resources/refused-reference", test_refused_reference, world_setup, world_teardown),
         T_SETUP("/check/resources/refused-blocker", test_refused_blocker, world_setup, world_teardown),

@@ -1,6 +1,8 @@
 /* Protects check/target_at_pivot: a mirror whose medium cheats is found out at READY, at the end or in between. */
 #include "tests/check/check_world.h"
 
+#include "jobs/mirror_int.h"
+
 static void test_silent(void **state)
 {
     mirror_world(8 * MiB, 4 * MiB);
@@ -104,6 +106,52 @@ static void test_cancelled(void **state)
     assert_silent();
 }
 
+/* The nodes believe that all they wrote was flushed. */
+static void believe_flushed(void *opaque, const struct sim_record *record)
+{
+    BlockDriverState *bs = bdrv_find_node(host, "d");
+
+    for (; bs; bs = bdrv_primary_bs(bs)) {
+        bs->flushed_gen = bs->write_gen;
+    }
+}
+
+static void test_not_flushed(void **state)
+{
+    mirror_world(2 * MiB, MiB);
+    sim_subscribe(world, EV_mirror_op_end, believe_flushed, NULL);
+    assert_true(start_mirror(",\"granularity\":65536"));
+    wait_ready();
+    assert_violated("target-at-pivot.not-flushed.mirror.ready");
+}
+
+/* The job confuses what it was told at its last look. */
+static void confuse(void *opaque, const struct sim_record *record)
+{
+    mirror_of(job_find(host, "m"))->should_complete ^= true;
+}
+
+static void end_confused(const char *command)
+{
+    mirror_world(2 * MiB, MiB);
+    sim_subscribe(world, EV_mirror_final_drain, confuse, NULL);
+    assert_true(start_mirror(""));
+    wait_ready();
+    assert_true(qmp(command, "{\"device\":\"m\"}"));
+    run_until(job_gone, NULL);
+    assert_violated("target-at-pivot.switch.mirror.completed");
+}
+
+static void test_not_switched(void **state)
+{
+    end_confused("block-job-complete");
+}
+
+static void test_switched_unasked(void **state)
+{
+    end_confused("block-job-cancel");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -116,6 +164,9 @@ int main(void)
         T_SETUP("/check/target-at-pivot/pivot", test_lost_before_pivot, world_setup, world_teardown),
         T_SETUP("/check/target-at-pivot/soft-cancel", test_lost_before_soft_cancel, world_setup, world_teardown),
         T_SETUP("/check/target-at-pivot/bit-rot", test_rot, world_setup, world_teardown),
+        T_SETUP("/check/target-at-pivot/not-flushed", test_not_flushed, world_setup, world_teardown),
+        T_SETUP("/check/target-at-pivot/not-switched", test_not_switched, world_setup, world_teardown),
+        T_SETUP("/check/target-at-pivot/switched-unasked", test_switched_unasked, world_setup, world_teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

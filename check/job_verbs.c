@@ -1,0 +1,163 @@
+/*
+ * job-machine, commands: the table of verbs (reference/jobs.md 1.3) and what a cancel that was accepted leads to (1.6).
+ */
+#include <string.h>
+
+#include "check/job_machine.h"
+
+/* Where a verb is accepted, 1.3, by the commands that carry it. */
+static const struct verb {
+    const char *command;
+    const char *key;
+    unsigned states;
+    enum { V_OTHER, V_PAUSE, V_RESUME, V_CANCEL, V_FORCE } kind;
+} verbs[] = {
+    {"job-pause", "id", ALIVE, V_PAUSE},
+    {"job-resume", "id", ALIVE, V_RESUME},
+    {"job-cancel", "id", ALIVE | S(WAITING) | S(PENDING), V_FORCE},
+    {"job-complete", "id", S(READY) | S(STANDBY), V_OTHER},
+    {"job-finalize", "id", S(PENDING), V_OTHER},
+    {"job-dismiss", "id", S(CONCLUDED), V_OTHER},
+    {"block-job-pause", "device", ALIVE, V_PAUSE},
+    {"block-job-resume", "device", ALIVE, V_RESUME},
+    {"block-job-cancel", "device", ALIVE | S(WAITING) | S(PENDING), V_CANCEL},
+    {"block-job-complete", "device", S(READY) | S(STANDBY), V_OTHER},
+    {"block-job-set-speed", "device", ALIVE, V_OTHER},
+    {"block-job-finalize", "id", S(PENDING), V_OTHER},
+    {"block-job-dismiss", "id", S(CONCLUDED), V_OTHER},
+    {"block-job-change", "id", ALIVE, V_OTHER},
+};
+
+/* A command in hand, with what it would change. */
+struct pending {
+    const struct qmp_call *call;
+    const struct verb *verb;
+    struct machine *machine;
+    enum job_status status;
+    bool user_paused;
+    bool forces; /* a cancel, and a forced one */
+    struct pending *next;
+};
+
+static struct machine *find_str(struct job_machine *state, uint32_t host, const char *id)
+{
+    struct machine *m = id ? state->machines : NULL;
+
+    while (m && !(m->host == host && strcmp(m->id->str, id) == 0 && !m->gone)) {
+        m = m->next;
+    }
+    return m;
+}
+
+const struct qmp_call *job_verbs_call(const struct job_machine *state, uint32_t host, const char *name)
+{
+    for (const struct pending *p = state->pending; p; p = p->next) {
+        if (p->call->host->number == host && strcmp(p->call->command->name, name) == 0) {
+            return p->call;
+        }
+    }
+    return NULL;
+}
+
+/* A cancel without force is a soft one only for a ready mirror. */
+static bool cancel_forces(const struct pending *p)
+{
+    bool soft = p->verb->kind == V_CANCEL && !check_call_bool(p->call, "force", false) &&
+                machine_is_mirror(p->machine) && ((1u << p->status) & (S(READY) | S(STANDBY)));
+
+    return (p->verb->kind == V_CANCEL || p->verb->kind == V_FORCE) && !soft;
+}
+
+static void on_command(void *opaque, const struct sim_record *record)
+{
+    struct job_machine *state = opaque;
+    const struct qmp_call *call = record->ref;
+    struct pending *p = (struct pending *)sim_alloc(state->check->arena, SIM_TYPE_check_state, sizeof(*p));
+
+    p->call = call;
+    p->next = state->pending;
+    state->pending = p;
+    for (size_t i = 0; i < ARRAY_SIZE(verbs); i++) {
+        if (strcmp(call->command->name, verbs[i].command) == 0) {
+            p->verb = &verbs[i];
+            p->machine = find_str(state, record->host, check_call_str(call, verbs[i].key));
+        }
+    }
+    if (!p->machine) {
+        return;
+    }
+    p->status = p->machine->status;
+    p->user_paused = p->machine->user_paused;
+    p->forces = cancel_forces(p);
+    p->machine->forcing += p->forces;
+    if (p->verb->kind == V_RESUME || p->verb->kind == V_CANCEL || p->verb->kind == V_FORCE) {
+        p->machine->user_paused = false; /* it may run from now on; put back when the command is refused */
+    }
+}
+
+static void answered(struct job_machine *state, const struct pending *p, const char *error)
+{
+    struct machine *m = p->machine;
+    bool legal = p->verb->states & (1u << p->status);
+
+    if (!error && !legal) {
+        machine_violate(state, m, "verb-accepted", p->verb->command, "%s was accepted in state %s", p->verb->command,
+                        job_status_name(p->status));
+    } else if (error && legal && strstr(error, "cannot accept command verb")) {
+        machine_violate(state, m, "verb-refused", p->verb->command, "%s was refused in state %s: %s",
+                        p->verb->command, job_status_name(p->status), error);
+    }
+    if (!error && p->verb->kind != V_PAUSE && p->verb->kind != V_OTHER) {
+        m->stop_due = false; /* lifted before the job came to park */
+    }
+    if (error && p->user_paused) {
+        m->user_paused = true;
+    } else if (!error && p->verb->kind == V_PAUSE && !m->gone) {
+        m->user_paused = true;
+    }
+    m->forced |= p->forces && !error;
+}
+
+static void on_reply(void *opaque, const struct sim_record *record)
+{
+    struct job_machine *state = opaque;
+    struct pending **link = &state->pending;
+    struct pending *p;
+
+    while (*link && (*link)->call != record->ref) {
+        link = &(*link)->next;
+    }
+    p = *link;
+    if (!p) {
+        return;
+    }
+    *link = p->next;
+    if (p->machine) {
+        p->machine->forcing -= p->forces;
+        answered(state, p, sim_record_str(record, 2));
+    }
+    sim_free(state->check->arena, SIM_TYPE_check_state, p, sizeof(*p));
+}
+
+void job_verbs_crash(struct job_machine *state, const struct host *host)
+{
+    for (struct pending **link = &state->pending; *link;) {
+        struct pending *p = *link;
+
+        if (p->call->host == host) {
+            *link = p->next;
+            if (p->machine) {
+                p->machine->forcing -= p->forces;
+            }
+            sim_free(state->check->arena, SIM_TYPE_check_state, p, sizeof(*p));
+        } else {
+            link = &p->next;
+        }
+    }
+}
+
+void job_verbs_attach(struct job_machine *state)
+{
+    sim_subscribe(state->check->sim, EV_qmp_command, on_command, state);
+    sim_subscribe(state->check->sim, EV_qmp_reply, on_reply, state);
+}
