@@ -16,7 +16,8 @@ static const char *const features[] = {
     "raw",      "window", "stamp",   "huge",     "uneven",   "device", "enospc", "slow",  "shallow",
     "no-cache", "bitmap", "fault",   "workload", "limit",    "storm",  "pause",  "speed", "cancel",
     "vm-stop",  "second", "align",   "replaces", "manual",   "power",  "unplug", "io",    "after",
-    "ready",    "query",  "limited", "pieces",   "intruder", NULL,
+    "ready",    "query",  "limited", "pieces",   "intruder", "garbage",
+    NULL,
 };
 
 /* --- the world ------------------------------------------------------------------------------------------- */
@@ -130,6 +131,9 @@ static void write_target(struct mirror *m)
     m->capped = bytes >= 64 * KiB && gen_chance(gen, "enospc", 120);
     if (m->capped) {
         gen_add_size(gen, "capacity", gen_range(gen, "enospc.room", 1, MIN(bytes, 16 * MiB) / (4 * KiB)) * 4 * KiB);
+    }
+    if (!m->huge && !m->capped && gen_chance(gen, "garbage", 150)) {
+        gen_add(gen, " content=stamp"); /* what was on the target before must not survive */
     }
     add_speed_of_medium(m, "dst");
     gen_line(gen, "%s", "");
