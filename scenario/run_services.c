@@ -105,7 +105,9 @@ void runner_settle(struct runner *runner, int64_t limit_ns)
     runner->settle_limit_ns = limit_ns;
     runner->wants = RUNNER_SETTLES;
     sim_halt(runner->sim);
-    coroutine_yield(runner->sim);
+    while (runner->wants == RUNNER_SETTLES) { /* a wake-up meant for an earlier wait may still be kept */
+        coroutine_yield(runner->sim);
+    }
 }
 
 struct host_thunk {
