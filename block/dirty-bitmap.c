@@ -221,9 +221,14 @@ int64_t bdrv_dirty_bitmap_next_zero(const BdrvDirtyBitmap *bitmap, int64_t offse
     return hbitmap_next_zero(bitmap->hbitmap, offset, bytes);
 }
 
-void bdrv_dirty_bitmap_sha256(const BdrvDirtyBitmap *bitmap, char out[65])
+bool bdrv_dirty_bitmap_sha256(const BdrvDirtyBitmap *bitmap, char out[65])
 {
+    out[0] = '\0';
+    if (bdrv_dirty_bitmap_size(bitmap) / bitmap->granularity > (int64_t)1 << 31) {
+        return false;
+    }
     hbitmap_sha256(bitmap->hbitmap, out);
+    return true;
 }
 
 /* --- state ---------------------------------------------------------------------------------------------- */

@@ -47,7 +47,8 @@ const HBitmap *bdrv_dirty_bitmap_hbitmap(const BdrvDirtyBitmap *bitmap);
 bool bdrv_dirty_bitmap_get(const BdrvDirtyBitmap *bitmap, int64_t offset);
 int64_t bdrv_dirty_bitmap_next_dirty(const BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes);
 int64_t bdrv_dirty_bitmap_next_zero(const BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes);
-void bdrv_dirty_bitmap_sha256(const BdrvDirtyBitmap *bitmap, char out[65]);
+/* False, and out empty, when there are more bits than anybody wants to wait for: 2^31, which is 1 TiB at 512 bytes. */
+bool bdrv_dirty_bitmap_sha256(const BdrvDirtyBitmap *bitmap, char out[65]);
 
 /* 0, or negative errno with the reference's text (2.1). */
 int bdrv_dirty_bitmap_check(const BdrvDirtyBitmap *bitmap, uint32_t flags, Error **errp);

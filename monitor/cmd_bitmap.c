@@ -126,12 +126,16 @@ static bool cmd_sha256(struct host *host, const struct qvalue *args, struct qval
 {
     char hash[65];
     const BdrvDirtyBitmap *bitmap = lookup(host, args, errp);
-    if (bitmap) {
-        bdrv_dirty_bitmap_sha256(bitmap, hash);
-        *reply = qvalue_dict();
-        qdict_put(*reply, "sha256", qvalue_str(hash));
+    if (!bitmap) {
+        return false;
     }
-    return bitmap != NULL;
+    if (!bdrv_dirty_bitmap_sha256(bitmap, hash)) {
+        error_setg(errp, "Bitmap '%s' is too large to be hashed", bdrv_dirty_bitmap_name(bitmap));
+        return false;
+    }
+    *reply = qvalue_dict();
+    qdict_put(*reply, "sha256", qvalue_str(hash));
+    return true;
 }
 
 const struct qmp_command qmp_bitmap_commands[] = {

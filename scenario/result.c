@@ -98,12 +98,13 @@ static struct qvalue *bitmap_entry(const BlockDriverState *bs, const BdrvDirtyBi
     struct qvalue *entry = qvalue_dict();
     char hash[65];
 
-    bdrv_dirty_bitmap_sha256(bitmap, hash);
+    bool hashed = bdrv_dirty_bitmap_sha256(bitmap, hash);
+
     qdict_put(entry, "node", qvalue_str(bdrv_get_node_name(bs)));
     qdict_put(entry, "name", name ? qvalue_str(name) : qvalue_null());
     qdict_put(entry, "granularity", qvalue_int(bdrv_dirty_bitmap_granularity(bitmap)));
     qdict_put(entry, "count", qvalue_int(bdrv_get_dirty_count(bitmap)));
-    qdict_put(entry, "sha256", qvalue_str(hash));
+    qdict_put(entry, "sha256", hashed ? qvalue_str(hash) : qvalue_null());
     qdict_put(entry, "recording", qvalue_bool(bdrv_dirty_bitmap_recording(bitmap)));
     qdict_put(entry, "busy", qvalue_bool(bdrv_dirty_bitmap_busy(bitmap)));
     qdict_put(entry, "persistent", qvalue_bool(bdrv_dirty_bitmap_persistent(bitmap)));

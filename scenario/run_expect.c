@@ -240,14 +240,15 @@ static struct qvalue *bitmap_facts(const BdrvDirtyBitmap *bitmap)
     struct qvalue *facts = qvalue_dict();
     char hash[65];
 
-    bdrv_dirty_bitmap_sha256(bitmap, hash);
+    bool hashed = bdrv_dirty_bitmap_sha256(bitmap, hash);
+
     qdict_put(facts, "count", qvalue_int(bdrv_get_dirty_count(bitmap)));
     qdict_put(facts, "granularity", qvalue_int(bdrv_dirty_bitmap_granularity(bitmap)));
     qdict_put(facts, "recording", qvalue_bool(bdrv_dirty_bitmap_recording(bitmap)));
     qdict_put(facts, "busy", qvalue_bool(bdrv_dirty_bitmap_busy(bitmap)));
     qdict_put(facts, "persistent", qvalue_bool(bdrv_dirty_bitmap_persistent(bitmap)));
     qdict_put(facts, "inconsistent", qvalue_bool(bdrv_dirty_bitmap_inconsistent(bitmap)));
-    qdict_put(facts, "sha256", qvalue_str(hash));
+    qdict_put(facts, "sha256", hashed ? qvalue_str(hash) : qvalue_null());
     return facts;
 }
 

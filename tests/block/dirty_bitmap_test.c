@@ -329,6 +329,23 @@ static void test_owner_bits(void **state)
     probe_free(p);
 }
 
+/* A hash takes the time of all bits, set or not: for more than 2^31 nobody gets one. */
+static void test_too_large_to_hash(void **state)
+{
+    struct probe *p = plain_probe();
+    char hash[65] = "x";
+    p->length = TiB + 65536;
+    BdrvDirtyBitmap *fine = made(p, 512, NULL);
+    assert_false(bdrv_dirty_bitmap_sha256(fine, hash));
+    assert_string_equal(hash, "");
+    BdrvDirtyBitmap *coarse = made(p, 65536, NULL);
+    assert_true(bdrv_dirty_bitmap_sha256(coarse, hash));
+    assert_int_equal(strlen(hash), 64);
+    bdrv_release_dirty_bitmap(fine);
+    bdrv_release_dirty_bitmap(coarse);
+    probe_free(p);
+}
+
 static void test_iterator(void **state)
 {
     struct probe *p = plain_probe();
@@ -366,6 +383,7 @@ int main(void)
         T_NODE("/dirty-bitmap/marks/discard", test_discard),
         T_NODE("/dirty-bitmap/resize", test_resize),
         T_NODE("/dirty-bitmap/owner-bits", test_owner_bits),
+        T_NODE("/dirty-bitmap/too-large-to-hash", test_too_large_to_hash),
         T_NODE("/dirty-bitmap/iterator", test_iterator),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
