@@ -356,8 +356,12 @@ static bool check_writable(const char *path, Error **errp)
     char *copy = strdup(path);
     const char *folder = dirname(copy);
     bool ok = access(path, F_OK) == 0 ? access(path, W_OK) == 0 : access(folder, W_OK) == 0;
+    struct stat st;
 
-    if (!ok) {
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
+        error_setg(errp, "'%s' is a folder, expected a path that can be written", path);
+        ok = false;
+    } else if (!ok) {
         error_setg(errp, "cannot write '%s': %s, expected a path that can be written", path, sim_errno_text(errno));
     }
     free(copy);

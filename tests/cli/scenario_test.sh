@@ -53,6 +53,26 @@ for command in decode encode; do
     says "/cli/scenario/$command/folder" 2 err 'directory'
 done
 
+# What is beside the scenario is looked at before the run, too.
+wrong export-folder '4:1' 'disk b size=1M\nexport b .'
+wrong export-nowhere '4:1' 'disk b size=1M\nexport b no/such/folder/b.img'
+wrong host-file-missing '3:1' 'disk b file=nowhere.img'
+wrong host-file-folder '3:1' 'disk b file=.'
+on_guest='blockdev-add driver=disk node-name=s disk=a\nguest g node=s\nworkload g iolog=wrong.iolog'
+wrong_iolog() { # NAME LINE:COLUMN TEXT
+    printf "$3" > wrong.iolog
+    printf 'blksim 1\ndisk a size=1M\n%b\n' "$on_guest" > wrong.blk
+    blksim run wrong.blk
+    says "/cli/scenario/iolog/$1" 2 err "^blksim: \./wrong\.iolog:$2: .*expected"
+}
+wrong_iolog empty 1:1 ''
+wrong_iolog version 1:13 'fio version 9 iolog\n'
+wrong_iolog length 4:11 'fio version 2 iolog\nf add\nf open\nf write 0 zz\n'
+wrong_iolog offset 4:9 'fio version 2 iolog\nf add\nf open\nf write -5 512\n'
+wrong_iolog file-not-added 2:1 'fio version 2 iolog\nf write 0 512\n'
+wrong_iolog time-goes-back 4:1 'fio version 3 iolog\n10 f add\n20 f open\n5 f write 0 512\n'
+wrong_iolog nul-byte 2:6 'fio version 2 iolog\nf add\000x\n'
+
 # A line of 1 MiB: as a comment it is read, as a name it is refused.
 { printf 'blksim 1\n# '; head -c 1048576 /dev/zero | tr '\0' x; printf '\ndisk a size=1M\n'; } > long-comment.blk
 blksim run long-comment.blk
