@@ -125,7 +125,7 @@ static void end_rounds(struct runner *runner, bool (*fn)(struct runner *runner))
     for (unsigned round = 0; round < END_ROUNDS && !runner->stop; round++) {
         bool again = fn(runner);
 
-        runner_settle(runner, SETTLE_NS);
+        runner_settle(runner, SETTLE_WHOLE_NS);
         if (!again) {
             return;
         }
@@ -191,5 +191,5 @@ void runner_play_end(struct runner *runner)
     }
     check_final(runner->checks);
     runner_on_main(runner, end_close, runner);
-    runner_settle(runner, SETTLE_NS);
+    runner_settle(runner, SETTLE_WHOLE_NS);
 }

@@ -99,7 +99,9 @@ static void stopped_badly(struct runner *runner, enum sim_stop stop)
 
 static bool settle_world(struct runner *runner)
 {
-    enum sim_stop stop = sim_run(runner->sim, violated, runner, sim_now(runner->sim) + runner->settle_limit_ns);
+    int64_t now = sim_now(runner->sim);
+    int64_t until_ns = runner->settle_limit_ns > INT64_MAX - now ? INT64_MAX : now + runner->settle_limit_ns;
+    enum sim_stop stop = sim_run(runner->sim, violated, runner, until_ns);
 
     if (stop == SIM_STOP_TIME) {
         runner->settle_gave_up = true;

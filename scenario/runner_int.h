@@ -112,6 +112,7 @@ uint64_t runner_step_entity(struct runner *runner, const struct scn_step *step);
 /* Waits until no work is pending, at most limit_ns of virtual time (then settle_gave_up). A scenario may meet work that
  * only ends with its faults, so a settle that only tries, and the one before faults stop, give up soon. */
 #define SETTLE_NS (3600 * NS_PER_S)
+#define SETTLE_WHOLE_NS INT64_MAX /* as long as the world lasts: its limits say when that is too long */
 #define SETTLE_TRY_NS (2 * NS_PER_S)
 void runner_settle(struct runner *runner, int64_t limit_ns);
 /* Path relative to the scenario's file; caller frees. */
