@@ -104,6 +104,9 @@ static void write_source(struct mirror *m)
     m->raw = gen_chance(gen, "raw", 300);
     m->start =
         m->raw && gen_chance(gen, "window", 250) ? gen_range(gen, "window.start", 1, 256) * SIM_SECTOR_BYTES : 0;
+    if (m->start && gen_draw(gen, "window.odd", 4) == 0) { /* every request is misaligned below the window */
+        m->start += gen_range(gen, "window.odd", 1, SIM_SECTOR_BYTES - 1);
+    }
     behind = m->start ? gen_range(gen, "window.behind", 0, 8) * 4 * KiB : 0;
     gen_add(gen, "disk src");
     gen_add_size(gen, "size", m->start + m->bytes + behind);
