@@ -110,7 +110,7 @@ static bool disk_has_zero_init(BlockDriverState *bs)
 
 static const char *disk_filename(const BlockDriverState *bs)
 {
-    return disk_name(medium(bs))->str;
+    return medium(bs) ? disk_name(medium(bs))->str : ""; /* a node is listed while it is being opened */
 }
 
 /* --- requests -------------------------------------------------------------------------------------------- */
