@@ -195,7 +195,8 @@ static void summary(const struct run_command *c)
     }
     if (c->done == 1 && !c->stats) {
         printf("%s: %llu events, %llu media requests, %.3f s of virtual time\n",
-               c->failures ? "FAILED" : c->options.until_event ? "stopped" : "passed", (unsigned long long)c->events, (unsigned long long)c->requests, virtual_s);
+               c->failures ? "FAILED" : c->options.until_event ? "stopped" : "passed",
+               (unsigned long long)c->events, (unsigned long long)c->requests, virtual_s);
         return;
     }
     printf("%llu %s run in %.1f s (%.0f/s): %llu failed; %.1f virtual hours (%.0f x real time), %llu media requests, "
