@@ -212,7 +212,7 @@ BlockJob *block_job_create(const char *job_id, const BlockJobDriver *driver, Job
 
     SIM_ASSERT(driver->job_driver.instance_size >= sizeof(BlockJob));
     SIM_ASSERT(!internal || job_id == NULL);
-    if (!internal && (job_id == NULL || job_id[0] == '\0')) {
+    if (!internal && job_id == NULL) {
         job_id = device_name(bs);
     }
     job = job_create(bdrv_host(bs), job_id, &driver->job_driver, txn, flags, cb, cb_opaque, errp);

@@ -39,7 +39,7 @@ struct BlockJob {
     Error *blocker;      /* "block device is in use by block job: TYPE" */
 };
 
-/* Takes an edge on bs with perm/shared. job_id NULL or "": the name of bs's backend, else "Invalid job ID ''". flags:
+/* Takes an edge on bs with perm/shared. job_id NULL: the name of bs's backend, else "Invalid job ID ''". flags:
  * JOB_*. NULL with errp. The instance is zeroed beyond BlockJob. */
 BlockJob *block_job_create(const char *job_id, const BlockJobDriver *driver, JobTxn *txn, BlockDriverState *bs,
                            uint64_t perm, uint64_t shared, int64_t speed, unsigned flags,

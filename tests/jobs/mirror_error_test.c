@@ -490,7 +490,7 @@ int main(void)
         MIRROR_TEST("/mirror/start/itself", test_refuse_self),
         MIRROR_TEST("/mirror/start/read-only-target", test_refuse_read_only_target),
         MIRROR_TEST("/mirror/seed/b8afb52/bitmap-length-unknown", test_bitmap_length_unknown),
-        MIRROR_TEST("/mirror/seed/cc67f4d/failure-without-error-sink", test_no_error_sink),
+        MIRROR_TEST("/mirror/seed/cc67f4d/0fb6395/failure-without-error-sink", test_no_error_sink),
         MIRROR_TEST("/mirror/start/busy-nodes", test_second_mirror),
         MIRROR_TEST("/mirror/seed/09158f0/replaces-source", test_replaces_gone),
         MIRROR_TEST("/mirror/finish/switch-refused", test_switch_refused),
