@@ -276,7 +276,7 @@ static void on_completed(void *opaque, const struct sim_record *record)
     terminal(state, m, "BLOCK_JOB_COMPLETED", failed ? S(ABORTING) : S(PENDING));
     check_whole(state, m, record, "BLOCK_JOB_COMPLETED", !failed);
     if (!failed && m->reported) {
-        machine_violate(state, m, "error-forgotten", "BLOCK_JOB_COMPLETED", "success although an error was reported");
+        machine_violate(state, m, "error-forgotten", "BLOCK_JOB_COMPLETED", "success although an error was reported or a query failed");
     }
     if (m->forced) {
         machine_violate(state, m, "cancel-ignored", "BLOCK_JOB_COMPLETED",

@@ -204,7 +204,6 @@ void job_do_dismiss(Job *job)
 {
     job->busy = false;
     job->paused = false;
-    job->deferred_to_main_loop = true;
     job_txn_del_job(job);
     job_list_remove(job);
     job_state_transition(job, JOB_STATUS_NULL);

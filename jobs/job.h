@@ -79,7 +79,6 @@ typedef struct JobDriver {
     void (*user_resume)(Job *job); /* a user pause is being lifted: reset the error state */
     void (*complete)(Job *job, Error **errp);
     bool (*cancel)(Job *job, bool force); /* returns whether the cancel is a forced one */
-    bool (*is_soft_cancel_ok)(const Job *job);
     int (*prepare)(Job *job);   /* main coroutine; may fail */
     void (*commit)(Job *job);
     void (*abort)(Job *job);    /* never fails */
@@ -87,7 +86,6 @@ typedef struct JobDriver {
     void (*free)(Job *job);
     /* The host died or the world ends: frees what is no world memory (errors), touches nothing else. */
     void (*forget)(Job *job);
-    void (*set_speed)(Job *job, int64_t speed);
 } JobDriver;
 
 /* What a family of jobs (the block jobs) adds to each of its members: the specific events, which follow the status
@@ -118,7 +116,6 @@ struct Job {
     bool paused;              /* parked at a pause point */
     bool force_cancel;
     bool cancelled;           /* soft or force */
-    bool deferred_to_main_loop;
     bool auto_finalize;
     bool auto_dismiss;
     bool started;

@@ -53,7 +53,6 @@ static void job_co_entry(void *opaque)
     SIM_ASSERT(job->ret < 0 || job->err == NULL);
     /* Busy until the callback has run: a drain must wait for the graph changes that are still to come. */
     job->finished_run = true;
-    job->deferred_to_main_loop = true;
     job->co = NULL;
     host_defer(job->host, job_exit, job);
 }
