@@ -288,6 +288,15 @@ static void on_submit(void *opaque, const struct sim_record *record)
     }
 }
 
+/* null-co keeps nothing of what is written (reference/block.md 7.4): there is no promise about reads. */
+static bool keeps_nothing(BlockDriverState *bs)
+{
+    while (bs && bdrv_primary_bs(bs)) {
+        bs = bdrv_primary_bs(bs);
+    }
+    return bs && strcmp(bdrv_driver_name(bs), "null-co") == 0;
+}
+
 static void on_complete(void *opaque, const struct sim_record *record)
 {
     struct guest_view *state = opaque;
@@ -302,6 +311,10 @@ static void on_complete(void *opaque, const struct sim_record *record)
         return;
     }
     bs = guest_bs(view->guest);
+    if (keeps_nothing(bs)) {
+        guest_model_reset(&view->model->model);
+        return;
+    }
     ok = req->ret >= 0 && !req->ignored; /* an ignored error is a failed request that the guest took for good */
     if (flight->bytes == 0 || (!ok && flight->op == SIM_OP_READ)) {
         return;

@@ -338,6 +338,15 @@ bool runner_guest_has_workload(struct runner *runner, const struct guest *guest)
     return false;
 }
 
+void runner_end_workloads(struct runner *runner)
+{
+    struct workload *wl;
+
+    LIST_FOREACH(wl, &runner->workloads, list) {
+        wl->total = wl->issued;
+    }
+}
+
 void runner_forget_workloads(struct runner *runner)
 {
     struct workload *wl;

@@ -133,6 +133,8 @@ bool step_has(const struct scn_step *step, const char *name);
 void runner_forget_requests(struct runner *runner);
 void runner_forget_aios(struct runner *runner);
 void runner_forget_workloads(struct runner *runner);
+/* They issue nothing more, and end with the requests that are out. */
+void runner_end_workloads(struct runner *runner);
 /* Waits until no request stream uses the guest. */
 void runner_wait_guest(struct runner *runner, struct guest *guest);
 bool runner_guest_has_aio(struct runner *runner, const struct guest *guest);
