@@ -207,6 +207,27 @@ static void test_idle_poll(void **state)
     cancel_clean(job);
 }
 
+/* A pause ends a sleep, one for an error too: the job parks at once, not when its limit lets it go on. */
+static void test_stop_in_rate_sleep(void **state)
+{
+    struct failing rule = {.op = SIM_OP_WRITE, .offset = -1, .error = -EIO, .count = 1};
+
+    mirror_world(MiB, MiB, 0);
+    stamp_source(MiB);
+    args.speed = 64 * KiB;
+    args.buf_size = 64 * KiB;
+    args.on_target_error = BLOCKDEV_ON_ERROR_STOP;
+    rule.extra_latency_ns = 50 * NS_PER_MS;
+    fail_requests(&rule, dst_disk);
+    Job *job = start();
+    run_for(40 * NS_PER_MS);
+    assert_true(sim_timer_queued(&job->sleep_timer));
+    wait_trail("ERROR(write,stop)");
+    run_for(NS_PER_MS);
+    assert_int_equal(job->status, JOB_STATUS_PAUSED);
+    cancel_clean(job);
+}
+
 /* --- shapes --------------------------------------------------------------------------------------------- */
 
 struct depth {
@@ -300,6 +321,7 @@ int main(void)
         MIRROR_TEST("/mirror/seed/e4654d2/50717e9/bitmap-of-its-own", test_bitmap_of_its_own),
         MIRROR_TEST("/mirror/seed/acc906c/progress-in-bytes", test_progress_unit),
         MIRROR_TEST("/job/seed/bc72ad6/7483d1e/relative-delays", test_idle_poll),
+        MIRROR_TEST("/mirror/error/stop-ends-rate-sleep", test_stop_in_rate_sleep),
         MIRROR_TEST("/mirror/ops/sixteen-in-flight", test_sixteen_in_flight),
         MIRROR_TEST("/mirror/start/resize-blocked", test_resize_blocked),
         MIRROR_TEST("/mirror/start/top-without-backing-is-full", test_top_is_full),
