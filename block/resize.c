@@ -166,13 +166,30 @@ static bool resize_drained(BlockDriverState *bs, int64_t length, Error **errp)
     return ok;
 }
 
+/* A node written without RESIZE must end on its request alignment (1.11), or the padding of its last block would grow it.
+ * That is looked at when permissions are taken; a resize must not undo it. */
+static bool length_is_aligned(const BlockDriverState *bs, int64_t length, Error **errp)
+{
+    for (const BlockDriverState *below = bs; below; below = bdrv_primary_bs(below)) {
+        uint64_t perm, shared;
+
+        bdrv_cumulative_perms(below, &perm, &shared);
+        if ((perm & BLK_PERM_WRITE) && !(perm & BLK_PERM_RESIZE) && length % below->bl.request_alignment != 0) {
+            error_setg(errp, "The size of node '%s' must stay a multiple of %u while it is written",
+                       bdrv_get_node_name(below), below->bl.request_alignment);
+            return false;
+        }
+    }
+    return true;
+}
+
 bool qmp_block_resize_node(BlockDriverState *bs, int64_t length, Error **errp)
 {
     if (length < 0) {
         error_setg(errp, "Parameter 'size' expects a >0 size");
         return false;
     }
-    if (bdrv_op_is_blocked(bs, BLOCK_OP_RESIZE, errp)) {
+    if (bdrv_op_is_blocked(bs, BLOCK_OP_RESIZE, errp) || !length_is_aligned(bs, length, errp)) {
         return false;
     }
     bdrv_ref(bs); /* draining may change the graph */

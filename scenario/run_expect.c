@@ -107,8 +107,12 @@ void scn_run_run(struct runner *runner, const struct scn_step *step)
 
 void scn_run_check(struct runner *runner, const struct scn_step *step)
 {
-    check_settled(runner->checks);
-    check_final(runner->checks);
+    /* what holds at the end holds at rest */
+    runner_settle(runner, step->try_ ? SETTLE_TRY_NS : SETTLE_NS);
+    if (!runner->stop && !runner->settle_gave_up) {
+        check_settled(runner->checks);
+        check_final(runner->checks);
+    }
 }
 
 /* --- jobs ------------------------------------------------------------------------------------------------- */

@@ -354,7 +354,7 @@ static const struct scn_verb world_verbs[] = {
               "wait BLOCK_JOB_READY device=m timeout=5s"),
     VERB("settle", no_args, NULL, scn_run_settle, "waits until no work is pending", "settle"),
     VERB("run", run_args, NULL, scn_run_run, "lets virtual time pass", "run 10ms"),
-    VERB("check", no_args, NULL, scn_run_check, "runs the end-of-scenario checks now", "check"),
+    VERB("check", no_args, NULL, scn_run_check, "settles, then runs the end-of-scenario checks", "check"),
     VERB("expect job", expect_job_args, check_expect_job, scn_run_expect_job, "state and outcome of a job",
          "expect job m concluded ok"),
     VERB("expect same", expect_same_args, NULL, scn_run_expect_same, "two nodes hold the same", "expect same s d"),
