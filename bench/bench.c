@@ -141,10 +141,11 @@ static void bench_mirror(const char *name, const char *size, unsigned ops, unsig
     m = median(with, ROUNDS);
     n = median(without, ROUNDS);
     f = median(bare, ROUNDS);
-    printf("%-9s all checkers %9.1f us (%.2f x floor), none %9.1f us (%.2f x), floor %7.1f us; %llu media requests, "
-           "%llu events, %.0f runs/s\n",
-           name, m / 1e3, m / f, n / 1e3, n / f, f / 1e3, (unsigned long long)last.result.requests,
-           (unsigned long long)last.result.event_count, 1e9 / m);
+    printf(
+        "%-9s all checkers %9.1f us (%.2f x floor), none %9.1f us (%.2f x), floor %7.1f us; %llu media requests, "
+        "%llu events, %.0f runs/s\n",
+        name, m / 1e3, m / f, n / 1e3, n / f, f / 1e3, (unsigned long long)last.result.requests,
+        (unsigned long long)last.result.event_count, 1e9 / m);
     run_result_clear(&last.result);
     scenario_free(scn);
     runner_free(runner);
@@ -182,7 +183,8 @@ static void bench_reset(void)
     double fresh = short_after(runner, "1M");
     double after = short_after(runner, "1G");
 
-    printf("reset     the short workload after itself %.1f us, after a mirrored GiB of data in the same world %.1f us\n",
+    printf("reset     the short workload after itself %.1f us, after a mirrored GiB of data in the same world %.1f "
+           "us\n",
            fresh / 1e3, after / 1e3);
     runner_free(runner);
 }
@@ -209,8 +211,10 @@ static void bench_sparse(void)
             run_result_clear(&s.result);
         }
         getrusage(RUSAGE_SELF, &usage);
-        printf("sparse    1 TiB disk, 64 KiB bitmap, 64 random writes: %.1f us a run with its world reset, %.1f MiB "
-               "of memory for the process\n", median(times, ROUNDS) / 1e3, (double)usage.ru_maxrss / 1024);
+        printf(
+            "sparse    1 TiB disk, 64 KiB bitmap, 64 random writes: %.1f us a run with its world reset, %.1f MiB "
+            "of memory for the process\n",
+            median(times, ROUNDS) / 1e3, (double)usage.ru_maxrss / 1024);
         fflush(stdout);
         _exit(0);
     }
@@ -219,12 +223,12 @@ static void bench_sparse(void)
 
 /* --- single requests and copies --------------------------------------------------------------------------- */
 
-static const char request_text[] =
-    "blksim 1\n"
-    "blockdev-add driver=null-co node-name=n size=1G\n"
-    "blockdev-add driver=raw node-name=s file=n\n"
-    "guest g node=s\n"
-    "workload g ops=%u depth=%u write=50 read=50 zero=0 discard=0 flush=0 min=4k max=4k align=4k think=1ns wait=on\n";
+static const char request_text[] = "blksim 1\n"
+                                   "blockdev-add driver=null-co node-name=n size=1G\n"
+                                   "blockdev-add driver=raw node-name=s file=n\n"
+                                   "guest g node=s\n"
+                                   "workload g ops=%u depth=%u write=50 read=50 zero=0 discard=0 flush=0 min=4k "
+                                   "max=4k align=4k think=1ns wait=on\n";
 
 static const char copy_text[] =
     "blksim 1\n"
@@ -271,11 +275,13 @@ static void bench_requests(void)
     double deep = marginal_ns(request_text, 100, 1100, 16, "none");
     double flat = marginal_ns(request_text, 100, 1100, 1, "none");
 
-    printf("request   4 KiB guest request, raw over null-co: %.0f ns at depth 16, %.0f at 1 (QEMU 7.2: 700, 2000)\n", deep,
-           flat);
-    printf("copy      mirror, 64 KiB disk to disk: %.0f ns a copy, with all checkers %.0f (QEMU 7.2, null-co: 2800)\n",
-           marginal_ns(copy_text, 1 << 20, 17 << 20, 0, "none") * 65536,
-           marginal_ns(copy_text, 1 << 20, 17 << 20, 0, "all") * 65536);
+    printf(
+        "request   4 KiB guest request, raw over null-co: %.0f ns at depth 16, %.0f at 1 (QEMU 7.2: 700, 2000)\n",
+        deep, flat);
+    printf(
+        "copy      mirror, 64 KiB disk to disk: %.0f ns a copy, with all checkers %.0f (QEMU 7.2, null-co: 2800)\n",
+        marginal_ns(copy_text, 1 << 20, 17 << 20, 0, "none") * 65536,
+        marginal_ns(copy_text, 1 << 20, 17 << 20, 0, "all") * 65536);
 }
 
 /* --- seeds -------------------------------------------------------------------------------------------------- */
@@ -306,12 +312,15 @@ static void bench_seeds(void)
         scenario_free(scn);
     }
     runner_free(runner);
-    printf("seeds     profile mirror, %u seeds, all checkers: %.0f seeds/s; a seed is generated and parsed in %.0f us, "
-           "checked in %.0f, run in %.0f (%.0f events)\n", SEEDS, SEEDS * 1e9 / (made + checked + ran),
-           made / SEEDS / 1e3, checked / SEEDS / 1e3, ran / SEEDS / 1e3, (double)events / SEEDS);
+    printf("seeds     profile mirror, %u seeds, all checkers: %.0f seeds/s; a seed is generated and parsed in %.0f "
+           "us, "
+           "checked in %.0f, run in %.0f (%.0f events)\n",
+           SEEDS, SEEDS * 1e9 / (made + checked + ran), made / SEEDS / 1e3, checked / SEEDS / 1e3,
+           ran / SEEDS / 1e3, (double)events / SEEDS);
 }
 
-/* --- bitmaps --------------------------------------------------------------------------------------------------- */
+/* --- bitmaps ---------------------------------------------------------------------------------------------------
+ */
 
 #define BITMAP_OPS 200000u
 
@@ -329,7 +338,8 @@ static void bench_bitmap(const char *name, int64_t bytes, int granularity)
     }
     t1 = now_ns();
     for (unsigned i = 0; i < BITMAP_OPS; i++) {
-        sink += hbitmap_next_dirty(hb, (int64_t)(sim_mix64(i + BITMAP_OPS) & (groups - 1)) << granularity, INT64_MAX);
+        sink +=
+            hbitmap_next_dirty(hb, (int64_t)(sim_mix64(i + BITMAP_OPS) & (groups - 1)) << granularity, INT64_MAX);
     }
     t2 = now_ns();
     for (unsigned i = 0; i < BITMAP_OPS; i++) {

@@ -1,7 +1,7 @@
 /*
  * Floors: the fixed counts of primitive operations that the reference workloads cannot do without, and nothing else
- * (reference/limits.md). Measured in the same run as the workloads, so that a figure is a ratio and not a guess about
- * the machine.
+ * (reference/limits.md). Measured in the same run as the workloads, so that a figure is a ratio and not a guess
+ * about the machine.
  */
 #ifndef BENCH_FLOOR_H
 #define BENCH_FLOOR_H
@@ -9,10 +9,10 @@
 #include <stdint.h>
 
 struct floor_counts {
-    unsigned switches;     /* coroutine enter+yield pairs */
-    unsigned heap_events;  /* pop+push in a heap of some dozens */
+    unsigned switches;    /* coroutine enter+yield pairs */
+    unsigned heap_events; /* pop+push in a heap of some dozens */
     unsigned fifo_events;
-    unsigned copies;       /* of 16 page references, plus the transfers */
+    unsigned copies; /* of 16 page references, plus the transfers */
     unsigned transfers;
     unsigned bitmap_ops;
     unsigned hash_records; /* of 32 bytes */

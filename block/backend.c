@@ -296,7 +296,8 @@ BlockBackend *blk_by_name(struct host *host, const char *name)
 {
     BlockBackend *blk;
 
-    TAILQ_FOREACH(blk, &host->graph->backends, list) {
+    TAILQ_FOREACH(blk, &host->graph->backends, list)
+    {
         if (blk->name && strcmp(blk->name->str, name) == 0) {
             return blk;
         }

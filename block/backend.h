@@ -11,11 +11,11 @@
 #include "block/block.h"
 
 enum block_on_error { /* BlockdevOnError */
-    BLOCKDEV_ON_ERROR_REPORT,
-    BLOCKDEV_ON_ERROR_IGNORE,
-    BLOCKDEV_ON_ERROR_ENOSPC,
-    BLOCKDEV_ON_ERROR_STOP,
-    BLOCKDEV_ON_ERROR_AUTO,
+                      BLOCKDEV_ON_ERROR_REPORT,
+                      BLOCKDEV_ON_ERROR_IGNORE,
+                      BLOCKDEV_ON_ERROR_ENOSPC,
+                      BLOCKDEV_ON_ERROR_STOP,
+                      BLOCKDEV_ON_ERROR_AUTO,
 };
 enum block_error_action { BLOCK_ERROR_ACTION_IGNORE, BLOCK_ERROR_ACTION_REPORT, BLOCK_ERROR_ACTION_STOP };
 const char *block_on_error_name(enum block_on_error on_error);
@@ -52,7 +52,7 @@ BlockDriverState *blk_bs(const BlockBackend *blk); /* NULL: no medium */
 BdrvChild *blk_root(const BlockBackend *blk);
 BlockBackend *blk_by_name(struct host *host, const char *name);
 BlockBackend *blk_next(struct host *host, const BlockBackend *after); /* all, newest first */
-const char *blk_dev_id(const BlockBackend *blk); /* NULL: no device */
+const char *blk_dev_id(const BlockBackend *blk);                      /* NULL: no device */
 unsigned blk_in_flight(const BlockBackend *blk);
 unsigned blk_parked(const BlockBackend *blk);
 

@@ -76,11 +76,11 @@ enum {
 enum {
     BDRV_O_RDWR = 0x01,
     BDRV_O_AUTO_RDONLY = 0x02,
-    BDRV_O_UNMAP = 0x04,       /* discard=unmap */
-    BDRV_O_NO_FLUSH = 0x08,    /* cache.no-flush */
-    BDRV_O_NOCACHE = 0x10,     /* cache.direct */
+    BDRV_O_UNMAP = 0x04,    /* discard=unmap */
+    BDRV_O_NO_FLUSH = 0x08, /* cache.no-flush */
+    BDRV_O_NOCACHE = 0x10,  /* cache.direct */
     BDRV_O_FORCE_SHARE = 0x20,
-    BDRV_O_INACTIVE = 0x40,    /* opened without ownership */
+    BDRV_O_INACTIVE = 0x40, /* opened without ownership */
     BDRV_O_NO_IO = 0x80,
 };
 
@@ -121,11 +121,11 @@ void bdrv_graph_init(struct host *host);
 void bdrv_graph_cleanup(struct host *host);
 
 /* Opens a node from an option tree: `driver`, the generic node options and the driver's own; children as inline
- * dictionaries or as names of existing nodes. Takes nothing over. Every key must be consumed: leftovers are an error.
- * The result carries one reference for the caller. NULL with errp. flags: inherited open flags. */
+ * dictionaries or as names of existing nodes. Takes nothing over. Every key must be consumed: leftovers are an
+ * error. The result carries one reference for the caller. NULL with errp. flags: inherited open flags. */
 BlockDriverState *bdrv_open(struct host *host, const struct qvalue *options, uint32_t flags, Error **errp);
-/* A node for a filter that a job inserts: not in the monitor's ownership, children not attached yet. node_name NULL:
- * generated, and the node is implicit. One reference for the caller. */
+/* A node for a filter that a job inserts: not in the monitor's ownership, children not attached yet. node_name
+ * NULL: generated, and the node is implicit. One reference for the caller. */
 BlockDriverState *bdrv_new_filter(struct host *host, const BlockDriver *drv, const char *node_name, uint32_t flags,
                                   Error **errp);
 void bdrv_ref(BlockDriverState *bs);
@@ -254,8 +254,8 @@ int bdrv_co_truncate(BdrvChild *child, int64_t length, bool exact, enum bdrv_pre
 int64_t bdrv_co_getlength(BlockDriverState *bs);
 /* -ENOTSUP when the driver has no such information. */
 int bdrv_co_get_info(BlockDriverState *bs, BlockDriverInfo *info);
-/* Status flags (>= 0) at this node, or negative errno. *pnum > 0 unless offset is at or beyond the end. map and file
- * may be NULL. */
+/* Status flags (>= 0) at this node, or negative errno. *pnum > 0 unless offset is at or beyond the end. map and
+ * file may be NULL. */
 int bdrv_co_block_status(BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *pnum, int64_t *map,
                          BlockDriverState **file);
 /* Walks filter-or-cow edges from bs down to (excluding) base; NULL: the whole chain (2.13). */

@@ -77,7 +77,7 @@ struct BlockDriver {
     bool filtered_child_is_backing; /* the filtered child sits in `backing` */
     bool is_protocol;               /* no children: stands for a medium */
     bool supports_backing;
-    bool internal;                  /* not for blockdev-add */
+    bool internal; /* not for blockdev-add */
 
     /* Reads its options (already checked against the table), opens children. */
     int (*bdrv_open)(BlockDriverState *bs, const struct qvalue *options, Error **errp);
@@ -173,7 +173,7 @@ struct BlockDriverState {
     bool implicit;
     bool never_freeze;
     bool monitor_owned;
-    bool inherited;      /* made inline by its parent's options */
+    bool inherited; /* made inline by its parent's options */
     bool name_generated;
     bool inherit_inactive;   /* inline children open inactive too: the flag came from above, not from `active` */
     bool read_only_explicit; /* its own options say read-only: a parent's reopen does not change it */
@@ -212,9 +212,9 @@ struct BlockDriverState {
 
     TAILQ_ENTRY(BlockDriverState) node_list; /* BlockGraph.nodes, newest first */
 
-    uint64_t visit;               /* graph walks: equals BlockGraph.visit when seen */
-    unsigned levels;              /* the same walks: what was found for the node */
-    BlockDriverState *topo_next;  /* permission updates: the next node in topological order */
+    uint64_t visit;              /* graph walks: equals BlockGraph.visit when seen */
+    unsigned levels;             /* the same walks: what was found for the node */
+    BlockDriverState *topo_next; /* permission updates: the next node in topological order */
 };
 
 TAILQ_HEAD(bdrv_node_list, BlockDriverState);

@@ -63,7 +63,8 @@ bool bdrv_op_is_blocked(const BlockDriverState *bs, enum bdrv_op op, Error **err
     if (allowed_on_backing(op)) {
         return false;
     }
-    LIST_FOREACH(edge, &bs->parents, next_parent) {
+    LIST_FOREACH(edge, &bs->parents, next_parent)
+    {
         if (edge->role & BDRV_CHILD_COW) {
             error_setg(errp, "Node '%s' is busy: node is used as backing hd of '%s'", bdrv_get_node_name(bs),
                        bdrv_get_node_name(bdrv_child_parent_bs(edge)));
@@ -79,7 +80,8 @@ unsigned bdrv_op_blockers(const BlockDriverState *bs)
     unsigned count = 0;
 
     for (unsigned op = 0; op < BLOCK_OP_COUNT; op++) {
-        LIST_FOREACH(blocker, &bs->op_blockers[op], list) {
+        LIST_FOREACH(blocker, &bs->op_blockers[op], list)
+        {
             count++;
         }
     }

@@ -21,7 +21,8 @@ static void mark_below(BlockDriverState *bs)
     if (!bdrv_visit(bs)) {
         return;
     }
-    LIST_FOREACH(child, &bs->children, next) {
+    LIST_FOREACH(child, &bs->children, next)
+    {
         mark_below(child->bs);
     }
 }

@@ -112,7 +112,8 @@ BdrvDirtyBitmap *bdrv_find_dirty_bitmap(BlockDriverState *bs, const char *name)
 {
     BdrvDirtyBitmap *bitmap;
     SIM_ASSERT(name != NULL);
-    LIST_FOREACH(bitmap, &bs->dirty_bitmaps, list) {
+    LIST_FOREACH(bitmap, &bs->dirty_bitmaps, list)
+    {
         if (bitmap->name != NULL && strcmp(bitmap->name, name) == 0) {
             return bitmap;
         }
@@ -308,7 +309,8 @@ void bdrv_clear_dirty_bitmap(BdrvDirtyBitmap *bitmap)
 void bdrv_set_dirty(BlockDriverState *bs, int64_t offset, int64_t bytes)
 {
     BdrvDirtyBitmap *bitmap;
-    LIST_FOREACH(bitmap, &bs->dirty_bitmaps, list) {
+    LIST_FOREACH(bitmap, &bs->dirty_bitmaps, list)
+    {
         if (bitmap->disabled) {
             continue;
         }
@@ -324,7 +326,8 @@ void bdrv_set_dirty(BlockDriverState *bs, int64_t offset, int64_t bytes)
 void bdrv_dirty_bitmap_truncate(BlockDriverState *bs, int64_t bytes)
 {
     BdrvDirtyBitmap *bitmap;
-    LIST_FOREACH(bitmap, &bs->dirty_bitmaps, list) {
+    LIST_FOREACH(bitmap, &bs->dirty_bitmaps, list)
+    {
         if (hbitmap_length(bitmap->hbitmap) == bytes) {
             continue;
         }
@@ -336,7 +339,8 @@ void bdrv_dirty_bitmap_truncate(BlockDriverState *bs, int64_t bytes)
 bool bdrv_has_readonly_bitmaps(const BlockDriverState *bs)
 {
     const BdrvDirtyBitmap *bitmap;
-    LIST_FOREACH(bitmap, &bs->dirty_bitmaps, list) {
+    LIST_FOREACH(bitmap, &bs->dirty_bitmaps, list)
+    {
         if (bitmap->readonly) {
             return true;
         }

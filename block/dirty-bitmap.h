@@ -19,7 +19,8 @@
 
 /* granularity: power of two 512..2^31 bytes. name NULL: anonymous. NULL with errp: name taken or too long,
  * "could not get length of device" [seed b8afb52]. Coroutine context (asks the length). */
-BdrvDirtyBitmap *bdrv_create_dirty_bitmap(BlockDriverState *bs, uint32_t granularity, const char *name, Error **errp);
+BdrvDirtyBitmap *bdrv_create_dirty_bitmap(BlockDriverState *bs, uint32_t granularity, const char *name,
+                                          Error **errp);
 /* No iterator, not busy, no successor. */
 void bdrv_release_dirty_bitmap(BdrvDirtyBitmap *bitmap);
 void bdrv_release_named_dirty_bitmaps(BlockDriverState *bs);
@@ -47,7 +48,8 @@ const HBitmap *bdrv_dirty_bitmap_hbitmap(const BdrvDirtyBitmap *bitmap);
 bool bdrv_dirty_bitmap_get(const BdrvDirtyBitmap *bitmap, int64_t offset);
 int64_t bdrv_dirty_bitmap_next_dirty(const BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes);
 int64_t bdrv_dirty_bitmap_next_zero(const BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes);
-/* False, and out empty, when there are more bits than anybody wants to wait for: 2^31, which is 1 TiB at 512 bytes. */
+/* False, and out empty, when there are more bits than anybody wants to wait for: 2^31, which is 1 TiB at 512 bytes.
+ */
 bool bdrv_dirty_bitmap_sha256(const BdrvDirtyBitmap *bitmap, char out[65]);
 
 /* 0, or negative errno with the reference's text (2.1). */

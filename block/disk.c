@@ -60,8 +60,8 @@ static int disk_open(BlockDriverState *bs, const struct qvalue *options, Error *
     return 0;
 }
 
-/* Permissions go down to the medium as byte locks, so that several nodes or hosts over one medium find each other (8.11).
- * Checking and setting are one step: nothing else runs between them. */
+/* Permissions go down to the medium as byte locks, so that several nodes or hosts over one medium find each other
+ * (8.11). Checking and setting are one step: nothing else runs between them. */
 static int disk_check_perm(BlockDriverState *bs, uint64_t perm, uint64_t shared, Error **errp)
 {
     struct disk_state *s = bs->opaque;

@@ -59,7 +59,8 @@ void bdrv_do_drained_begin_quiesce(BlockDriverState *bs)
     if (bs->quiesce_counter++ > 0) {
         return;
     }
-    LIST_FOREACH(edge, &bs->parents, next_parent) {
+    LIST_FOREACH(edge, &bs->parents, next_parent)
+    {
         bdrv_parent_drained_begin_single(edge);
     }
     if (bs->drv && bs->drv->bdrv_drain_begin) {
@@ -80,7 +81,8 @@ void bdrv_do_drained_end(BlockDriverState *bs)
     if (bs->drv && bs->drv->bdrv_drain_end) {
         bs->drv->bdrv_drain_end(bs);
     }
-    LIST_FOREACH(edge, &bs->parents, next_parent) {
+    LIST_FOREACH(edge, &bs->parents, next_parent)
+    {
         bdrv_parent_drained_end_single(edge);
     }
 }
@@ -92,7 +94,8 @@ bool bdrv_drain_poll(BlockDriverState *bs)
     if (bs->in_flight > 0) {
         return true;
     }
-    LIST_FOREACH(edge, &bs->parents, next_parent) {
+    LIST_FOREACH(edge, &bs->parents, next_parent)
+    {
         if (edge->klass->drained_poll && edge->klass->drained_poll(edge)) {
             return true;
         }
@@ -136,7 +139,8 @@ static bool all_idle(void *opaque)
     struct BlockGraph *graph = ((struct host *)opaque)->graph;
     BlockDriverState *bs;
 
-    TAILQ_FOREACH(bs, &graph->nodes, node_list) {
+    TAILQ_FOREACH(bs, &graph->nodes, node_list)
+    {
         if (bdrv_drain_poll(bs)) {
             return false;
         }
@@ -151,7 +155,8 @@ static void drain_all_begin_main(void *opaque)
 
     /* Counted first: nodes that come into being while this waits must be quiesced, too [sharp edge 28]. */
     host->graph->drain_all_count++;
-    TAILQ_FOREACH(bs, &host->graph->nodes, node_list) {
+    TAILQ_FOREACH(bs, &host->graph->nodes, node_list)
+    {
         bdrv_do_drained_begin_quiesce(bs);
     }
     if (!all_idle(host)) {
@@ -172,7 +177,8 @@ void bdrv_drain_all_end(struct host *host)
 
     SIM_ASSERT(host->graph->drain_all_count > 0);
     host->graph->drain_all_count--;
-    TAILQ_FOREACH(bs, &host->graph->nodes, node_list) {
+    TAILQ_FOREACH(bs, &host->graph->nodes, node_list)
+    {
         bdrv_do_drained_end(bs);
     }
 }

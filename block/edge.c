@@ -98,7 +98,8 @@ static bool reaches(BlockDriverState *from, const BlockDriverState *to)
     if (!bdrv_visit(from)) {
         return false;
     }
-    LIST_FOREACH(child, &from->children, next) {
+    LIST_FOREACH(child, &from->children, next)
+    {
         if (reaches(child->bs, to)) {
             return true;
         }
@@ -113,7 +114,8 @@ static unsigned height(BlockDriverState *bs)
 
     if (bdrv_visit(bs)) {
         unsigned below = 0;
-        LIST_FOREACH(child, &bs->children, next) {
+        LIST_FOREACH(child, &bs->children, next)
+        {
             unsigned h = height(child->bs);
             below = MAX(below, h);
         }
@@ -129,7 +131,8 @@ static unsigned depth(BlockDriverState *bs)
 
     if (bdrv_visit(bs)) {
         unsigned above = 0;
-        LIST_FOREACH(edge, &bs->parents, next_parent) {
+        LIST_FOREACH(edge, &bs->parents, next_parent)
+        {
             unsigned d = bdrv_child_parent_bs(edge) ? depth(bdrv_child_parent_bs(edge)) : 0;
             above = MAX(above, d);
         }
@@ -373,7 +376,8 @@ BdrvChild *bdrv_primary_child(const BlockDriverState *bs)
     if (!bs) {
         return NULL;
     }
-    LIST_FOREACH(child, &bs->children, next) {
+    LIST_FOREACH(child, &bs->children, next)
+    {
         if (child->role & BDRV_CHILD_PRIMARY) {
             return child;
         }

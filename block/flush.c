@@ -13,7 +13,8 @@ static int flush_children(BlockDriverState *bs)
     int first = 0;
     /* Safe across the yields: edges are only taken off a quiesced parent, and this flush is in flight. */
     BdrvChild *child;
-    LIST_FOREACH(child, &bs->children, next) {
+    LIST_FOREACH(child, &bs->children, next)
+    {
         if (child->perm & (BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED)) {
             int ret = bdrv_co_flush(child->bs);
             first = first < 0 ? first : ret;

@@ -93,7 +93,8 @@ BlockDriverState *bdrv_find_node(struct host *host, const char *node_name)
 {
     BlockDriverState *bs;
 
-    TAILQ_FOREACH(bs, &host->graph->nodes, node_list) {
+    TAILQ_FOREACH(bs, &host->graph->nodes, node_list)
+    {
         if (strcmp(bs->name->str, node_name) == 0) {
             return bs;
         }
@@ -319,8 +320,7 @@ static BlockDriverState *open_node(struct host *host, const struct qvalue *optio
 {
     struct bdrv_generic_options generic;
 
-    if (!bdrv_options_generic(options, flags, &generic, errp) ||
-        !bdrv_options_check(generic.drv, options, errp) ||
+    if (!bdrv_options_generic(options, flags, &generic, errp) || !bdrv_options_check(generic.drv, options, errp) ||
         (generic.node_name && !bdrv_name_usable(host, generic.node_name, errp))) {
         return NULL;
     }
@@ -434,7 +434,8 @@ static bool has_backend(const BlockDriverState *bs)
 {
     const BdrvChild *edge;
 
-    LIST_FOREACH(edge, &bs->parents, next_parent) {
+    LIST_FOREACH(edge, &bs->parents, next_parent)
+    {
         if (edge->klass == &blk_child_root) {
             return true;
         }

@@ -301,8 +301,8 @@ static void rmw_init(struct rmw *rmw, BlockDriverState *bs, int64_t offset, int6
     rmw->end = ROUND_UP(offset + bytes, align);
     rmw->head = offset - rmw->start;
     rmw->tail = rmw->end - (offset + bytes);
-    rmw->merged = rmw->end - rmw->start == align ||
-                  (rmw->end - rmw->start == 2 * align && rmw->head > 0 && rmw->tail > 0);
+    rmw->merged =
+        rmw->end - rmw->start == align || (rmw->end - rmw->start == 2 * align && rmw->head > 0 && rmw->tail > 0);
     payload_init(bs->host->sim, &rmw->head_block);
     payload_init(bs->host->sim, &rmw->tail_block);
 }

@@ -25,7 +25,8 @@ void bdrv_refresh_limits(BlockDriverState *bs)
         return;
     }
     const BdrvChild *child;
-    LIST_FOREACH(child, &bs->children, next) {
+    LIST_FOREACH(child, &bs->children, next)
+    {
         if (child->role & (BDRV_CHILD_DATA | BDRV_CHILD_FILTERED | BDRV_CHILD_COW)) {
             merge_limits(bl, &child->bs->bl);
         }

@@ -48,7 +48,8 @@ void bdrv_cumulative_perms(const BlockDriverState *bs, uint64_t *perm, uint64_t 
 
     *perm = 0;
     *shared = BLK_PERM_ALL;
-    LIST_FOREACH(edge, &bs->parents, next_parent) {
+    LIST_FOREACH(edge, &bs->parents, next_parent)
+    {
         *perm |= edge->perm;
         *shared &= edge->shared_perm;
     }
@@ -79,8 +80,10 @@ static bool parents_conflict(BlockDriverState *bs, Error **errp)
     if ((perm & ~shared) == 0) {
         return false;
     }
-    LIST_FOREACH(a, &bs->parents, next_parent) {
-        LIST_FOREACH(b, &bs->parents, next_parent) {
+    LIST_FOREACH(a, &bs->parents, next_parent)
+    {
+        LIST_FOREACH(b, &bs->parents, next_parent)
+        {
             if (a != b && (b->perm & ~a->shared_perm)) {
                 report_conflict(b, a, errp);
                 SIM_MARK(bs->host->sim, perm_refused);
@@ -183,7 +186,8 @@ static int check_node(BlockDriverState *bs, uint64_t perm, Error **errp)
     if (!(perm & BLK_PERM_RESIZE) && bs->total_bytes % align != 0) {
         error_setg(errp,
                    "Cannot get 'write' permission on node '%s' without 'resize': its size is not a multiple of the "
-                   "request alignment", bdrv_get_node_name(bs));
+                   "request alignment",
+                   bdrv_get_node_name(bs));
         return -EPERM;
     }
     return 0;
@@ -212,7 +216,8 @@ static int refresh_node(struct bdrv_tran *tran, BlockDriverState *bs, Error **er
         }
     }
     bdrv_tran_drv_perm(tran, bs, perm, shared);
-    LIST_FOREACH(child, &bs->children, next) {
+    LIST_FOREACH(child, &bs->children, next)
+    {
         uint64_t nperm, nshared;
         bdrv_child_perm(bs, child, child->bs, perm, shared, &nperm, &nshared);
         bdrv_tran_set_perm(tran, child, nperm, nshared);
@@ -230,7 +235,8 @@ static BlockDriverState *sort_below(BlockDriverState *bs, BlockDriverState *list
     if (!bdrv_visit(bs)) {
         return list;
     }
-    LIST_FOREACH(child, &bs->children, next) {
+    LIST_FOREACH(child, &bs->children, next)
+    {
         list = sort_below(child->bs, list);
     }
     bs->topo_next = list;

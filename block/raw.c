@@ -25,8 +25,10 @@ static int check_window(const struct raw_state *s, int64_t file_length, Error **
         return -EINVAL;
     }
     if (s->has_size && s->size > file_length - s->offset) {
-        error_setg(errp, "The sum of offset (%lld) and size (%lld) has to be smaller or equal to the size of the "
-                   "file (%lld)", (long long)s->offset, (long long)s->size, (long long)file_length);
+        error_setg(errp,
+                   "The sum of offset (%lld) and size (%lld) has to be smaller or equal to the size of the "
+                   "file (%lld)",
+                   (long long)s->offset, (long long)s->size, (long long)file_length);
         return -EINVAL;
     }
     if (s->has_size && s->size % SIM_SECTOR_BYTES != 0) {
@@ -56,7 +58,8 @@ static int raw_open(BlockDriverState *bs, const struct qvalue *options, Error **
         bs->open_flags &= ~(uint32_t)BDRV_O_RDWR;
     }
     bs->supported_write_flags = BDRV_REQ_WRITE_UNCHANGED | (BDRV_REQ_FUA & file->supported_write_flags);
-    bs->supported_zero_flags = BDRV_REQ_WRITE_UNCHANGED |
+    bs->supported_zero_flags =
+        BDRV_REQ_WRITE_UNCHANGED |
         ((BDRV_REQ_FUA | BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK) & file->supported_zero_flags);
     bs->supported_truncate_flags = file->supported_truncate_flags & BDRV_REQ_ZERO_WRITE;
     int64_t length = bdrv_co_getlength(file);

@@ -13,7 +13,8 @@ static BlockDriverState *storage_below(const BlockDriverState *bs)
 {
     BdrvChild *child;
 
-    LIST_FOREACH(child, &bs->children, next) {
+    LIST_FOREACH(child, &bs->children, next)
+    {
         bool storage = !(child->role & BDRV_CHILD_COW) && (child->role & BDRV_CHILD_PRIMARY);
         if (storage && child->bs->inherited && !child->bs->read_only_explicit) {
             return child->bs;

@@ -166,8 +166,8 @@ static bool resize_drained(BlockDriverState *bs, int64_t length, Error **errp)
     return ok;
 }
 
-/* A node written without RESIZE must end on its request alignment (1.11), or the padding of its last block would grow it.
- * That is looked at when permissions are taken; a resize must not undo it. */
+/* A node written without RESIZE must end on its request alignment (1.11), or the padding of its last block would
+ * grow it. That is looked at when permissions are taken; a resize must not undo it. */
 static bool length_is_aligned(const BlockDriverState *bs, int64_t length, Error **errp)
 {
     for (const BlockDriverState *below = bs; below; below = bdrv_primary_bs(below)) {

@@ -49,7 +49,8 @@ void bdrv_mark_request_serialising(BdrvTrackedRequest *req, int64_t align)
 static BdrvTrackedRequest *find_conflict(const BdrvTrackedRequest *self)
 {
     BdrvTrackedRequest *req;
-    LIST_FOREACH(req, &self->bs->tracked_requests, list) {
+    LIST_FOREACH(req, &self->bs->tracked_requests, list)
+    {
         if (req == self || (!req->serialising && !self->serialising) ||
             !ranges_overlap(req->overlap_offset, req->overlap_bytes, self->overlap_offset, self->overlap_bytes)) {
             continue;

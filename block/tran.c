@@ -236,8 +236,8 @@ static void emit_replace(const BdrvChild *child, const BlockDriverState *from)
 {
     struct host *host = from->host;
 
-    SIM_EMIT(host->sim, host, edge_replace, child->bs, SIM_P(from->name), SIM_P(child->bs->name), SIM_P(child->name),
-             SIM_P(bdrv_child_parent_name(host->sim, child)));
+    SIM_EMIT(host->sim, host, edge_replace, child->bs, SIM_P(from->name), SIM_P(child->bs->name),
+             SIM_P(child->name), SIM_P(bdrv_child_parent_name(host->sim, child)));
 }
 
 static void emit_detach(const BdrvChild *child, const BlockDriverState *from)

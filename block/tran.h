@@ -23,7 +23,7 @@ enum bdrv_edit_kind {
 struct bdrv_edit {
     enum bdrv_edit_kind kind;
     BdrvChild *child;
-    BlockDriverState *node; /* where the edge pointed before; the node of DRV_PERM */
+    BlockDriverState *node;  /* where the edge pointed before; the node of DRV_PERM */
     BdrvChild *after_parent; /* what followed in node->parents; NULL: it was the last */
     BdrvChild *after_child;  /* what followed in the parent's children */
     uint64_t perm;

@@ -54,8 +54,10 @@ static void violate(struct bitmap_exact *state, const struct bitmap_model *m, co
 {
     const Job *job = m->host->jobs ? job_next(m->host, NULL) : NULL;
     const char *name = bdrv_dirty_bitmap_name(m->bitmap);
-    struct violation_where where = {.host = check_host_name(m->host), .node = bdrv_get_node_name(m->bs),
-                                    .driver = bdrv_driver_name(m->bs), .op = op};
+    struct violation_where where = {.host = check_host_name(m->host),
+                                    .node = bdrv_get_node_name(m->bs),
+                                    .driver = bdrv_driver_name(m->bs),
+                                    .op = op};
 
     if (job) {
         where.job = job_id(job);
@@ -272,7 +274,8 @@ static void bits_present(struct bitmap_exact *state, const struct bitmap_model *
     }
     clean = bdrv_dirty_bitmap_next_zero(m->bitmap, start, end - start);
     if (clean >= 0) {
-        violate(state, m, "bit-missing", op, clean, "expected dirty: a guest wrote there and the owner has not cleared it since");
+        violate(state, m, "bit-missing", op, clean,
+                "expected dirty: a guest wrote there and the owner has not cleared it since");
     }
 }
 
@@ -382,8 +385,8 @@ static void on_complete(void *opaque, const struct sim_record *record)
             continue;
         }
         allow(m, flight->offset, flight->bytes);
-        if (req->ret >= 0 && !req->ignored && flight->graph == boundary->graph_changes && m->enabled_since < flight->start &&
-            (req->op != SIM_OP_DISCARD || discards_pass(top, m->bs))) {
+        if (req->ret >= 0 && !req->ignored && flight->graph == boundary->graph_changes &&
+            m->enabled_since < flight->start && (req->op != SIM_OP_DISCARD || discards_pass(top, m->bs))) {
             require(state, m, flight->offset, flight->offset + flight->bytes, flight->start, m->cleared,
                     sim_op_name(req->op));
         }
@@ -392,17 +395,24 @@ static void on_complete(void *opaque, const struct sim_record *record)
 
 static void *attach(struct check *check)
 {
-    struct bitmap_exact *state = (struct bitmap_exact *)sim_alloc(check->arena, SIM_TYPE_check_state, sizeof(*state));
+    struct bitmap_exact *state =
+        (struct bitmap_exact *)sim_alloc(check->arena, SIM_TYPE_check_state, sizeof(*state));
     static const struct {
         enum sim_event_kind kind;
         sim_event_fn *fn;
     } subscriptions[] = {
-        {EV_bitmap_create, on_create},     {EV_bitmap_release, on_release},
-        {EV_bitmap_set, on_set},           {EV_bitmap_reset, on_reset},
-        {EV_bitmap_enable, on_enable},     {EV_node_resize, on_resize},
-        {EV_disk_submit, on_disk_submit},  {EV_mirror_op_begin, on_op_begin},
-        {EV_guest_complete, on_complete},  {EV_BLOCK_JOB_READY, on_job_event},
-        {EV_BLOCK_JOB_COMPLETED, on_job_event}, {EV_host_crash, on_crash},
+        {EV_bitmap_create, on_create},
+        {EV_bitmap_release, on_release},
+        {EV_bitmap_set, on_set},
+        {EV_bitmap_reset, on_reset},
+        {EV_bitmap_enable, on_enable},
+        {EV_node_resize, on_resize},
+        {EV_disk_submit, on_disk_submit},
+        {EV_mirror_op_begin, on_op_begin},
+        {EV_guest_complete, on_complete},
+        {EV_BLOCK_JOB_READY, on_job_event},
+        {EV_BLOCK_JOB_COMPLETED, on_job_event},
+        {EV_host_crash, on_crash},
     };
 
     state->check = check;

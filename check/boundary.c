@@ -1,6 +1,6 @@
 /*
- * The boundary: what guests and clients have asked for and not yet got. Every checker may look at it; none of it comes
- * from the code under test, save that a request was answered.
+ * The boundary: what guests and clients have asked for and not yet got. Every checker may look at it; none of it
+ * comes from the code under test, save that a request was answered.
  */
 #include <string.h>
 
@@ -33,9 +33,15 @@ static void on_submit(void *opaque, const struct sim_record *record)
     } else {
         flight = sim_alloc_raw(boundary->arena, SIM_TYPE_check_flight, sizeof(*flight));
     }
-    *flight = (struct flight){.req = req, .guest = req->guest, .host = guest_host(req->guest), .op = req->op,
-                              .offset = sane ? req->offset : 0, .bytes = sane ? req->bytes : 0, .start = record->number,
-                              .graph = boundary->graph_changes, .prev = boundary->last};
+    *flight = (struct flight){.req = req,
+                              .guest = req->guest,
+                              .host = guest_host(req->guest),
+                              .op = req->op,
+                              .offset = sane ? req->offset : 0,
+                              .bytes = sane ? req->bytes : 0,
+                              .start = record->number,
+                              .graph = boundary->graph_changes,
+                              .prev = boundary->last};
     *(boundary->last ? &boundary->last->next : &boundary->first) = flight;
     boundary->last = flight;
     boundary->flights++;
@@ -69,7 +75,8 @@ struct flight *check_flight_writing(const struct check_boundary *boundary, const
 {
     struct flight *flight = after ? after->next : boundary->first;
 
-    while (flight && !(check_op_writes(flight->op) && ranges_overlap(flight->offset, flight->bytes, offset, bytes))) {
+    while (flight &&
+           !(check_op_writes(flight->op) && ranges_overlap(flight->offset, flight->bytes, offset, bytes))) {
         flight = flight->next;
     }
     return flight;

@@ -1,6 +1,6 @@
 /*
- * What the checkers share among themselves: the set they belong to, the boundary (what guests and clients have asked
- * for and not yet got), and small readings of the world. Private to check/.
+ * What the checkers share among themselves: the set they belong to, the boundary (what guests and clients have
+ * asked for and not yet got), and small readings of the world. Private to check/.
  */
 #ifndef CHECK_CHECKERS_H
 #define CHECK_CHECKERS_H
@@ -30,9 +30,9 @@ struct flight {
     enum sim_op op;
     int64_t offset;
     int64_t bytes;
-    uint64_t start;  /* event number of the submission */
-    uint64_t graph;  /* boundary->graph_changes at the submission */
-    const void *model; /* guest-view's: whose content it changes or reads */
+    uint64_t start;      /* event number of the submission */
+    uint64_t graph;      /* boundary->graph_changes at the submission */
+    const void *model;   /* guest-view's: whose content it changes or reads */
     struct flight *next; /* oldest first */
     struct flight *prev;
 };
@@ -86,8 +86,8 @@ Job *check_job_of(struct sim *sim, const struct sim_record *record);
 /* A string argument of a command, or NULL. */
 const char *check_call_str(const struct qmp_call *call, const char *key);
 bool check_call_bool(const struct qmp_call *call, const char *key, bool def);
-/* The medium whose bytes lie under the node at the same offsets: through filters and raw without an offset; NULL when
- * there is none or it cannot be known. */
+/* The medium whose bytes lie under the node at the same offsets: through filters and raw without an offset; NULL
+ * when there is none or it cannot be known. */
 struct disk *check_disk_below(const BlockDriverState *bs);
 /* bs is top, or lies below it through filters only. */
 bool check_through_filters(BlockDriverState *top, const BlockDriverState *bs);

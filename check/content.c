@@ -1,8 +1,8 @@
 /*
  * Where content comes from, in words: a guest's write, the stamps that a disk began with, a byte, zeroes.
  *
- * A stamped write gives each sector its write id and sector number, so a sector found in the wrong place says whose it
- * is. The boundary remembers by which event each write id was submitted.
+ * A stamped write gives each sector its write id and sector number, so a sector found in the wrong place says whose
+ * it is. The boundary remembers by which event each write id was submitted.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -16,7 +16,8 @@ void check_content_note(struct check_boundary *boundary, const struct guest_req 
     uint64_t tag;
     uint32_t id;
 
-    if (req->data.head_bytes || req->data.size_bytes < SIM_SECTOR_BYTES || !payload_sector_tag(&req->data, 0, &tag)) {
+    if (req->data.head_bytes || req->data.size_bytes < SIM_SECTOR_BYTES ||
+        !payload_sector_tag(&req->data, 0, &tag)) {
         return;
     }
     id = (uint32_t)(tag >> 32);

@@ -48,7 +48,8 @@ static uint64_t id_next(struct id_iter *iter)
     return id;
 }
 
-/* The page whose eight sectors come next, borrowed; NULL: there is no such page, and the ids have to be asked for. */
+/* The page whose eight sectors come next, borrowed; NULL: there is no such page, and the ids have to be asked for.
+ */
 static struct page *id_page(const struct id_iter *iter)
 {
     const struct payload_elem *elem = &iter->p->elem[iter->elem];
@@ -272,9 +273,10 @@ static struct model_spill *spill_get(struct guest_model *model, struct model_cel
         cell_open(model, cell);
         cell->spill = (struct model_spill *)sim_alloc(model->arena, SIM_TYPE_check_cell, sizeof(*cell->spill));
         for (int s = 0; s < PAGE_SECTORS; s++) {
-            candidate_add(model, &cell->spill->sector[s],
-                          (struct candidate){.id = cell->id[s], .start = cell->start, .end = cell->end,
-                                             .wild = cell->wild >> s & 1});
+            candidate_add(
+                model, &cell->spill->sector[s],
+                (struct candidate){
+                    .id = cell->id[s], .start = cell->start, .end = cell->end, .wild = cell->wild >> s & 1});
         }
     }
     return cell->spill;
@@ -462,7 +464,10 @@ static bool wrote_uniform(struct guest_model *model, struct model_leaf *leaf, st
 void guest_model_wrote(struct guest_model *model, const struct flight *flight, uint64_t now, bool ok)
 {
     int64_t end = flight->offset + flight->bytes;
-    struct effect e = {.flight = flight, .wild = flight->op == SIM_OP_DISCARD, .ok = ok, .now = now,
+    struct effect e = {.flight = flight,
+                       .wild = flight->op == SIM_OP_DISCARD,
+                       .ok = ok,
+                       .now = now,
                        .reader = oldest_reader(model, flight->offset, flight->bytes)};
 
     SIM_ASSERT(check_op_writes(flight->op));
@@ -582,7 +587,8 @@ static void describe(struct candidate *list, const struct look *look, struct mod
 static bool read_slowly(struct guest_model *model, struct model_cell *cell, unsigned s, struct look *look,
                         struct model_mismatch *mismatch)
 {
-    struct candidate single = {.id = cell->id[s], .start = cell->start, .end = cell->end, .wild = cell->wild >> s & 1};
+    struct candidate single = {
+        .id = cell->id[s], .start = cell->start, .end = cell->end, .wild = cell->wild >> s & 1};
     struct candidate *list = cell->spill ? cell->spill->sector[s] : &single;
 
     SIM_ASSERT(!cell->page);
@@ -682,7 +688,8 @@ static bool read_page(struct guest_model *model, struct model_cell *cell, int64_
     return true;
 }
 
-/* A whole leaf against one uniform content: no cells are needed when it fits, or when zeroes settle what was wild. */
+/* A whole leaf against one uniform content: no cells are needed when it fits, or when zeroes settle what was wild.
+ */
 static bool read_uniform(struct guest_model *model, struct model_leaf *leaf, const struct payload *data, int64_t at,
                          uint64_t rs)
 {
@@ -703,8 +710,8 @@ static bool read_uniform(struct guest_model *model, struct model_leaf *leaf, con
     return true;
 }
 
-bool guest_model_read(struct guest_model *model, int64_t offset, const struct payload *data, uint64_t rs, uint64_t now,
-                      struct model_mismatch *mismatch)
+bool guest_model_read(struct guest_model *model, int64_t offset, const struct payload *data, uint64_t rs,
+                      uint64_t now, struct model_mismatch *mismatch)
 {
     int64_t end = offset + data->size_bytes;
     struct id_iter ids;
@@ -727,9 +734,9 @@ bool guest_model_read(struct guest_model *model, int64_t offset, const struct pa
 
             if (!read_page(model, &cells[page % MODEL_LEAF_PAGES], at / SIM_SECTOR_BYTES, count, &ids, rs, now,
                            mismatch)) {
-                mismatch->seen_is_tag = data->head_bytes == 0 &&
-                                        payload_sector_tag(data, mismatch->sector - offset / SIM_SECTOR_BYTES,
-                                                           &mismatch->seen_tag);
+                mismatch->seen_is_tag =
+                    data->head_bytes == 0 &&
+                    payload_sector_tag(data, mismatch->sector - offset / SIM_SECTOR_BYTES, &mismatch->seen_tag);
                 return false;
             }
             at = page_end;

@@ -1,17 +1,18 @@
 /*
  * What a guest may see: for each sector the candidates of an atomic register with intervals.
  *
- * A candidate is a write with its content, its start (submission) and its end (completion), in event numbers. A read
- * that ran from rs to re may return a candidate that is not dead for rs. A candidate dies
+ * A candidate is a write with its content, its start (submission) and its end (completion), in event numbers. A
+ * read that ran from rs to re may return a candidate that is not dead for rs. A candidate dies
  *   - when a write that began after its end has completed without error (a failed write kills nothing);
- *   - when a read returned other content although the candidate had ended before that read, or before the write that
- *     was read, began: what was read is newer, and older values never come back.
- * The dead stay as long as a read that began before their death is in flight. Wild content (never written, discarded)
- * is whatever the first read finds, once; from then on it is stable.
+ *   - when a read returned other content although the candidate had ended before that read, or before the write
+ * that was read, began: what was read is newer, and older values never come back. The dead stay as long as a read
+ * that began before their death is in flight. Wild content (never written, discarded) is whatever the first read
+ * finds, once; from then on it is stable.
  *
- * Sectors with one candidate, nearly all, live in compact cells of one page; leaves of 16 pages in which one uniform
- * request is all there is need no cells. Lists exist only where requests really overlapped in time. A cell whose content
- * is that of one page refers to it: what was written or seen whole is compared page with page, not id by id.
+ * Sectors with one candidate, nearly all, live in compact cells of one page; leaves of 16 pages in which one
+ * uniform request is all there is need no cells. Lists exist only where requests really overlapped in time. A cell
+ * whose content is that of one page refers to it: what was written or seen whole is compared page with page, not id
+ * by id.
  *
  * Requests in flight are not in the cells: they are looked up in the boundary.
  */
@@ -39,10 +40,10 @@ struct model_spill {
 struct model_cell {
     struct page *page; /* a reference; then nothing is wild and the ids are those of the page; NULL: id[] says */
     uint64_t id[PAGE_SECTORS];
-    uint64_t start; /* smallest of the eight */
-    uint64_t end;   /* largest of the eight */
+    uint64_t start;            /* smallest of the eight */
+    uint64_t end;              /* largest of the eight */
     struct model_spill *spill; /* then the rest says nothing */
-    uint8_t wild;   /* a bit for each sector whose content is unknown */
+    uint8_t wild;              /* a bit for each sector whose content is unknown */
 };
 
 struct model_leaf {
@@ -65,7 +66,7 @@ struct guest_model {
 /* What a mismatch looked like. */
 struct model_mismatch {
     int64_t sector;
-    uint64_t seen;      /* content id */
+    uint64_t seen; /* content id */
     bool seen_is_tag;
     uint64_t seen_tag;
     uint64_t expected[4]; /* live candidates' ids, the newest last */
@@ -78,13 +79,13 @@ void guest_model_init(struct guest_model *model, const struct check_boundary *bo
 void guest_model_reset(struct guest_model *model);
 /* The disk became shorter: what lies beyond is wild again. */
 void guest_model_truncate(struct guest_model *model, int64_t bytes);
-/* What lies below has been changed for something that holds only what was written since `start`: everything else may
- * be anything. */
+/* What lies below has been changed for something that holds only what was written since `start`: everything else
+ * may be anything. */
 void guest_model_forget_before(struct guest_model *model, uint64_t start);
 /* A write, zero write or discard of this model's guests completed now. in: the data of a write. */
 void guest_model_wrote(struct guest_model *model, const struct flight *flight, uint64_t now, bool ok);
 /* A read that began at rs returned data at offset now. False with the first mismatch. */
-bool guest_model_read(struct guest_model *model, int64_t offset, const struct payload *data, uint64_t rs, uint64_t now,
-                      struct model_mismatch *mismatch);
+bool guest_model_read(struct guest_model *model, int64_t offset, const struct payload *data, uint64_t rs,
+                      uint64_t now, struct model_mismatch *mismatch);
 
 #endif

@@ -1,5 +1,6 @@
 /*
- * guest-view: what guests read is what they wrote, through any job, switch or resize. The model is in guest_model.h.
+ * guest-view: what guests read is what they wrote, through any job, switch or resize. The model is in
+ * guest_model.h.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -27,8 +28,9 @@ struct partial {
     struct host *host;
     const struct sim_name *id;
     const struct sim_name *source, *target; /* node names */
-    uint64_t start; /* event number */
-    struct ranges discarded; /* since then, and not written again: a discard may change nothing and be no reason to copy */
+    uint64_t start;                         /* event number */
+    struct ranges
+        discarded; /* since then, and not written again: a discard may change nothing and be no reason to copy */
     struct partial *next;
 };
 
@@ -167,7 +169,8 @@ static void on_resize(void *opaque, const struct sim_record *record)
     }
 }
 
-/* --- mirrors that copy a part (reference/jobs.md 4.7: no backing is attached for them) ------------------------- */
+/* --- mirrors that copy a part (reference/jobs.md 4.7: no backing is attached for them) -------------------------
+ */
 
 static void on_status(void *opaque, const struct sim_record *record)
 {
@@ -184,7 +187,9 @@ static void on_status(void *opaque, const struct sim_record *record)
     } else if (strcmp(status, "running") == 0 && !*link && job && block_job_is_mirror(job) && mirror_source(job) &&
                mirror_sync_mode(job) != MIRROR_SYNC_FULL) {
         *link = (struct partial *)sim_alloc(state->check->arena, SIM_TYPE_check_state, sizeof(**link));
-        **link = (struct partial){.host = job->host, .id = job->id, .start = record->number,
+        **link = (struct partial){.host = job->host,
+                                  .id = job->id,
+                                  .start = record->number,
                                   .source = bdrv_node_sim_name(mirror_source(job)),
                                   .target = bdrv_node_sim_name(mirror_target(job))};
         ranges_init(state->check->arena, &(*link)->discarded);
@@ -325,9 +330,8 @@ static void on_complete(void *opaque, const struct sim_record *record)
     if (check_op_writes(flight->op)) {
         partial_note(state, view, flight);
         guest_model_wrote(&view->model->model, flight, record->number, ok);
-    } else if (flight->op == SIM_OP_READ &&
-               !guest_model_read(&view->model->model, flight->offset, &req->data, flight->start, record->number,
-                                 &mismatch)) {
+    } else if (flight->op == SIM_OP_READ && !guest_model_read(&view->model->model, flight->offset, &req->data,
+                                                              flight->start, record->number, &mismatch)) {
         report(state, view, "read", &mismatch);
     }
 }
@@ -405,8 +409,9 @@ static void *attach(struct check *check)
 
 const struct check_class check_guest_view = {
     .name = "guest-view",
-    .doc = "a read returns, per sector, the last completed write or one that overlaps it in time; what was read once "
-           "excludes older values",
+    .doc =
+        "a read returns, per sector, the last completed write or one that overlaps it in time; what was read once "
+        "excludes older values",
     .rules = "content: a sector held something that no write still possible had put there\n",
     .attach = attach,
     .at_settled = at_settled,

@@ -38,7 +38,9 @@ void machine_violate(struct job_machine *state, const struct machine *m, const c
                      const char *fmt, ...)
 {
     struct violation_where where = {.host = check_host_name(check_host(state->check->sim, m->host)),
-                                    .job = m->id->str, .job_type = m->type, .phase = job_status_name(m->status),
+                                    .job = m->id->str,
+                                    .job_type = m->type,
+                                    .phase = job_status_name(m->status),
                                     .op = op};
     char text[256];
     va_list args;
@@ -75,12 +77,12 @@ static void learn_policies(struct job_machine *state, struct machine *m)
 static void look_at_progress(struct job_machine *state, struct machine *m, const Job *job)
 {
     if (job->progress_current < m->progress) {
-        machine_violate(state, m, "progress-back", NULL, "progress went from %" PRId64 " back to %" PRId64, m->progress,
-                job->progress_current);
+        machine_violate(state, m, "progress-back", NULL, "progress went from %" PRId64 " back to %" PRId64,
+                        m->progress, job->progress_current);
     }
     if (job->progress_current < 0 || job->progress_remaining < 0) {
-        machine_violate(state, m, "progress-bounds", NULL, "progress %" PRId64 ", remaining %" PRId64, job->progress_current,
-                job->progress_remaining);
+        machine_violate(state, m, "progress-bounds", NULL, "progress %" PRId64 ", remaining %" PRId64,
+                        job->progress_current, job->progress_remaining);
     }
     if (machine_is_mirror(m) && job->progress_current > m->copied) {
         machine_violate(state, m, "progress-unearned", NULL,
@@ -100,8 +102,8 @@ static void on_op_end(void *opaque, const struct sim_record *record)
     }
 }
 
-/* Out of a pause that the user asked for: only by his leave, or because the job is being cancelled. A job that was let
- * go and is paused again before it came round may show itself and park; doing anything is too much. */
+/* Out of a pause that the user asked for: only by his leave, or because the job is being cancelled. A job that was
+ * let go and is paused again before it came round may show itself and park; doing anything is too much. */
 static void works(struct job_machine *state, struct machine *m)
 {
     if (m->unasked && m->user_paused) {
@@ -138,7 +140,9 @@ static struct machine *created(struct job_machine *state, const struct sim_recor
         m->next = state->machines;
         state->machines = m;
     }
-    *m = (struct machine){.host = record->host, .id = sim_record_name(record, 0), .next = m->next,
+    *m = (struct machine){.host = record->host,
+                          .id = sim_record_name(record, 0),
+                          .next = m->next,
                           .type = job ? job_type_name(job->driver->job_type) : "job"};
     learn_policies(state, m);
     return m;
@@ -156,7 +160,8 @@ static void entered(struct job_machine *state, struct machine *m, enum job_statu
         m->stop_due = false;
     }
     if (m->status == JOB_STATUS_CONCLUDED && m->ever_ran && !m->terminal_seen) {
-        machine_violate(state, m, "no-terminal-event", NULL, "concluded without BLOCK_JOB_COMPLETED or BLOCK_JOB_CANCELLED");
+        machine_violate(state, m, "no-terminal-event", NULL,
+                        "concluded without BLOCK_JOB_COMPLETED or BLOCK_JOB_CANCELLED");
     }
     if (m->status == JOB_STATUS_CONCLUDED && !m->ever_ran && m->terminal_seen) {
         machine_violate(state, m, "terminal-event-unstarted", NULL, "a job that never ran sent a terminal event");
@@ -176,16 +181,19 @@ static void on_status(void *opaque, const struct sim_record *record)
     Job *job = check_job_of(state->check->sim, record);
 
     SIM_ASSERT(job_status_parse(name, &status));
-    m = status == JOB_STATUS_CREATED ? created(state, record) : machine_find(state, record->host, sim_record_name(record, 0));
+    m = status == JOB_STATUS_CREATED ? created(state, record)
+                                     : machine_find(state, record->host, sim_record_name(record, 0));
     if (!m) {
         return; /* older than the checkers */
     }
     from = m->status;
     if (m->gone || !(may_follow[from] & (1u << status))) {
-        machine_violate(state, m, "transition", name, "%s after %s", name, m->gone ? "the end" : job_status_name(from));
+        machine_violate(state, m, "transition", name, "%s after %s", name,
+                        m->gone ? "the end" : job_status_name(from));
     }
     if (m->ready_due) {
-        machine_violate(state, m, "ready-event-missing", NULL, "state %s after ready, without BLOCK_JOB_READY", name);
+        machine_violate(state, m, "ready-event-missing", NULL, "state %s after ready, without BLOCK_JOB_READY",
+                        name);
         m->ready_due = false;
     }
     m->status = status;
@@ -214,7 +222,8 @@ static struct machine *of_device(struct job_machine *state, const struct sim_rec
         machine_violate(state, m, "event-after-end", event, "%s after the job was dismissed", event);
     }
     if (m && m->ready_due && record->kind != EV_BLOCK_JOB_READY) {
-        machine_violate(state, m, "ready-event-missing", event, "%s after state ready, before BLOCK_JOB_READY", event);
+        machine_violate(state, m, "ready-event-missing", event, "%s after state ready, before BLOCK_JOB_READY",
+                        event);
         m->ready_due = false;
     }
     return m;
@@ -227,10 +236,11 @@ static void check_whole(struct job_machine *state, struct machine *m, const stru
     int64_t offset = (int64_t)record->field[3];
 
     if (offset < 0 || offset > length) {
-        machine_violate(state, m, "progress-bounds", event, "%s with offset %" PRId64 ", len %" PRId64, event, offset, length);
+        machine_violate(state, m, "progress-bounds", event, "%s with offset %" PRId64 ", len %" PRId64, event,
+                        offset, length);
     } else if (whole && offset != length) {
-        machine_violate(state, m, "progress-incomplete", event, "%s with offset %" PRId64 ", len %" PRId64 ": expected both equal",
-                event, offset, length);
+        machine_violate(state, m, "progress-incomplete", event,
+                        "%s with offset %" PRId64 ", len %" PRId64 ": expected both equal", event, offset, length);
     }
 }
 
@@ -245,8 +255,8 @@ static void on_ready(void *opaque, const struct sim_record *record)
     if (m->ready_seen) {
         machine_violate(state, m, "ready-twice", "BLOCK_JOB_READY", "a second BLOCK_JOB_READY");
     } else if (!m->ready_due) {
-        machine_violate(state, m, "ready-order", "BLOCK_JOB_READY", "BLOCK_JOB_READY in state %s, expected right after ready",
-                job_status_name(m->status));
+        machine_violate(state, m, "ready-order", "BLOCK_JOB_READY",
+                        "BLOCK_JOB_READY in state %s, expected right after ready", job_status_name(m->status));
     }
     m->ready_due = false;
     m->ready_seen = true;
@@ -276,14 +286,16 @@ static void on_completed(void *opaque, const struct sim_record *record)
     terminal(state, m, "BLOCK_JOB_COMPLETED", failed ? S(ABORTING) : S(PENDING));
     check_whole(state, m, record, "BLOCK_JOB_COMPLETED", !failed);
     if (!failed && m->reported) {
-        machine_violate(state, m, "error-forgotten", "BLOCK_JOB_COMPLETED", "success although an error was reported or a query failed");
+        machine_violate(state, m, "error-forgotten", "BLOCK_JOB_COMPLETED",
+                        "success although an error was reported or a query failed");
     }
     if (m->forced) {
         machine_violate(state, m, "cancel-ignored", "BLOCK_JOB_COMPLETED",
                         "a forced cancel was accepted, and the job did not end as cancelled");
     }
     if (!failed && !m->ready_seen && machine_is_mirror(m)) {
-        machine_violate(state, m, "ready-skipped", "BLOCK_JOB_COMPLETED", "a mirror ended in success without BLOCK_JOB_READY");
+        machine_violate(state, m, "ready-skipped", "BLOCK_JOB_COMPLETED",
+                        "a mirror ended in success without BLOCK_JOB_READY");
     }
 }
 
@@ -309,7 +321,7 @@ static void on_pending_event(void *opaque, const struct sim_record *record)
 
     if (m && m->status != JOB_STATUS_PENDING) {
         machine_violate(state, m, "pending-order", "BLOCK_JOB_PENDING", "BLOCK_JOB_PENDING in state %s",
-                job_status_name(m->status));
+                        job_status_name(m->status));
     }
 }
 
@@ -341,8 +353,8 @@ static void on_error(void *opaque, const struct sim_record *record)
     }
     policy = strcmp(operation, "read") == 0 ? m->on_source : m->on_target;
     if (m->policy_known && !action_fits(policy, action)) {
-        machine_violate(state, m, "error-policy", operation, "a %s error led to %s under policy %s", operation, action,
-                block_on_error_name(policy));
+        machine_violate(state, m, "error-policy", operation, "a %s error led to %s under policy %s", operation,
+                        action, block_on_error_name(policy));
     }
     if (m->terminal_seen) {
         machine_violate(state, m, "error-after-end", operation, "BLOCK_JOB_ERROR after the terminal event");
@@ -373,11 +385,11 @@ static void on_disk_submit(void *opaque, const struct sim_record *record)
     }
     if (m && ((1u << m->status) & (S(PAUSED) | S(STANDBY) | S(ABORTING) | S(CONCLUDED) | S(NULL)))) {
         machine_violate(state, m, "io-while-stopped", sim_op_name(req->op),
-                "%s of %" PRId64 " bytes at %" PRId64 " on disk %s in state %s", sim_op_name(req->op), req->bytes,
-                req->offset, disk_name(req->disk)->str, job_status_name(m->status));
+                        "%s of %" PRId64 " bytes at %" PRId64 " on disk %s in state %s", sim_op_name(req->op),
+                        req->bytes, req->offset, disk_name(req->disk)->str, job_status_name(m->status));
     } else if (m && m->terminal_seen) {
         machine_violate(state, m, "io-after-end", sim_op_name(req->op), "%s on disk %s after the terminal event",
-                sim_op_name(req->op), disk_name(req->disk)->str);
+                        sim_op_name(req->op), disk_name(req->disk)->str);
     }
 }
 
@@ -419,11 +431,12 @@ static void at_settled(struct check *check, void *opaque, bool final)
 
         works(state, m);
         if (job && m->stop_due && !job->force_cancel && ((1u << m->status) & (S(RUNNING) | S(READY)))) {
-            machine_violate(state, m, "stop-ignored", NULL, "an error under policy stop, and the job has not paused");
+            machine_violate(state, m, "stop-ignored", NULL,
+                            "an error under policy stop, and the job has not paused");
         }
         if (job && job->status != m->status) {
             machine_violate(state, m, "status-unannounced", NULL, "state %s, last announced %s",
-                    job_status_name(job->status), job_status_name(m->status));
+                            job_status_name(job->status), job_status_name(m->status));
         }
     }
 }
@@ -435,11 +448,16 @@ static void *attach(struct check *check)
         enum sim_event_kind kind;
         sim_event_fn *fn;
     } subscriptions[] = {
-        {EV_JOB_STATUS_CHANGE, on_status},       {EV_BLOCK_JOB_READY, on_ready},
-        {EV_BLOCK_JOB_COMPLETED, on_completed},  {EV_BLOCK_JOB_CANCELLED, on_cancelled},
-        {EV_BLOCK_JOB_PENDING, on_pending_event}, {EV_BLOCK_JOB_ERROR, on_error},
-        {EV_job_sleep, on_sleep},                {EV_disk_submit, on_disk_submit},
-        {EV_disk_complete, on_disk_complete},    {EV_mirror_op_end, on_op_end},
+        {EV_JOB_STATUS_CHANGE, on_status},
+        {EV_BLOCK_JOB_READY, on_ready},
+        {EV_BLOCK_JOB_COMPLETED, on_completed},
+        {EV_BLOCK_JOB_CANCELLED, on_cancelled},
+        {EV_BLOCK_JOB_PENDING, on_pending_event},
+        {EV_BLOCK_JOB_ERROR, on_error},
+        {EV_job_sleep, on_sleep},
+        {EV_disk_submit, on_disk_submit},
+        {EV_disk_complete, on_disk_complete},
+        {EV_mirror_op_end, on_op_end},
         {EV_host_crash, on_crash},
     };
 
@@ -454,20 +472,24 @@ static void *attach(struct check *check)
 const struct check_class check_job_machine = {
     .name = "job-machine",
     .doc = "status and verb tables, event order, error policy, progress, no job I/O while paused or after the end",
-    .rules = "transition: a state followed one that it may not follow\n"
-             "ready-event-missing, ready-twice, ready-order, ready-skipped: BLOCK_JOB_READY comes once, right after ready\n"
-             "no-terminal-event, terminal-twice, terminal-order, terminal-event-unstarted: one COMPLETED or CANCELLED\n"
-             "pending-order: BLOCK_JOB_PENDING outside of pending\n"
-             "event-after-end, error-after-end, io-after-end: something came after the end\n"
-             "progress-back, progress-bounds, progress-incomplete, progress-unearned: offset only grows, by what was copied, "
-             "up to len, and reaches it\n"
-             "error-policy, error-forgotten, stop-ignored: the action taken is the policy's, and it is taken; a query of the job's "
-             "that fails ends it\n"
-             "io-while-stopped: a medium got a job's request while the job was paused or ending\n"
-             "resumed-unasked: a user pause was lifted by somebody else\n"
-             "status-unannounced: the state changed without an event\n"
-             "verb-accepted, verb-refused: a command against the table of verbs\n"
-             "cancelled-unasked, cancel-ignored: a job ends as cancelled if, and only if, it was cancelled by force\n",
+    .rules =
+        "transition: a state followed one that it may not follow\n"
+        "ready-event-missing, ready-twice, ready-order, ready-skipped: BLOCK_JOB_READY comes once, right after "
+        "ready\n"
+        "no-terminal-event, terminal-twice, terminal-order, terminal-event-unstarted: one COMPLETED or CANCELLED\n"
+        "pending-order: BLOCK_JOB_PENDING outside of pending\n"
+        "event-after-end, error-after-end, io-after-end: something came after the end\n"
+        "progress-back, progress-bounds, progress-incomplete, progress-unearned: offset only grows, by what was "
+        "copied, "
+        "up to len, and reaches it\n"
+        "error-policy, error-forgotten, stop-ignored: the action taken is the policy's, and it is taken; a query "
+        "of the job's "
+        "that fails ends it\n"
+        "io-while-stopped: a medium got a job's request while the job was paused or ending\n"
+        "resumed-unasked: a user pause was lifted by somebody else\n"
+        "status-unannounced: the state changed without an event\n"
+        "verb-accepted, verb-refused: a command against the table of verbs\n"
+        "cancelled-unasked, cancel-ignored: a job ends as cancelled if, and only if, it was cancelled by force\n",
     .attach = attach,
     .at_settled = at_settled,
 };

@@ -19,19 +19,19 @@ struct machine {
     const struct sim_name *id;
     const char *type;
     enum job_status status;
-    bool ready_due;     /* S:ready was seen, READY must be next */
+    bool ready_due; /* S:ready was seen, READY must be next */
     bool ready_seen;
     bool terminal_seen;
     bool ever_ran;
-    bool reported;      /* an error with action report, or a query that failed: success is over */
-    bool stop_due;      /* an error with action stop: a pause must come */
+    bool reported; /* an error with action report, or a query that failed: success is over */
+    bool stop_due; /* an error with action stop: a pause must come */
     bool user_paused;
-    bool unasked;       /* out of the pause all the same: it may only look around and park again */
-    bool forced;        /* a cancel that is a forced one was accepted */
-    unsigned forcing;   /* such cancels in hand */
-    bool gone;          /* null was sent */
-    int64_t progress;   /* what has been seen done */
-    int64_t copied;     /* by operations that ended well */
+    bool unasked;     /* out of the pause all the same: it may only look around and park again */
+    bool forced;      /* a cancel that is a forced one was accepted */
+    unsigned forcing; /* such cancels in hand */
+    bool gone;        /* null was sent */
+    int64_t progress; /* what has been seen done */
+    int64_t copied;   /* by operations that ended well */
     enum block_on_error on_source, on_target;
     bool policy_known;
     struct machine *next;

@@ -1,5 +1,6 @@
 /*
- * job-machine, commands: the table of verbs (reference/jobs.md 1.3) and what a cancel that was accepted leads to (1.6).
+ * job-machine, commands: the table of verbs (reference/jobs.md 1.3) and what a cancel that was accepted leads to
+ * (1.6).
  */
 #include <string.h>
 
@@ -101,8 +102,8 @@ static void answered(struct job_machine *state, const struct pending *p, const c
     bool legal = p->verb->states & (1u << p->status);
 
     if (!error && !legal) {
-        machine_violate(state, m, "verb-accepted", p->verb->command, "%s was accepted in state %s", p->verb->command,
-                        job_status_name(p->status));
+        machine_violate(state, m, "verb-accepted", p->verb->command, "%s was accepted in state %s",
+                        p->verb->command, job_status_name(p->status));
     } else if (error && legal && strstr(error, "cannot accept command verb")) {
         machine_violate(state, m, "verb-refused", p->verb->command, "%s was refused in state %s: %s",
                         p->verb->command, job_status_name(p->status), error);

@@ -1,6 +1,6 @@
 /*
- * liveness: when no work is pending, nothing may be unfinished, unless a fault holds it (DESIGN 2.8). Livelock and the
- * limits of time and events are the runner's to tell.
+ * liveness: when no work is pending, nothing may be unfinished, unless a fault holds it (DESIGN 2.8). Livelock and
+ * the limits of time and events are the runner's to tell.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -98,7 +98,8 @@ static const char *job_hangs(const Job *job)
         return job->auto_finalize ? "pending, and nobody has to finalize it" : NULL;
     case JOB_STATUS_PAUSED:
     case JOB_STATUS_STANDBY:
-        return job->user_paused || drained_by_somebody(job->host) ? NULL : "paused without a user's or a drain's pause";
+        return job->user_paused || drained_by_somebody(job->host) ? NULL
+                                                                  : "paused without a user's or a drain's pause";
     default:
         return "no work is pending";
     }

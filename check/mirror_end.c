@@ -1,9 +1,9 @@
 /*
- * target-at-pivot, the end of a mirror: what it wrote is stable on the target's medium when it says that both are equal,
- * and the guest moves to the target if that was asked for, and only then (reference/jobs.md 1.6, 4.7).
+ * target-at-pivot, the end of a mirror: what it wrote is stable on the target's medium when it says that both are
+ * equal, and the guest moves to the target if that was asked for, and only then (reference/jobs.md 1.6, 4.7).
  *
- * A flush counts for what was complete when it was submitted. That the medium was told is enough: whether it lied is not
- * the job's affair.
+ * A flush counts for what was complete when it was submitted. That the medium was told is enough: whether it lied
+ * is not the job's affair.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -17,12 +17,12 @@ struct mirror_end {
     const struct sim_name *target; /* node name; NULL: not known yet */
     struct disk *medium;           /* below the target; NULL: it keeps what it gets, or cannot be followed */
     enum job_status status;
-    uint64_t written;              /* the job's writes completed on the medium */
-    uint64_t stable;               /* of these, covered by a flush */
-    uint64_t flush_number;         /* the latest flush, and what it will cover */
+    uint64_t written;      /* the job's writes completed on the medium */
+    uint64_t stable;       /* of these, covered by a flush */
+    uint64_t flush_number; /* the latest flush, and what it will cover */
     uint64_t flush_covers;
-    bool asked;                    /* to complete */
-    bool moved;                    /* parents went to the target */
+    bool asked; /* to complete */
+    bool moved; /* parents went to the target */
     struct mirror_end *next;
 };
 
@@ -41,11 +41,14 @@ static struct mirror_end *find(const struct mirror_ends *state, uint32_t host, c
     return e;
 }
 
-static void violate(const struct mirror_ends *state, const struct mirror_end *e, const char *rule, const char *phase,
-                    const char *text)
+static void violate(const struct mirror_ends *state, const struct mirror_end *e, const char *rule,
+                    const char *phase, const char *text)
 {
-    struct violation_where where = {.host = check_host_name(e->host), .node = e->target->str, .job = e->id->str,
-                                    .job_type = "mirror", .phase = phase};
+    struct violation_where where = {.host = check_host_name(e->host),
+                                    .node = e->target->str,
+                                    .job = e->id->str,
+                                    .job_type = "mirror",
+                                    .phase = phase};
 
     check_violate(state->check->set, "target-at-pivot", rule, &where, "job %s, target %s: %s", e->id->str,
                   e->target->str, text);
@@ -224,9 +227,9 @@ void check_mirror_end_attach(struct check *check)
         enum sim_event_kind kind;
         sim_event_fn *fn;
     } subscriptions[] = {
-        {EV_JOB_STATUS_CHANGE, on_status},       {EV_BLOCK_JOB_READY, on_ready}, {EV_disk_submit, on_disk_submit},
-        {EV_disk_complete, on_disk_complete},    {EV_qmp_reply, on_reply},       {EV_edge_replace, on_replace},
-        {EV_BLOCK_JOB_COMPLETED, on_completed},  {EV_host_crash, on_crash},
+        {EV_JOB_STATUS_CHANGE, on_status},      {EV_BLOCK_JOB_READY, on_ready}, {EV_disk_submit, on_disk_submit},
+        {EV_disk_complete, on_disk_complete},   {EV_qmp_reply, on_reply},       {EV_edge_replace, on_replace},
+        {EV_BLOCK_JOB_COMPLETED, on_completed}, {EV_host_crash, on_crash},
     };
 
     state->check = check;

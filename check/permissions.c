@@ -24,19 +24,20 @@ struct permissions {
     uint64_t changes;
 };
 
-static void violate(struct permissions *state, const struct host *host, const BlockDriverState *bs, const char *rule,
-                    const char *op, const char *text, const char *detail)
+static void violate(struct permissions *state, const struct host *host, const BlockDriverState *bs,
+                    const char *rule, const char *op, const char *text, const char *detail)
 {
     const Job *job = host->jobs ? job_next((struct host *)host, NULL) : NULL;
-    struct violation_where where = {.host = check_host_name(host), .node = bdrv_get_node_name(bs),
-                                    .driver = bdrv_driver_name(bs), .op = op};
+    struct violation_where where = {
+        .host = check_host_name(host), .node = bdrv_get_node_name(bs), .driver = bdrv_driver_name(bs), .op = op};
 
     if (job) {
         where.job = job_id(job);
         where.job_type = job_type_name(job->driver->job_type);
         where.phase = job_status_name(job->status);
     }
-    check_violate(state->check->set, "permissions", rule, &where, "node %s: %s%s", bdrv_get_node_name(bs), text, detail);
+    check_violate(state->check->set, "permissions", rule, &where, "node %s: %s%s", bdrv_get_node_name(bs), text,
+                  detail);
 }
 
 static void look_at_node(struct permissions *state, const struct host *host, const BlockDriverState *bs)
@@ -68,7 +69,8 @@ static void look(struct permissions *state)
     }
     state->looked_at = state->changes;
     for (struct host *host = host_first(state->check->sim); host; host = host->next) {
-        for (BlockDriverState *bs = host->graph ? bdrv_next_node(host, NULL) : NULL; bs; bs = bdrv_next_node(host, bs)) {
+        for (BlockDriverState *bs = host->graph ? bdrv_next_node(host, NULL) : NULL; bs;
+             bs = bdrv_next_node(host, bs)) {
             look_at_node(state, host, bs);
         }
     }
@@ -153,8 +155,8 @@ static void on_disk_submit(void *opaque, const struct sim_record *record)
             return;
         }
     }
-    violate(state, req->host, bs, "write-without-right", sim_op_name(req->op), "a write reached the medium, origin ",
-            req->origin.name ? req->origin.name->str : "-");
+    violate(state, req->host, bs, "write-without-right", sim_op_name(req->op),
+            "a write reached the medium, origin ", req->origin.name ? req->origin.name->str : "-");
 }
 
 static void at_settled(struct check *check, void *opaque, bool final)
@@ -190,10 +192,12 @@ static void *attach(struct check *check)
 
 const struct check_class check_permissions = {
     .name = "permissions",
-    .doc = "what parents hold and share never conflicts; a write never passes an edge without WRITE; blockers go with "
-           "their owners",
+    .doc =
+        "what parents hold and share never conflicts; a write never passes an edge without WRITE; blockers go with "
+        "their owners",
     .rules = "conflict: a parent holds a permission that another one does not share\n"
-             "write-without-right: a write reached a medium whose node has no writing parent, or is read-only or inactive\n"
+             "write-without-right: a write reached a medium whose node has no writing parent, or is read-only or "
+             "inactive\n"
              "blocker-left: op blockers stay behind when no job is left\n",
     .attach = attach,
     .at_settled = at_settled,

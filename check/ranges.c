@@ -50,8 +50,7 @@ static void splice(struct ranges *set, uint32_t at, uint32_t without, uint32_t w
         set->room = room;
     }
     if (with != without && set->count > at + without) {
-        memmove(&set->item[at + with], &set->item[at + without],
-                (set->count - at - without) * sizeof(*set->item));
+        memmove(&set->item[at + with], &set->item[at + without], (set->count - at - without) * sizeof(*set->item));
     }
     set->count = count;
 }

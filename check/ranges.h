@@ -1,6 +1,6 @@
 /*
- * A set of byte ranges, kept as sorted disjoint intervals: adding 1 TiB costs what adding one byte costs. The model that
- * bitmaps are held against, so it shares nothing with HBitmap. Lives in the checkers' arena.
+ * A set of byte ranges, kept as sorted disjoint intervals: adding 1 TiB costs what adding one byte costs. The model
+ * that bitmaps are held against, so it shares nothing with HBitmap. Lives in the checkers' arena.
  */
 #ifndef CHECK_RANGES_H
 #define CHECK_RANGES_H

@@ -1,10 +1,10 @@
 /*
  * rate-limit: a mirror that is not ready yet keeps to its speed, from both sides (reference/jobs.md 3).
  *
- *   above    what it reads from the source's medium fills a bucket that leaks at the set speed. The bucket may hold two
- *            slices and two batches (what one iteration may copy: the buffer), never more.
- *   early    no operation starts before a rate sleep is over, unless the speed was raised.
- *   starved  time spent in rate sleeps is what the bytes cost, not much more.
+ *   above    what it reads from the source's medium fills a bucket that leaks at the set speed. The bucket may hold
+ * two slices and two batches (what one iteration may copy: the buffer), never more. early    no operation starts
+ * before a rate sleep is over, unless the speed was raised. starved  time spent in rate sleeps is what the bytes
+ * cost, not much more.
  *
  * A slice grants max(1, speed / 10) bytes each 100 ms, so that and not the speed itself is the promise.
  */
@@ -21,14 +21,14 @@
 struct rate {
     uint32_t host;
     const struct sim_name *id;
-    struct disk *source;    /* medium below the source; NULL: cannot be measured */
+    struct disk *source; /* medium below the source; NULL: cannot be measured */
     int64_t speed;
-    uint64_t quota;         /* bytes in 100 ms */
-    bool over;              /* ready or ending: no limit any more */
+    uint64_t quota; /* bytes in 100 ms */
+    bool over;      /* ready or ending: no limit any more */
     bool ready;
-    uint64_t level_bytes;   /* of the bucket */
-    int64_t level_ns;       /* when it was looked at */
-    uint64_t batch_bytes;   /* the most that one iteration copies before it looks at the limit */
+    uint64_t level_bytes; /* of the bucket */
+    int64_t level_ns;     /* when it was looked at */
+    uint64_t batch_bytes; /* the most that one iteration copies before it looks at the limit */
     bool sleeping;
     int64_t sleep_start_ns, sleep_end_ns;
     uint64_t slept_ns;      /* in rate sleeps since the speed was set */
@@ -58,7 +58,9 @@ static void violate(struct rate_limit *state, const struct rate *r, const char *
 {
     struct host *host = check_host(state->check->sim, r->host);
     const Job *job = host ? job_find(host, r->id->str) : NULL;
-    struct violation_where where = {.host = check_host_name(host), .job = r->id->str, .job_type = "mirror",
+    struct violation_where where = {.host = check_host_name(host),
+                                    .job = r->id->str,
+                                    .job_type = "mirror",
                                     .phase = job ? job_status_name(job->status) : NULL};
     char text[256];
     va_list args;
@@ -103,8 +105,8 @@ static void on_disk_submit(void *opaque, const struct sim_record *record)
     limit = 2 * r->quota + 2 * r->batch_bytes;
     if (r->level_bytes > limit) {
         violate(state, r, "above",
-                "%" PRIu64 " bytes ahead of a speed of %" PRId64 " bytes/s, expected at most %" PRIu64, r->level_bytes,
-                r->speed, limit);
+                "%" PRIu64 " bytes ahead of a speed of %" PRId64 " bytes/s, expected at most %" PRIu64,
+                r->level_bytes, r->speed, limit);
         r->level_bytes = 0;
     }
 }
@@ -146,7 +148,8 @@ static void on_sleep(void *opaque, const struct sim_record *record)
     r->sleeping = record->field[2] > 0;
     r->sleep_start_ns = record->time_ns;
     r->sleep_end_ns = (int64_t)record->field[2] > INT64_MAX - record->time_ns
-                          ? INT64_MAX : record->time_ns + (int64_t)record->field[2];
+                          ? INT64_MAX
+                          : record->time_ns + (int64_t)record->field[2];
 }
 
 static void on_op_begin(void *opaque, const struct sim_record *record)
@@ -236,8 +239,11 @@ static struct rate *rate_get(struct rate_limit *state, const struct sim_record *
         r->next = state->rates;
         state->rates = r;
     }
-    *r = (struct rate){.host = record->host, .id = sim_record_name(record, 0), .over = true,
-                       .batch_bytes = batch_of(state->call), .next = r->next};
+    *r = (struct rate){.host = record->host,
+                       .id = sim_record_name(record, 0),
+                       .over = true,
+                       .batch_bytes = batch_of(state->call),
+                       .next = r->next};
     return r;
 }
 

@@ -9,8 +9,8 @@
 #include "check/checkers.h"
 
 static const struct check_class *const classes[] = {
-    &check_guest_view,  &check_bitmap_exact, &check_target_at_pivot, &check_job_machine,
-    &check_rate_limit,  &check_liveness,     &check_resources,       &check_permissions,
+    &check_guest_view, &check_bitmap_exact, &check_target_at_pivot, &check_job_machine,
+    &check_rate_limit, &check_liveness,     &check_resources,       &check_permissions,
 };
 
 #define KEPT_MAX 16
@@ -188,8 +188,8 @@ static bool seen_before(const struct check_set *set, const char *signature)
     return false;
 }
 
-void check_violate(struct check_set *set, const char *checker, const char *rule, const struct violation_where *where,
-                   const char *fmt, ...)
+void check_violate(struct check_set *set, const char *checker, const char *rule,
+                   const struct violation_where *where, const char *fmt, ...)
 {
     static const struct violation_where nowhere;
     const struct violation_where *w = where ? where : &nowhere;
@@ -210,10 +210,14 @@ void check_violate(struct check_set *set, const char *checker, const char *rule,
     va_end(args);
     violation = calloc(1, sizeof(*violation));
     SIM_ASSERT(violation != NULL);
-    *violation = (struct violation){
-        .check = copy_or_null(checker), .signature = signature, .time_ns = sim_now(set->sim),
-        .event = sim_event_count(set->sim), .host = copy_or_null(w->host), .node = copy_or_null(w->node),
-        .job = copy_or_null(w->job), .detail = detail};
+    *violation = (struct violation){.check = copy_or_null(checker),
+                                    .signature = signature,
+                                    .time_ns = sim_now(set->sim),
+                                    .event = sim_event_count(set->sim),
+                                    .host = copy_or_null(w->host),
+                                    .node = copy_or_null(w->node),
+                                    .job = copy_or_null(w->job),
+                                    .detail = detail};
     *(set->last ? &set->last->next : &set->first) = violation;
     set->last = violation;
     set->kept++;

@@ -2,8 +2,9 @@
  * resources: a refused command leaves nothing behind, and at the end nothing is left at all.
  *
  * A command's census is taken when it is taken up and again when it is refused: objects of the graph and of jobs by
- * their arena types, and for each node its references, drains, blockers, permissions and read-only state. What guests
- * do meanwhile is in none of these. When a job moved meanwhile by itself, nothing can be said and nothing is.
+ * their arena types, and for each node its references, drains, blockers, permissions and read-only state. What
+ * guests do meanwhile is in none of these. When a job moved meanwhile by itself, nothing can be said and nothing
+ * is.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -11,19 +12,19 @@
 
 #include "check/checkers.h"
 
-/* What a refused command must not leave more or fewer of. Not HBitmap: a mirror that is just starting makes one for its
- * operations while a command waits, and that of a dirty bitmap is counted with its owner. */
+/* What a refused command must not leave more or fewer of. Not HBitmap: a mirror that is just starting makes one for
+ * its operations while a command waits, and that of a dirty bitmap is counted with its owner. */
 static const enum sim_type structural[] = {
-    SIM_TYPE_BlockDriverState, SIM_TYPE_BdrvChild,  SIM_TYPE_BlockBackend, SIM_TYPE_bdrv_op_blocker,
-    SIM_TYPE_BdrvDirtyBitmap,  SIM_TYPE_Job,        SIM_TYPE_JobTxn,       SIM_TYPE_BlockJobNode,
+    SIM_TYPE_BlockDriverState, SIM_TYPE_BdrvChild, SIM_TYPE_BlockBackend, SIM_TYPE_bdrv_op_blocker,
+    SIM_TYPE_BdrvDirtyBitmap,  SIM_TYPE_Job,       SIM_TYPE_JobTxn,       SIM_TYPE_BlockJobNode,
     SIM_TYPE_mirror_job,       SIM_TYPE_guest,
 };
 
 /* What the world keeps by design: media and their content, the machinery of the run itself. */
 static const enum sim_type of_the_world[] = {
-    SIM_TYPE_disk,      SIM_TYPE_disk_node,     SIM_TYPE_disk_journal, SIM_TYPE_disk_snapshot,
-    SIM_TYPE_page,      SIM_TYPE_page_bytes,    SIM_TYPE_Coroutine,    SIM_TYPE_fault_rule,
-    SIM_TYPE_str,       SIM_TYPE_runner_obj,    SIM_TYPE_fault_state,
+    SIM_TYPE_disk, SIM_TYPE_disk_node,  SIM_TYPE_disk_journal, SIM_TYPE_disk_snapshot,
+    SIM_TYPE_page, SIM_TYPE_page_bytes, SIM_TYPE_Coroutine,    SIM_TYPE_fault_rule,
+    SIM_TYPE_str,  SIM_TYPE_runner_obj, SIM_TYPE_fault_state,
 };
 
 struct census {
@@ -58,7 +59,8 @@ static void take(struct census *census)
     for (size_t i = 0; i < ARRAY_SIZE(structural); i++) {
         census->live[i] = sim_arena_live(host->arena, structural[i]);
     }
-    for (BlockDriverState *bs = host->graph ? bdrv_next_node(host, NULL) : NULL; bs; bs = bdrv_next_node(host, bs)) {
+    for (BlockDriverState *bs = host->graph ? bdrv_next_node(host, NULL) : NULL; bs;
+         bs = bdrv_next_node(host, bs)) {
         uint64_t node = sim_mix2(bdrv_node_sim_name(bs)->hash, bdrv_is_read_only(bs));
 
         census->refs += bdrv_refcount(bs);
@@ -109,8 +111,9 @@ static void compare(struct resources *state, const struct census *before, const 
     if (before->refs != after.refs || before->drains != after.drains || before->blockers != after.blockers ||
         before->perms != after.perms) {
         check_violate(set, "resources", "refused-command", &where,
-                      "%s was refused (%s), and references went from %" PRIu64 " to %" PRIu64 ", drains from %" PRIu64
-                      " to %" PRIu64 ", blockers from %" PRIu64 " to %" PRIu64 "; permissions and read-only state %s",
+                      "%s was refused (%s), and references went from %" PRIu64 " to %" PRIu64
+                      ", drains from %" PRIu64 " to %" PRIu64 ", blockers from %" PRIu64 " to %" PRIu64
+                      "; permissions and read-only state %s",
                       before->call->command->name, error, before->refs, after.refs, before->drains, after.drains,
                       before->blockers, after.blockers, before->perms == after.perms ? "as before" : "changed");
     }
@@ -132,8 +135,7 @@ static void own(struct resources *state, const struct qmp_call *call)
     struct owned **link = &state->owned;
 
     if (name && strcmp(call->command->name, "blockdev-add") == 0) {
-        struct owned *owned =
-            (struct owned *)sim_alloc(state->check->arena, SIM_TYPE_check_state, sizeof(*owned));
+        struct owned *owned = (struct owned *)sim_alloc(state->check->arena, SIM_TYPE_check_state, sizeof(*owned));
 
         *owned = (struct owned){.host = call->host, .name = sim_name(state->check->sim, name), .next = *link};
         *link = owned;
@@ -265,8 +267,8 @@ static void at_settled(struct check *check, void *opaque, bool final)
         }
         for (BlockDriverState *bs = bdrv_next_node(host, NULL); bs; bs = bdrv_next_node(host, bs)) {
             if (bdrv_quiesce_counter(bs) > 0 || bdrv_in_flight(bs) > 0) {
-                struct violation_where where = {.host = check_host_name(host), .node = bdrv_get_node_name(bs),
-                                                .driver = bdrv_driver_name(bs)};
+                struct violation_where where = {
+                    .host = check_host_name(host), .node = bdrv_get_node_name(bs), .driver = bdrv_driver_name(bs)};
 
                 check_violate(check->set, "resources", "not-at-rest", &where,
                               "node %s at the end: drained %u times, %u requests in flight", bdrv_get_node_name(bs),
@@ -303,9 +305,11 @@ static void *attach(struct check *check)
 
 const struct check_class check_resources = {
     .name = "resources",
-    .doc = "after every refused command and at the end no request, blocker, permission, drain, reference or object is "
-           "left over",
-    .rules = "refused-command: a refused command changed the graph, the jobs, references, drains, blockers or permissions\n"
+    .doc =
+        "after every refused command and at the end no request, blocker, permission, drain, reference or object is "
+        "left over",
+    .rules = "refused-command: a refused command changed the graph, the jobs, references, drains, blockers or "
+             "permissions\n"
              "lost-node: a node went although the client that added it has not deleted it\n"
              "not-at-rest: at the end a node is still drained or has requests in flight\n"
              "left-over: an object is alive after everything was closed\n",

@@ -1,10 +1,10 @@
 /*
- * target-at-pivot: a mirror that ends in success leaves the target equal to the source at that moment; while it runs,
- * what is neither dirty nor in flight is equal already.
+ * target-at-pivot: a mirror that ends in success leaves the target equal to the source at that moment; while it
+ * runs, what is neither dirty nor in flight is equal already.
  *
- * "That moment" is looked at several times: when the job has returned with its source still drained (waiting, pending),
- * when parents move to the target, and when the drain of a mirror that does not switch ends. The last look counts, and
- * only if COMPLETED comes without an error: a failed job promises nothing.
+ * "That moment" is looked at several times: when the job has returned with its source still drained (waiting,
+ * pending), when parents move to the target, and when the drain of a mirror that does not switch ends. The last
+ * look counts, and only if COMPLETED comes without an error: a failed job promises nothing.
  *
  * Comparing costs what was written since the last look, not what the disks hold: equal areas are left alone until a
  * medium below either side reports a write there.
@@ -27,13 +27,13 @@ struct pivot {
     struct disk *source_disk, *target_disk; /* NULL: writes cannot be followed, everything is open always */
     enum mirror_sync sync;
     enum job_status status;
-    bool populated;      /* the job has begun to copy: its bitmap says what the target lacks */
-    bool switched;       /* parents have moved: what follows is another story */
-    bool looked;         /* since the job returned */
-    int64_t different;   /* at the last look: offset, or -1 */
-    struct ranges open;  /* not known to be equal */
-    struct ranges owed;  /* sync other than full: what guests wrote since the job began, sector by sector; blocks larger
-                            than that are filled up with what the target holds, and equal nothing */
+    bool populated;     /* the job has begun to copy: its bitmap says what the target lacks */
+    bool switched;      /* parents have moved: what follows is another story */
+    bool looked;        /* since the job returned */
+    int64_t different;  /* at the last look: offset, or -1 */
+    struct ranges open; /* not known to be equal */
+    struct ranges owed; /* sync other than full: what guests wrote since the job began, sector by sector; blocks
+                           larger than that are filled up with what the target holds, and equal nothing */
     struct pivot *next;
 };
 
@@ -59,10 +59,10 @@ static BlockDriverState *node_of(const struct pivot *p, const struct sim_name *n
 
 /* --- comparing -------------------------------------------------------------------------------------------- */
 
-/* First byte that differs in [start, end), or -1. Holes on both sides cost nothing; the status of a run, which costs its
- * length, is asked once. */
-static int64_t first_difference(struct sim *sim, const BlockDriverState *a, const BlockDriverState *b, int64_t start,
-                                int64_t end)
+/* First byte that differs in [start, end), or -1. Holes on both sides cost nothing; the status of a run, which
+ * costs its length, is asked once. */
+static int64_t first_difference(struct sim *sim, const BlockDriverState *a, const BlockDriverState *b,
+                                int64_t start, int64_t end)
 {
     int64_t a_end = start, b_end = start; /* of the runs whose status is known */
     bool data_a = false, data_b = false;
@@ -158,8 +158,11 @@ static void report(struct target_at_pivot *state, const struct pivot *p, const c
     BlockDriverState *target = node_of(p, p->target);
     char expected[CHECK_CONTENT] = "the source's content";
     char seen[CHECK_CONTENT] = "something else";
-    struct violation_where where = {.host = check_host_name(p->host), .node = p->target ? p->target->str : NULL,
-                                    .job = p->id->str, .job_type = "mirror", .phase = phase,
+    struct violation_where where = {.host = check_host_name(p->host),
+                                    .node = p->target ? p->target->str : NULL,
+                                    .job = p->id->str,
+                                    .job_type = "mirror",
+                                    .phase = phase,
                                     .driver = target ? bdrv_driver_name(target) : NULL};
 
     if (source && target) {
@@ -167,7 +170,8 @@ static void report(struct target_at_pivot *state, const struct pivot *p, const c
         check_content_of_node(boundary, target, offset, seen);
     }
     check_violate(state->check->set, "target-at-pivot", rule, &where,
-                  "job %s, %s: target %s, offset %" PRId64 " (sector %" PRId64 "): expected as in source %s %s; seen %s",
+                  "job %s, %s: target %s, offset %" PRId64 " (sector %" PRId64
+                  "): expected as in source %s %s; seen %s",
                   p->id->str, phase, p->target ? p->target->str : "-", offset, offset / SIM_SECTOR_BYTES,
                   p->source ? p->source->str : "-", expected, seen);
 }
@@ -431,9 +435,14 @@ static void *attach(struct check *check)
         enum sim_event_kind kind;
         sim_event_fn *fn;
     } subscriptions[] = {
-        {EV_JOB_STATUS_CHANGE, on_status},     {EV_BLOCK_JOB_READY, on_ready},  {EV_edge_replace, on_replace},
-        {EV_drain_end, on_drain_end},          {EV_disk_complete, on_disk_complete},
-        {EV_BLOCK_JOB_COMPLETED, on_completed}, {EV_fault_fired, on_fault},     {EV_host_crash, on_crash},
+        {EV_JOB_STATUS_CHANGE, on_status},
+        {EV_BLOCK_JOB_READY, on_ready},
+        {EV_edge_replace, on_replace},
+        {EV_drain_end, on_drain_end},
+        {EV_disk_complete, on_disk_complete},
+        {EV_BLOCK_JOB_COMPLETED, on_completed},
+        {EV_fault_fired, on_fault},
+        {EV_host_crash, on_crash},
         {EV_guest_complete, on_guest_complete},
     };
 
@@ -447,7 +456,8 @@ static void *attach(struct check *check)
 
 const struct check_class check_target_at_pivot = {
     .name = "target-at-pivot",
-    .doc = "a mirror reported COMPLETED equals the source at that moment; what is neither dirty nor in flight is equal "
+    .doc = "a mirror reported COMPLETED equals the source at that moment; what is neither dirty nor in flight is "
+           "equal "
            "before",
     .rules = "target-differs: the job ended in success and the target was not the source\n"
              "clean-but-different: the job counts an area as copied, and it is not equal\n"

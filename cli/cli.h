@@ -1,8 +1,8 @@
 /*
  * The command line: one file per subcommand, each a `const struct cli_command` in cli/main.c's table.
  *
- * Subcommands hold no logic of the layers below: they read options, call, and print. Exit status: 0 all passed, 1 an
- * invariant was violated, 2 bad usage or input, 3 blksim itself failed.
+ * Subcommands hold no logic of the layers below: they read options, call, and print. Exit status: 0 all passed, 1
+ * an invariant was violated, 2 bad usage or input, 3 blksim itself failed.
  */
 #ifndef CLI_CLI_H
 #define CLI_CLI_H
@@ -21,16 +21,17 @@ struct cli_opt {
     const char *operand; /* shown in help: "N"; NULL for flags */
     enum cli_opt_type type;
     void *value;
-    const char *help;    /* NULL: works, but is not told (probes) */
+    const char *help; /* NULL: works, but is not told (probes) */
 };
 
 struct cli_command {
     const char *name;
-    const char *usage;   /* operands, as shown after the name */
-    const char *summary; /* one line */
+    const char *usage;                 /* operands, as shown after the name */
+    const char *summary;               /* one line */
     int (*run)(int argc, char **argv); /* argv[0] is the command's name */
 };
-extern const struct cli_command cli_run, cli_gen, cli_decode, cli_encode, cli_shrink, cli_diff, cli_list, cli_explain;
+extern const struct cli_command cli_run, cli_gen, cli_decode, cli_encode, cli_shrink, cli_diff, cli_list,
+    cli_explain;
 
 /* Takes options out of argv; operands move to the front, *argc becomes their count (argv[0] not included in it,
  * operands start at argv[1]). --help prints and returns false with *status 0; an error prints and gives 2. */
@@ -105,8 +106,8 @@ void formats_end(const struct formats *f, bool broke_off);
 
 /* --- reports (cli/report.c) --------------------------------------------------------------------------------- */
 
-/* Stores the scenario of a seed or of standard input as build/failures/SIGNATURE-SEED.blk and prints the four lines,
- * each after prefix. */
+/* Stores the scenario of a seed or of standard input as build/failures/SIGNATURE-SEED.blk and prints the four
+ * lines, each after prefix. */
 void report_failure(FILE *out, const struct run_result *result, const struct scenario *scn, const char *profile,
                     bool is_seed, const char *prefix);
 void report_stats(FILE *out, const struct run_stats *stats, uint64_t runs, uint64_t ready_runs, uint64_t pivot_runs,

@@ -91,9 +91,8 @@ static bool site_entry(size_t i, struct entry *e)
 }
 
 static const struct registry registries[] = {
-    {"checks", check_entry},   {"faults", fault_entry},     {"drivers", driver_entry},
-    {"profiles", profile_entry}, {"marks", mark_entry},     {"commands", command_entry},
-    {"events", event_entry},   {"choices", site_entry},
+    {"checks", check_entry}, {"faults", fault_entry},     {"drivers", driver_entry}, {"profiles", profile_entry},
+    {"marks", mark_entry},   {"commands", command_entry}, {"events", event_entry},   {"choices", site_entry},
 };
 
 static void print_json(const struct entry *e)
@@ -161,7 +160,9 @@ static void explain_fault(const char *name)
     printf("\nparameters:\n");
     for (const struct fault_arg *a = f->args; a && a->name; a++) {
         printf("  %-16s %s%s%s%s\n", a->name, a->doc, a->def ? " (default " : "", a->def ? a->def : "",
-               a->def ? ")" : a->required ? " (required)" : "");
+               a->def        ? ")"
+               : a->required ? " (required)"
+                             : "");
     }
     printf("\nexample:\n  %s\n", f->example);
     if (f->detect_only) {
@@ -206,7 +207,10 @@ static void explain_entry(const struct entry *e)
         const char *kind;
         void (*fn)(const char *name);
     } more[] = {
-        {"checker", explain_check}, {"fault", explain_fault}, {"event", explain_event}, {"command", explain_command},
+        {"checker", explain_check},
+        {"fault", explain_fault},
+        {"event", explain_event},
+        {"command", explain_command},
     };
 
     printf("%s (%s): %s\n", e->name, e->kind, e->doc ? e->doc : "");
@@ -263,7 +267,8 @@ static int explain(int argc, char **argv)
         return status;
     }
     if (argc < 1 || argc > 2) {
-        return cli_error("explain: expected one name: a checker, fault, driver, profile, mark, command, event or choice");
+        return cli_error(
+            "explain: expected one name: a checker, fault, driver, profile, mark, command, event or choice");
     }
     /* `explain io write` without quotes */
     snprintf(word, sizeof(word), "%s%s%s", argv[1], argc == 2 ? " " : "", argc == 2 ? argv[2] : "");

@@ -188,23 +188,27 @@ static void summary(const struct run_command *c)
         reached += c->marks[m] != 0;
     }
     if (c->done == 1 && c->pct_depth) {
-        printf("pct: %llu tasks, %llu steps in the calm run, depth %llu: a bug of that depth shows with at least 1 in "
-               "%.3g runs\n",
-               (unsigned long long)c->pct_tasks, (unsigned long long)c->pct_steps, (unsigned long long)c->pct_depth,
-               (double)c->pct_tasks * pow((double)c->pct_steps, (double)c->pct_depth - 1));
+        printf(
+            "pct: %llu tasks, %llu steps in the calm run, depth %llu: a bug of that depth shows with at least 1 in "
+            "%.3g runs\n",
+            (unsigned long long)c->pct_tasks, (unsigned long long)c->pct_steps, (unsigned long long)c->pct_depth,
+            (double)c->pct_tasks * pow((double)c->pct_steps, (double)c->pct_depth - 1));
     }
     if (c->done == 1 && !c->stats) {
         printf("%s: %llu events, %llu media requests, %.3f s of virtual time\n",
-               c->failures ? "FAILED" : c->options.until_event ? "stopped" : "passed",
+               c->failures              ? "FAILED"
+               : c->options.until_event ? "stopped"
+                                        : "passed",
                (unsigned long long)c->events, (unsigned long long)c->requests, virtual_s);
         return;
     }
-    printf("%llu %s run in %.1f s (%.0f/s): %llu failed; %.1f virtual hours (%.0f x real time), %llu media requests, "
-           "%llu events, %u of %u marks reached\n",
-           (unsigned long long)c->done, c->source.has_seeds ? "seeds" : "scenarios", spent,
-           spent > 0 ? (double)c->done / spent : 0.0, (unsigned long long)c->failures, virtual_s / 3600,
-           spent > 0 ? virtual_s / spent : 0.0, (unsigned long long)c->requests, (unsigned long long)c->events,
-           reached, (unsigned)MARK_COUNT);
+    printf(
+        "%llu %s run in %.1f s (%.0f/s): %llu failed; %.1f virtual hours (%.0f x real time), %llu media requests, "
+        "%llu events, %u of %u marks reached\n",
+        (unsigned long long)c->done, c->source.has_seeds ? "seeds" : "scenarios", spent,
+        spent > 0 ? (double)c->done / spent : 0.0, (unsigned long long)c->failures, virtual_s / 3600,
+        spent > 0 ? virtual_s / spent : 0.0, (unsigned long long)c->requests, (unsigned long long)c->events,
+        reached, (unsigned)MARK_COUNT);
 }
 
 static void marks_report(const struct run_command *c)
@@ -335,7 +339,8 @@ static bool close_outputs(struct run_command *c)
 
 static int run(int argc, char **argv)
 {
-    struct run_command c = {.source = {.profile = "mirror"}, .workers = 1, .max_failures = 10, .heap_fill = UINT64_MAX};
+    struct run_command c = {
+        .source = {.profile = "mirror"}, .workers = 1, .max_failures = 10, .heap_fill = UINT64_MAX};
     const struct cli_opt opts[] = {
         {"--seeds", "A..B", CLI_STR, &c.seeds_text, "run the scenarios of these seeds"},
         {"--seed", "N", CLI_STR, &c.seed_text, "run the scenario of one seed"},

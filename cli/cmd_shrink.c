@@ -42,12 +42,18 @@ static bool one_result(void *opaque, const struct pool_result *result)
     return true;
 }
 
-/* Signature of the scenario's failure, NULL when it passes; caller frees. Sanitizer reports of candidates are noise. */
+/* Signature of the scenario's failure, NULL when it passes; caller frees. Sanitizer reports of candidates are
+ * noise. */
 static char *signature_of(struct shrink_command *c, const struct scenario *scn)
 {
     struct one_item item = {.scn = scn};
-    struct pool_job job = {.items = 1, .workers = 1, .stall_seconds = 30, .item = one, .result = one_result,
-                           .opaque = &item, .options = &c->options};
+    struct pool_job job = {.items = 1,
+                           .workers = 1,
+                           .stall_seconds = 30,
+                           .item = one,
+                           .result = one_result,
+                           .opaque = &item,
+                           .options = &c->options};
 
     pool_run(&job);
     return item.signature;

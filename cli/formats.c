@@ -38,12 +38,14 @@ static void json_text(FILE *out, const char *text)
 void formats_begin(const struct formats *f, uint64_t total)
 {
     if (f->junit) {
-        fprintf(f->junit, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"blksim\" tests=\"%llu\">\n",
+        fprintf(f->junit,
+                "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"blksim\" tests=\"%llu\">\n",
                 (unsigned long long)total);
     }
     if (f->sarif) {
-        fprintf(f->sarif, "{\"version\": \"2.1.0\", \"$schema\": \"https://json.schemastore.org/sarif-2.1.0.json\", "
-                          "\"runs\": [{\"tool\": {\"driver\": {\"name\": \"blksim\"}}, \"results\": [\n");
+        fprintf(f->sarif,
+                "{\"version\": \"2.1.0\", \"$schema\": \"https://json.schemastore.org/sarif-2.1.0.json\", "
+                "\"runs\": [{\"tool\": {\"driver\": {\"name\": \"blksim\"}}, \"results\": [\n");
     }
     if (f->tap) {
         printf("TAP version 13\n1..%llu\n", (unsigned long long)total);

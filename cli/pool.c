@@ -1,10 +1,10 @@
 /*
  * Running many scenarios in worker processes.
  *
- * Worker w of n runs items w, w+n, w+2n, ... and writes each result to its pipe in order. The parent hands results on
- * in the order of items whatever the number of workers, so output never depends on it. A worker that dies by a signal
- * or a sanitizer's exit lost the item after its last result: verdict crash; one that is silent for too long is killed:
- * verdict hang. In both cases a new worker goes on behind the lost item.
+ * Worker w of n runs items w, w+n, w+2n, ... and writes each result to its pipe in order. The parent hands results
+ * on in the order of items whatever the number of workers, so output never depends on it. A worker that dies by a
+ * signal or a sanitizer's exit lost the item after its last result: verdict crash; one that is silent for too long
+ * is killed: verdict hang. In both cases a new worker goes on behind the lost item.
  */
 #include "cli/cli.h"
 
@@ -290,7 +290,8 @@ static struct pool_result *lost_item(const struct pool *pool, const struct worke
     result->r.verdict = hang ? VERDICT_HANG : VERDICT_CRASH;
     v->check = strdup(hang ? "hang" : "crash");
     if (asprintf(&v->signature, "%s.%s", v->check, hang ? "never-yields" : how) < 0 ||
-        asprintf(&v->detail, "the worker process %s (%s)", hang ? "made no progress and was ended" : "died", how) < 0) {
+        asprintf(&v->detail, "the worker process %s (%s)", hang ? "made no progress and was ended" : "died", how) <
+            0) {
         SIM_ASSERT(false);
     }
     for (char *c = v->signature; *c; c++) {

@@ -49,8 +49,8 @@ static char *store_failure(const struct run_result *result, const struct scenari
     return path;
 }
 
-/* A PCT schedule depends on the whole scenario: what is stored has its choices written down, so that it can be edited.
- * Not when the run dies: it would take us with it. */
+/* A PCT schedule depends on the whole scenario: what is stored has its choices written down, so that it can be
+ * edited. Not when the run dies: it would take us with it. */
 static char *store_for_replay(const struct run_result *result, const struct scenario *scn)
 {
     struct run_options options = {0};
@@ -79,7 +79,8 @@ void report_failure(FILE *out, const struct run_result *result, const struct sce
     }
     fprintf(out, "\n%s  seen   at %lld ns, event %llu: %s\n", prefix, v ? (long long)v->time_ns : 0,
             v ? (unsigned long long)v->event : 0, v ? v->detail : "?");
-    fprintf(out, "%s  build  %s%s%s\n", prefix, cli_build_id(), is_seed ? ", profile " : "", is_seed ? profile : "");
+    fprintf(out, "%s  build  %s%s%s\n", prefix, cli_build_id(), is_seed ? ", profile " : "",
+            is_seed ? profile : "");
     fprintf(out, "%s  again  %s run ", prefix, cli_program());
     if (path || has_file) {
         fprintf(out, "%s\n", path ? path : scn->path);
@@ -99,8 +100,9 @@ static double percent(uint64_t part, uint64_t whole)
 void report_stats(FILE *out, const struct run_stats *s, uint64_t runs, uint64_t ready_runs, uint64_t pivot_runs,
                   uint64_t fault_runs, uint64_t overlap_runs)
 {
-    fprintf(out, "runs      %10llu  ready %.1f %%  pivoted %.1f %%  with a fault that fired %.1f %%  "
-                 "guest write over a copy in flight %.1f %%\n",
+    fprintf(out,
+            "runs      %10llu  ready %.1f %%  pivoted %.1f %%  with a fault that fired %.1f %%  "
+            "guest write over a copy in flight %.1f %%\n",
             (unsigned long long)runs, percent(ready_runs, runs), percent(pivot_runs, runs),
             percent(fault_runs, runs), percent(overlap_runs, runs));
     fprintf(out, "jobs      %10llu  ready %llu  completed %llu  pivoted %llu  failed %llu  cancelled %llu\n",

@@ -1,6 +1,6 @@
 /*
- * Faults that no block layer survives: the medium says yes and does something else. Detect-only: they prove that the
- * checkers see it.
+ * Faults that no block layer survives: the medium says yes and does something else. Detect-only: they prove that
+ * the checkers see it.
  */
 #include "faults/rule.h"
 
@@ -34,8 +34,8 @@ static bool arm_lost_write(struct sim *sim, const struct qvalue *args, uint64_t 
 }
 
 static const struct fault_arg args_of_lost_write[] = {
-    FAULT_ARG_DISK, FAULT_ARG_OFFSET, FAULT_ARG_LENGTH, FAULT_ARG_NTH, FAULT_ARG_COUNT("1"), FAULT_ARG_ORIGIN,
-    {.name = NULL},
+    FAULT_ARG_DISK,       FAULT_ARG_OFFSET, FAULT_ARG_LENGTH, FAULT_ARG_NTH,
+    FAULT_ARG_COUNT("1"), FAULT_ARG_ORIGIN, {.name = NULL},
 };
 
 const struct fault_class fault_lost_write = {
@@ -103,9 +103,10 @@ static bool arm_misdirected(struct sim *sim, const struct qvalue *args, uint64_t
 }
 
 static const struct fault_arg args_of_misdirected[] = {
-    FAULT_ARG_DISK,
-    {"shift", FAULT_SIZE, false, "64k", "how far off the write lands, rounded up to 4k", NULL},
-    FAULT_ARG_OFFSET, FAULT_ARG_LENGTH, FAULT_ARG_NTH, FAULT_ARG_COUNT("1"), FAULT_ARG_ORIGIN, {.name = NULL},
+    FAULT_ARG_DISK,   {"shift", FAULT_SIZE, false, "64k", "how far off the write lands, rounded up to 4k", NULL},
+    FAULT_ARG_OFFSET, FAULT_ARG_LENGTH,
+    FAULT_ARG_NTH,    FAULT_ARG_COUNT("1"),
+    FAULT_ARG_ORIGIN, {.name = NULL},
 };
 
 const struct fault_class fault_misdirected_write = {
@@ -141,8 +142,8 @@ static bool arm_torn(struct sim *sim, const struct qvalue *args, uint64_t entity
 }
 
 static const struct fault_arg args_of_torn[] = {
-    FAULT_ARG_DISK, FAULT_ARG_OFFSET, FAULT_ARG_LENGTH, FAULT_ARG_NTH, FAULT_ARG_COUNT("1"), FAULT_ARG_ORIGIN,
-    {.name = NULL},
+    FAULT_ARG_DISK,       FAULT_ARG_OFFSET, FAULT_ARG_LENGTH, FAULT_ARG_NTH,
+    FAULT_ARG_COUNT("1"), FAULT_ARG_ORIGIN, {.name = NULL},
 };
 
 const struct fault_class fault_torn_write = {

@@ -34,7 +34,8 @@ static void stop(struct fault_rule *rule)
 
 static bool arm(struct sim *sim, const struct qvalue *args, uint64_t entity, Error **errp)
 {
-    struct fault_rule *rule = fault_rule_new(sim, &fault_capacity, args, entity, sizeof(struct capacity_rule), errp);
+    struct fault_rule *rule =
+        fault_rule_new(sim, &fault_capacity, args, entity, sizeof(struct capacity_rule), errp);
     struct capacity_rule *c;
 
     if (!rule) {

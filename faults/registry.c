@@ -7,8 +7,9 @@
 #include "faults/rule.h"
 
 static const struct fault_class *const classes[] = {
-    &fault_error,      &fault_latency,           &fault_stuck,      &fault_capacity,    &fault_storm,   &fault_reorder,
-    &fault_lost_write, &fault_misdirected_write, &fault_torn_write, &fault_lying_flush, &fault_bit_rot,
+    &fault_error,      &fault_latency,     &fault_stuck,      &fault_capacity,
+    &fault_storm,      &fault_reorder,     &fault_lost_write, &fault_misdirected_write,
+    &fault_torn_write, &fault_lying_flush, &fault_bit_rot,
 };
 
 const char *const fault_origins[] = {"any", "guest", "job", "main", NULL};
@@ -239,8 +240,10 @@ static void take_common(struct fault_rule *rule, const struct qvalue *args)
     }
     if (arg_find(fault, "origin")) {
         text = fault_arg_str(fault, args, "origin");
-        rule->origin = strcmp(text, "guest") == 0 ? SIM_ORIGIN_GUEST : strcmp(text, "job") == 0 ? SIM_ORIGIN_JOB :
-                       strcmp(text, "main") == 0 ? SIM_ORIGIN_MAIN : -1;
+        rule->origin = strcmp(text, "guest") == 0  ? SIM_ORIGIN_GUEST
+                       : strcmp(text, "job") == 0  ? SIM_ORIGIN_JOB
+                       : strcmp(text, "main") == 0 ? SIM_ORIGIN_MAIN
+                                                   : -1;
     }
     rule->offset = arg_find(fault, "offset") ? fault_arg_int(fault, args, "offset") : 0;
     rule->length = arg_find(fault, "length") ? fault_arg_int(fault, args, "length") : 0;
@@ -295,7 +298,8 @@ void fault_rule_interpose(struct fault_rule *rule,
 
 static bool means(const struct fault_rule *rule, const struct disk_req *req)
 {
-    return (rule->op < 0 || rule->op == (int)req->op) && (rule->origin < 0 || rule->origin == (int)req->origin.kind) &&
+    return (rule->op < 0 || rule->op == (int)req->op) &&
+           (rule->origin < 0 || rule->origin == (int)req->origin.kind) &&
            ((rule->offset == 0 && rule->length == 0) ||
             ranges_overlap(rule->offset, rule->length ? rule->length : INT64_MAX - rule->offset, req->offset,
                            req->bytes));

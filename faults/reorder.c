@@ -1,6 +1,6 @@
 /*
- * reorder: requests of a medium are served and answered in another order than they came, whatever the schedule. Each
- * takes 0, 1, 3 or 15 base latencies longer, drawn by content and not by policy.
+ * reorder: requests of a medium are served and answered in another order than they came, whatever the schedule.
+ * Each takes 0, 1, 3 or 15 base latencies longer, drawn by content and not by policy.
  */
 #include "faults/rule.h"
 

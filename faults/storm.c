@@ -1,14 +1,23 @@
 /*
- * storm: commands at a job, at drawn times, whatever state it is in. One command at a time; refusals are fine. The last
- * one resumes the job, so that a storm leaves no pause behind.
+ * storm: commands at a job, at drawn times, whatever state it is in. One command at a time; refusals are fine. The
+ * last one resumes the job, so that a storm leaves no pause behind.
  */
 #include <string.h>
 
 #include "faults/rule.h"
 #include "monitor/monitor.h"
 
-enum storm_kind { STORM_PAUSE, STORM_RESUME, STORM_CANCEL, STORM_SOFT_CANCEL, STORM_COMPLETE, STORM_SPEED, STORM_KINDS };
-static const char *const kind_names[STORM_KINDS] = {"pause", "resume", "cancel", "soft-cancel", "complete", "speed"};
+enum storm_kind {
+    STORM_PAUSE,
+    STORM_RESUME,
+    STORM_CANCEL,
+    STORM_SOFT_CANCEL,
+    STORM_COMPLETE,
+    STORM_SPEED,
+    STORM_KINDS
+};
+static const char *const kind_names[STORM_KINDS] = {"pause",       "resume",   "cancel",
+                                                    "soft-cancel", "complete", "speed"};
 
 #define STORM_NAME_MAX 127
 
@@ -19,7 +28,7 @@ struct storm_rule {
     unsigned kinds;                /* a bit each */
     int64_t left;                  /* commands still to send, the final resume not counted */
     int64_t think_ns;
-    bool ending;                   /* the final resume was sent */
+    bool ending; /* the final resume was sent */
     struct qmp_call call;
 };
 
@@ -82,8 +91,8 @@ static enum storm_kind draw_kind(struct storm_rule *s)
 static void send(struct storm_rule *s, struct host *host, enum storm_kind kind)
 {
     static const char *const commands[STORM_KINDS] = {
-        "block-job-pause", "block-job-resume", "block-job-cancel", "block-job-cancel", "block-job-complete",
-        "block-job-set-speed",
+        "block-job-pause",  "block-job-resume",   "block-job-cancel",
+        "block-job-cancel", "block-job-complete", "block-job-set-speed",
     };
     static const int64_t speeds[] = {0, 64 * 1024, 1 << 20, 16 << 20, 256 << 20};
     struct qvalue *args = qvalue_dict();
@@ -94,8 +103,11 @@ static void send(struct storm_rule *s, struct host *host, enum storm_kind kind)
     } else if (kind == STORM_SPEED) {
         qdict_put(args, "speed", qvalue_int(speeds[draw(s, ARRAY_SIZE(speeds))]));
     }
-    s->call = (struct qmp_call){.command = qmp_find_command(commands[kind]), .args = args, .entity = s->rule.entity,
-                                .done = answered, .host = host};
+    s->call = (struct qmp_call){.command = qmp_find_command(commands[kind]),
+                                .args = args,
+                                .entity = s->rule.entity,
+                                .done = answered,
+                                .host = host};
     SIM_ASSERT(s->call.command != NULL);
     s->rule.busy = true;
     s->rule.fired++;
@@ -142,7 +154,8 @@ static bool parse_kinds(const char *list, unsigned *kinds)
         if (length == 3 && memcmp(at, "any", 3) == 0) {
             *kinds |= (1u << STORM_KINDS) - 1;
         } else {
-            while (i < STORM_KINDS && !(strlen(kind_names[i]) == length && memcmp(kind_names[i], at, length) == 0)) {
+            while (i < STORM_KINDS &&
+                   !(strlen(kind_names[i]) == length && memcmp(kind_names[i], at, length) == 0)) {
                 i++;
             }
             if (i == STORM_KINDS) {
@@ -164,7 +177,8 @@ static bool arm(struct sim *sim, const struct qvalue *args, uint64_t entity, Err
     unsigned kinds;
 
     if (!parse_kinds(fault_arg_str(&fault_storm, args, "kinds"), &kinds)) {
-        error_setg(errp, "Parameter 'kinds' expects any, or some of pause,resume,cancel,soft-cancel,complete,speed");
+        error_setg(errp,
+                   "Parameter 'kinds' expects any, or some of pause,resume,cancel,soft-cancel,complete,speed");
         return false;
     }
     if (strlen(job) > STORM_NAME_MAX || (host && strlen(host) > STORM_NAME_MAX)) {
@@ -192,8 +206,8 @@ static const struct fault_arg args_of_storm[] = {
     {"host", FAULT_STR, false, NULL, "its host; default the first", NULL},
     {"ops", FAULT_INT, false, "10", "how many commands", NULL},
     {"think", FAULT_TIME, false, "1ms", "mean time between a reply and the next command", NULL},
-    {"kinds", FAULT_STR, false, "pause,resume,speed", "any, or some of pause,resume,cancel,soft-cancel,complete,speed",
-     NULL},
+    {"kinds", FAULT_STR, false, "pause,resume,speed",
+     "any, or some of pause,resume,cancel,soft-cancel,complete,speed", NULL},
     {.name = NULL},
 };
 

@@ -1,9 +1,9 @@
 /*
  * Fuzz target: any bytes are a scenario; it runs under all checkers, and none of them may object.
  *
- * One runner serves the whole process, so that an execution pays for what it touches. A scenario that breaks a promise
- * prints what `blksim run` would print and its text, then aborts: the fuzzer keeps the input, and
- * `blksim decode INPUT` gives the same text again.
+ * One runner serves the whole process, so that an execution pays for what it touches. A scenario that breaks a
+ * promise prints what `blksim run` would print and its text, then aborts: the fuzzer keeps the input, and `blksim
+ * decode INPUT` gives the same text again.
  */
 #include "fuzz/fuzz.h"
 
@@ -13,8 +13,8 @@
 #include "faults/fault.h"
 #include "scenario/runner.h"
 
-/* Far above what a scenario of this size needs, far below what a fuzzer calls a hang. Virtual time costs nothing: its
- * limit is the one that every run has. */
+/* Far above what a scenario of this size needs, far below what a fuzzer calls a hang. Virtual time costs nothing:
+ * its limit is the one that every run has. */
 #define LIMIT_EVENTS 1000000
 
 static void complain(const struct scenario *scn, const struct run_result *result)
@@ -24,7 +24,10 @@ static void complain(const struct scenario *scn, const struct run_result *result
 
     fprintf(stderr, "%s %s  %s\n", verdict_name(result->verdict), v ? v->check : "?", v ? v->signature : "?");
     fprintf(stderr, "  seen   at %lld ns, event %llu: %s\n", v ? (long long)v->time_ns : 0,
-            v ? (unsigned long long)v->event : 0, v ? v->detail : result->error ? result->error : "?");
+            v ? (unsigned long long)v->event : 0,
+            v               ? v->detail
+            : result->error ? result->error
+                            : "?");
     fprintf(stderr, "  build  fuzz target scenario\n");
     fprintf(stderr, "  again  build/blksim decode INPUT > found.blk && build/blksim run found.blk\n");
     fprintf(stderr, "--- scenario\n%s---\n", text);
@@ -46,10 +49,12 @@ static bool has_detect_only_fault(const struct scenario *scn)
     return false;
 }
 
-/* An expectation or a refused command without `try` is what the bytes asked for, not what the block layer promised. */
+/* An expectation or a refused command without `try` is what the bytes asked for, not what the block layer promised.
+ */
 static bool is_a_bug(const struct run_result *result)
 {
-    return result->verdict != VERDICT_PASS && !(result->violations && strcmp(result->violations->check, "expect") == 0);
+    return result->verdict != VERDICT_PASS &&
+           !(result->violations && strcmp(result->violations->check, "expect") == 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)

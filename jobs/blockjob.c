@@ -113,7 +113,8 @@ bool block_job_has_bdrv(const BlockJob *job, const BlockDriverState *bs)
 
 static void block_job_ready(Job *job)
 {
-    JOB_EMIT(job, BLOCK_JOB_READY, JOB_TYPE_TEXT(job), SIM_P(job->id), JOB_LEN(job), JOB_OFFSET(job), JOB_SPEED(job));
+    JOB_EMIT(job, BLOCK_JOB_READY, JOB_TYPE_TEXT(job), SIM_P(job->id), JOB_LEN(job), JOB_OFFSET(job),
+             JOB_SPEED(job));
 }
 
 static void block_job_pending(Job *job)

@@ -1,8 +1,8 @@
 /*
  * Block jobs: jobs over nodes, with speed, error policy and the BLOCK_JOB_* events (reference/jobs.md 1 to 3, 9).
  *
- * A block job holds edges ("job" parents) on its nodes: while a node is drained the job is paused, and it answers the
- * drain's poll. Its edges stay when a node is replaced. All op blockers are set on every node it registers.
+ * A block job holds edges ("job" parents) on its nodes: while a node is drained the job is paused, and it answers
+ * the drain's poll. Its edges stay when a node is replaced. All op blockers are set on every node it registers.
  */
 #ifndef JOBS_BLOCKJOB_H
 #define JOBS_BLOCKJOB_H
@@ -55,7 +55,8 @@ BlockJob *block_job_of(Job *job);
 /* By ID; class DeviceNotActive "Block job 'X' not found". */
 BlockJob *block_job_find_err(struct host *host, const char *id, Error **errp);
 
-/* "Parameter 'speed' expects a non-negative value"; verb check. Kicks a sleeper only for 0 or a higher speed (3). */
+/* "Parameter 'speed' expects a non-negative value"; verb check. Kicks a sleeper only for 0 or a higher speed (3).
+ */
 bool block_job_set_speed(BlockJob *job, int64_t speed, Error **errp);
 /* Charges bytes issued now; the delay is taken by block_job_rate_sleep. */
 void block_job_charge(BlockJob *job, uint64_t bytes);
@@ -63,7 +64,8 @@ void block_job_rate_sleep(BlockJob *job);
 /* Would sleep now? */
 int64_t block_job_rate_delay(BlockJob *job);
 /* Sends BLOCK_JOB_ERROR, applies stop (user pause, io-status). error: positive errno. */
-enum block_error_action block_job_error_action(BlockJob *job, enum block_on_error on_error, bool is_read, int error);
+enum block_error_action block_job_error_action(BlockJob *job, enum block_on_error on_error, bool is_read,
+                                               int error);
 void block_job_iostatus_reset(BlockJob *job);
 void block_job_change(BlockJob *job, enum job_type type, const char *copy_mode, Error **errp);
 /* block-job-cancel's own refusal: "The block job for device 'X' is currently paused". */

@@ -8,9 +8,9 @@
  *                             v  |        |
  *                           paused      ready <-> standby     (running -> ready)
  *
- * A job is made in state created with one pause count held; job_start drops it. Its run function lives in a coroutine
- * of its own and must pass pause points regularly. When it returns, the rest happens on the main coroutine: waiting,
- * pending, concluded, null in step with the other members of its transaction.
+ * A job is made in state created with one pause count held; job_start drops it. Its run function lives in a
+ * coroutine of its own and must pass pause points regularly. When it returns, the rest happens on the main
+ * coroutine: waiting, pending, concluded, null in step with the other members of its transaction.
  *
  * Jobs belong to their host's list. The list holds one reference; job_unref at zero frees. IDs are unique among all
  * jobs that are not dismissed; internal jobs have none, send no events and are not listed.
@@ -70,19 +70,19 @@ typedef struct JobTxn JobTxn;
 /* What a kind of job does. Hooks may be NULL unless said otherwise. */
 typedef struct JobDriver {
     enum job_type job_type;
-    size_t instance_size;  /* Job is the first member of the instance */
-    enum sim_type type;    /* arena type of the instance */
+    size_t instance_size; /* Job is the first member of the instance */
+    enum sim_type type;   /* arena type of the instance */
     /* Required. Runs in the job's coroutine; returns 0 or a negative errno. */
     int (*run)(Job *job, Error **errp);
-    void (*pause)(Job *job);    /* before going paused: wait for own I/O; coroutine context */
+    void (*pause)(Job *job); /* before going paused: wait for own I/O; coroutine context */
     void (*resume)(Job *job);
     void (*user_resume)(Job *job); /* a user pause is being lifted: reset the error state */
     void (*complete)(Job *job, Error **errp);
     bool (*cancel)(Job *job, bool force); /* returns whether the cancel is a forced one */
-    int (*prepare)(Job *job);   /* main coroutine; may fail */
+    int (*prepare)(Job *job);             /* main coroutine; may fail */
     void (*commit)(Job *job);
-    void (*abort)(Job *job);    /* never fails */
-    void (*clean)(Job *job);    /* after commit or abort */
+    void (*abort)(Job *job); /* never fails */
+    void (*clean)(Job *job); /* after commit or abort */
     void (*free)(Job *job);
     /* The host died or the world ends: frees what is no world memory (errors), touches nothing else. */
     void (*forget)(Job *job);
@@ -96,9 +96,9 @@ typedef struct JobHooks {
     void (*completed)(Job *job); /* by itself, with or without error */
     void (*cancelled)(Job *job);
     void (*user_resume)(Job *job);
-    void (*clean)(Job *job);     /* after the driver's */
+    void (*clean)(Job *job); /* after the driver's */
     void (*free)(Job *job);
-    void (*forget)(Job *job);    /* as the driver's */
+    void (*forget)(Job *job); /* as the driver's */
 } JobHooks;
 
 enum { JOB_INTERNAL = 1, JOB_MANUAL_FINALIZE = 2, JOB_MANUAL_DISMISS = 4 };
@@ -106,27 +106,27 @@ enum { JOB_INTERNAL = 1, JOB_MANUAL_FINALIZE = 2, JOB_MANUAL_DISMISS = 4 };
 struct Job {
     struct host *host;
     const JobDriver *driver;
-    const JobHooks *hooks;    /* NULL: a plain job */
+    const JobHooks *hooks;     /* NULL: a plain job */
     const struct sim_name *id; /* NULL: internal */
     enum job_status status;
     unsigned refcnt;
     unsigned pause_count;
     bool user_paused;
     bool busy;
-    bool paused;              /* parked at a pause point */
+    bool paused; /* parked at a pause point */
     bool force_cancel;
-    bool cancelled;           /* soft or force */
+    bool cancelled; /* soft or force */
     bool auto_finalize;
     bool auto_dismiss;
     bool started;
-    bool finished_run;        /* the run function has returned */
+    bool finished_run; /* the run function has returned */
     int ret;
     Error *err;
     int64_t progress_current;
     int64_t progress_remaining; /* total = current + remaining */
     Coroutine *co;
     struct sim_timer sleep_timer;
-    bool sleep_is_rate;       /* the pending sleep is a rate sleep (3) */
+    bool sleep_is_rate; /* the pending sleep is a rate sleep (3) */
     JobTxn *txn;
     Job *txn_next;
     Job *next; /* newest first */
@@ -137,14 +137,14 @@ struct Job {
 /* --- lists and identity ---------------------------------------------------------------------------------- */
 
 void jobs_init(struct host *host);
-void jobs_cleanup(struct host *host); /* no job may be left */
+void jobs_cleanup(struct host *host);               /* no job may be left */
 Job *job_next(struct host *host, const Job *after); /* newest first, listed and internal */
 Job *job_find(struct host *host, const char *id);
 /* As job_find, with "Job not found" in errp. */
 Job *job_find_err(struct host *host, const char *id, Error **errp);
 
-/* id NULL: internal (flags must have JOB_INTERNAL). txn NULL: one of its own. State created, pause count 1. NULL with
- * errp: malformed ID "Invalid job ID 'X'", "Job ID 'X' already in use". */
+/* id NULL: internal (flags must have JOB_INTERNAL). txn NULL: one of its own. State created, pause count 1. NULL
+ * with errp: malformed ID "Invalid job ID 'X'", "Job ID 'X' already in use". */
 Job *job_create(struct host *host, const char *id, const JobDriver *driver, JobTxn *txn, unsigned flags,
                 void (*cb)(void *opaque, int ret), void *cb_opaque, Error **errp);
 void job_ref(Job *job);
@@ -158,7 +158,7 @@ bool job_is_ready(const Job *job);     /* ready or standby */
 bool job_is_completed(const Job *job); /* waiting or later */
 bool job_is_cancelled(const Job *job); /* force */
 bool job_is_paused(const Job *job);
-const char *job_id(const Job *job);    /* NULL: internal */
+const char *job_id(const Job *job); /* NULL: internal */
 
 /* --- transactions ---------------------------------------------------------------------------------------- */
 

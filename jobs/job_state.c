@@ -1,13 +1,14 @@
-/* Job states and verbs: the two tables of the reference (jobs.md 1.2, 1.3) and the step from one state to another. */
+/* Job states and verbs: the two tables of the reference (jobs.md 1.2, 1.3) and the step from one state to another.
+ */
 #include <errno.h>
 #include <string.h>
 
 #include "jobs/job_int.h"
 
 static const char *const status_names[JOB_STATUS_COUNT] = {
-    [JOB_STATUS_UNDEFINED] = "undefined", [JOB_STATUS_CREATED] = "created",     [JOB_STATUS_RUNNING] = "running",
-    [JOB_STATUS_PAUSED] = "paused",       [JOB_STATUS_READY] = "ready",         [JOB_STATUS_STANDBY] = "standby",
-    [JOB_STATUS_WAITING] = "waiting",     [JOB_STATUS_PENDING] = "pending",     [JOB_STATUS_ABORTING] = "aborting",
+    [JOB_STATUS_UNDEFINED] = "undefined", [JOB_STATUS_CREATED] = "created", [JOB_STATUS_RUNNING] = "running",
+    [JOB_STATUS_PAUSED] = "paused",       [JOB_STATUS_READY] = "ready",     [JOB_STATUS_STANDBY] = "standby",
+    [JOB_STATUS_WAITING] = "waiting",     [JOB_STATUS_PENDING] = "pending", [JOB_STATUS_ABORTING] = "aborting",
     [JOB_STATUS_CONCLUDED] = "concluded", [JOB_STATUS_NULL] = "null",
 };
 

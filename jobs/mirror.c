@@ -1,5 +1,5 @@
-/* Starting a mirror: checks in the reference's order, then filter, bitmap, job (reference/jobs.md 4.1, 4.2); and what
- * checkers and queries may see of it. */
+/* Starting a mirror: checks in the reference's order, then filter, bitmap, job (reference/jobs.md 4.1, 4.2); and
+ * what checkers and queries may see of it. */
 #include "jobs/mirror.h"
 
 #include <errno.h>
@@ -9,10 +9,8 @@
 #include "sim/qvalue.h"
 
 static const char *const sync_names[] = {
-    [MIRROR_SYNC_FULL] = "full",
-    [MIRROR_SYNC_TOP] = "top",
-    [MIRROR_SYNC_NONE] = "none",
-    [MIRROR_SYNC_INCREMENTAL] = "incremental",
+    [MIRROR_SYNC_FULL] = "full",     [MIRROR_SYNC_TOP] = "top",
+    [MIRROR_SYNC_NONE] = "none",     [MIRROR_SYNC_INCREMENTAL] = "incremental",
     [MIRROR_SYNC_BITMAP] = "bitmap",
 };
 
@@ -139,10 +137,11 @@ static int check_replaces(BlockDriverState *source, const char *replaces, Error 
         return -EINVAL;
     }
     if (!mirror_can_replace(source, to_replace)) {
-        error_setg(errp,
-                   "Cannot replace '%s' by a node mirrored from '%s', because it cannot be guaranteed that doing so "
-                   "would not lead to an abrupt change of visible data",
-                   replaces, bdrv_get_node_name(source));
+        error_setg(
+            errp,
+            "Cannot replace '%s' by a node mirrored from '%s', because it cannot be guaranteed that doing so "
+            "would not lead to an abrupt change of visible data",
+            replaces, bdrv_get_node_name(source));
         return -EPERM;
     }
     return 0;
@@ -241,7 +240,8 @@ static int mirror_insert(BlockDriverState *source, BlockDriverState *target, con
     }
     filter->total_bytes = source->total_bytes;
     filter->supported_write_flags = BDRV_REQ_WRITE_UNCHANGED | BDRV_REQ_FUA;
-    filter->supported_zero_flags = BDRV_REQ_WRITE_UNCHANGED | BDRV_REQ_FUA | BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;
+    filter->supported_zero_flags =
+        BDRV_REQ_WRITE_UNCHANGED | BDRV_REQ_FUA | BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;
     bdrv_drained_begin(source);
     ret = bdrv_run_co(host, "mirror bitmap", mirror_co_create_bitmap, &q);
     if (ret == 0) {
@@ -322,10 +322,11 @@ static void mirror_undo(MirrorJob *s, struct mirror_setup *setup)
 static MirrorJob *mirror_create(BlockDriverState *source, BlockDriverState *target, const struct mirror_args *args,
                                 const struct mirror_setup *setup, Error **errp)
 {
-    unsigned flags = (args->auto_finalize ? 0 : JOB_MANUAL_FINALIZE) | (args->auto_dismiss ? 0 : JOB_MANUAL_DISMISS);
-    BlockJob *job = block_job_create(args->job_id, &mirror_job_driver, NULL, setup->filter, BLK_PERM_CONSISTENT_READ,
-                                     BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED,
-                                     args->speed, flags, NULL, NULL, errp);
+    unsigned flags =
+        (args->auto_finalize ? 0 : JOB_MANUAL_FINALIZE) | (args->auto_dismiss ? 0 : JOB_MANUAL_DISMISS);
+    BlockJob *job = block_job_create(
+        args->job_id, &mirror_job_driver, NULL, setup->filter, BLK_PERM_CONSISTENT_READ,
+        BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED, args->speed, flags, NULL, NULL, errp);
 
     if (job == NULL) {
         return NULL;
@@ -334,7 +335,8 @@ static MirrorJob *mirror_create(BlockDriverState *source, BlockDriverState *targ
     return mirror_of(&job->job);
 }
 
-int mirror_start(BlockDriverState *source, BlockDriverState *target, const struct mirror_args *user_args, Error **errp)
+int mirror_start(BlockDriverState *source, BlockDriverState *target, const struct mirror_args *user_args,
+                 Error **errp)
 {
     struct mirror_args args = *user_args;
     struct mirror_setup setup = {NULL, NULL};

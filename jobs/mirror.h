@@ -2,16 +2,22 @@
  * The mirror job: copies a node to a target while the guest writes, then keeps both in sync until told to complete
  * (switch to the target) or cancel (leave a consistent copy) (reference/jobs.md 4).
  *
- * A filter goes above the source and reports every guest write; a dirty bitmap of the job's own says what the target
- * lacks. Bits are cleared before the area is read; areas in flight are never started twice; a failed area is dirty
- * again before anybody is woken.
+ * A filter goes above the source and reports every guest write; a dirty bitmap of the job's own says what the
+ * target lacks. Bits are cleared before the area is read; areas in flight are never started twice; a failed area is
+ * dirty again before anybody is woken.
  */
 #ifndef JOBS_MIRROR_H
 #define JOBS_MIRROR_H
 
 #include "jobs/blockjob.h"
 
-enum mirror_sync { MIRROR_SYNC_FULL, MIRROR_SYNC_TOP, MIRROR_SYNC_NONE, MIRROR_SYNC_INCREMENTAL, MIRROR_SYNC_BITMAP };
+enum mirror_sync {
+    MIRROR_SYNC_FULL,
+    MIRROR_SYNC_TOP,
+    MIRROR_SYNC_NONE,
+    MIRROR_SYNC_INCREMENTAL,
+    MIRROR_SYNC_BITMAP
+};
 bool mirror_sync_parse(const char *text, enum mirror_sync *out);
 const char *mirror_sync_name(enum mirror_sync sync);
 
@@ -35,7 +41,7 @@ struct mirror_args {
     enum block_on_error on_source_error;
     enum block_on_error on_target_error;
     bool unmap;
-    bool zero_target;     /* the target may hold garbage */
+    bool zero_target; /* the target may hold garbage */
     bool auto_finalize;
     bool auto_dismiss;
 };
@@ -46,14 +52,14 @@ int mirror_start(BlockDriverState *source, BlockDriverState *target, const struc
 
 /* Const views for checkers and queries. job must be a mirror. */
 bool block_job_is_mirror(const Job *job);
-BlockDriverState *mirror_source(const Job *job);  /* NULL once the job has let go */
+BlockDriverState *mirror_source(const Job *job); /* NULL once the job has let go */
 BlockDriverState *mirror_target(const Job *job);
 BlockDriverState *mirror_filter(const Job *job);
 BdrvDirtyBitmap *mirror_dirty_bitmap(const Job *job);
-unsigned mirror_in_flight(const Job *job);        /* operations */
+unsigned mirror_in_flight(const Job *job); /* operations */
 int64_t mirror_bytes_in_flight(const Job *job);
 bool mirror_area_in_flight(const Job *job, int64_t offset, int64_t bytes);
-bool mirror_will_switch(const Job *job);          /* completed with a switch, or about to */
+bool mirror_will_switch(const Job *job); /* completed with a switch, or about to */
 enum mirror_sync mirror_sync_mode(const Job *job);
 
 #endif

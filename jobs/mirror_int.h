@@ -8,8 +8,9 @@
  *     mirror_filter.c  the filter above the source
  *     mirror_finish.c  ready, final drain, prepare and abort, switch
  *
- * Every chunk of the disk is, at any moment, clean, dirty, or in flight (and perhaps dirty again). It leaves "dirty"
- * and enters "in flight" in one step without a wait between, and a failed one goes back before anybody is woken:
+ * Every chunk of the disk is, at any moment, clean, dirty, or in flight (and perhaps dirty again). It leaves
+ * "dirty" and enters "in flight" in one step without a wait between, and a failed one goes back before anybody is
+ * woken:
  *
  *               guest write                 iteration: bit cleared, range registered
  *     clean ------------------> dirty ---------------------------------------> in flight
@@ -62,7 +63,7 @@ struct MirrorJob {
     BlockDriverState *filter; /* NULL once the exit work is done, like source and target_bs */
     BlockDriverState *source;
     BlockDriverState *target_bs;
-    BlockDriverState *base;   /* allocation is asked down to here; NULL: the whole chain */
+    BlockDriverState *base; /* allocation is asked down to here; NULL: the whole chain */
     enum mirror_sync sync;
     enum mirror_copy_mode copy_mode;
     enum block_on_error on_source_error;
@@ -86,10 +87,10 @@ struct MirrorJob {
     int64_t length;
     int64_t target_cluster; /* zero and discard operations are multiples of it */
     int64_t max_copy_bytes;
-    bool zeroes_are_free;   /* not charged: the target unmaps */
-    int64_t cursor;         /* where the next iteration starts to look */
+    bool zeroes_are_free; /* not charged: the target unmaps */
+    int64_t cursor;       /* where the next iteration starts to look */
     int64_t last_pause_ns;
-    int ret;                /* first error that the policy reported */
+    int ret; /* first error that the policy reported */
     bool initial_zeroing;
     bool actively_synced;
 
@@ -97,10 +98,10 @@ struct MirrorJob {
     TAILQ_HEAD(, MirrorOp) ops; /* oldest first */
     HBitmap *in_flight_map;
     MirrorOp placeholder;
-    unsigned in_flight;     /* background operations */
+    unsigned in_flight; /* background operations */
     int64_t bytes_in_flight;
-    int64_t buf_free;       /* chunks */
-    CoQueue op_done;        /* the job's coroutine, until a background operation ends */
+    int64_t buf_free; /* chunks */
+    CoQueue op_done;  /* the job's coroutine, until a background operation ends */
 
     /* finish */
     bool in_drain;       /* the main coroutine begins a drained section of the job's own */

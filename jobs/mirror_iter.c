@@ -37,8 +37,8 @@ static bool mirror_target_aligned(const MirrorJob *s, int64_t offset, int64_t by
     return offset % s->target_cluster == 0 && (bytes % s->target_cluster == 0 || to_the_end);
 }
 
-/* What the source's chain said about [asked offset, end): good for all operations made of it. An answer that is out of
- * date does no harm: whoever changed the area since has marked it dirty again. */
+/* What the source's chain said about [asked offset, end): good for all operations made of it. An answer that is out
+ * of date does no harm: whoever changed the area since has marked it dirty again. */
 struct extent {
     int status; /* what could not be had counts as data */
     int64_t end;
@@ -57,8 +57,8 @@ static void mirror_ask_status(MirrorJob *s, int64_t offset, int64_t end, struct 
 }
 
 /* How the area from offset is brought over, and how much of it (*bytes, up to end) in one operation. */
-static enum mirror_method mirror_classify(const MirrorJob *s, const struct extent *extent, int64_t offset, int64_t end,
-                                          int64_t *bytes)
+static enum mirror_method mirror_classify(const MirrorJob *s, const struct extent *extent, int64_t offset,
+                                          int64_t end, int64_t *bytes)
 {
     bool data = (extent->status & BDRV_BLOCK_DATA) != 0;
     int64_t piece = MIN(extent->end, end) - offset;

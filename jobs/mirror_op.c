@@ -18,7 +18,8 @@ void mirror_ops_init(MirrorJob *s)
     co_queue_init(sim, &s->placeholder.waiters);
     s->placeholder.s = s;
     s->buf_free = s->buf_bytes / s->granularity;
-    s->in_flight_map = hbitmap_alloc(s->common.job.host->arena, s->length, __builtin_ctzll((uint64_t)s->granularity));
+    s->in_flight_map =
+        hbitmap_alloc(s->common.job.host->arena, s->length, __builtin_ctzll((uint64_t)s->granularity));
 }
 
 void mirror_ops_free(MirrorJob *s)
@@ -200,7 +201,8 @@ static MirrorOp *mirror_find_conflict(MirrorJob *s, int64_t offset, int64_t byte
     if (hbitmap_next_dirty(s->in_flight_map, offset, bytes) < 0) {
         return NULL;
     }
-    TAILQ_FOREACH(op, &s->ops, next) {
+    TAILQ_FOREACH(op, &s->ops, next)
+    {
         if (ranges_overlap(op->offset, op->bytes, offset, bytes)) {
             return op;
         }

@@ -1,5 +1,6 @@
 /*
- * Rate limit of a job: bytes per second over slices of 100 ms (reference/jobs.md 3). Integers of 128 bits, no floats.
+ * Rate limit of a job: bytes per second over slices of 100 ms (reference/jobs.md 3). Integers of 128 bits, no
+ * floats.
  */
 #ifndef JOBS_RATELIMIT_H
 #define JOBS_RATELIMIT_H
@@ -9,11 +10,11 @@
 #define RATE_SLICE_NS (100 * NS_PER_MS)
 
 typedef struct RateLimit {
-    uint64_t speed;          /* bytes/s; 0: unlimited */
-    uint64_t quota;          /* bytes a slice: max(1, speed / 10) */
+    uint64_t speed; /* bytes/s; 0: unlimited */
+    uint64_t quota; /* bytes a slice: max(1, speed / 10) */
     int64_t slice_start_ns;
     int64_t slice_end_ns;
-    uint64_t dispatched;     /* bytes in this slice */
+    uint64_t dispatched; /* bytes in this slice */
 } RateLimit;
 
 void ratelimit_set_speed(RateLimit *limit, uint64_t speed);

@@ -7,8 +7,8 @@
 #include "monitor/commands.h"
 
 static const char *const expected_type[] = {
-    [QMP_STR] = "string", [QMP_BOOL] = "boolean", [QMP_INT] = "integer", [QMP_SIZE] = "integer",
-    [QMP_ENUM] = "string", [QMP_DICT] = "object", [QMP_LIST] = "array",  [QMP_ANY] = "any",
+    [QMP_STR] = "string",  [QMP_BOOL] = "boolean", [QMP_INT] = "integer", [QMP_SIZE] = "integer",
+    [QMP_ENUM] = "string", [QMP_DICT] = "object",  [QMP_LIST] = "array",  [QMP_ANY] = "any",
 };
 
 /* A string that spells the value in another type becomes that value, in place. */

@@ -20,12 +20,24 @@ static const struct qmp_arg blockdev_mirror_args[] = {
     {.name = "speed", .type = QMP_INT, .optional = true, .def = "0", .doc = "bytes per second, 0: unlimited"},
     {.name = "granularity", .type = QMP_SIZE, .optional = true, .def = "0", .doc = "bytes, 0: from the target"},
     {.name = "buf-size", .type = QMP_INT, .optional = true, .def = "0", .doc = "bytes, 0: 16M"},
-    {.name = "on-source-error", .type = QMP_ENUM, .optional = true, .choices = on_errors, .def = "report",
+    {.name = "on-source-error",
+     .type = QMP_ENUM,
+     .optional = true,
+     .choices = on_errors,
+     .def = "report",
      .doc = "policy for failed reads"},
-    {.name = "on-target-error", .type = QMP_ENUM, .optional = true, .choices = on_errors, .def = "report",
+    {.name = "on-target-error",
+     .type = QMP_ENUM,
+     .optional = true,
+     .choices = on_errors,
+     .def = "report",
      .doc = "policy for failed writes"},
     {.name = "filter-node-name", .type = QMP_STR, .optional = true, .doc = "default: an implicit filter"},
-    {.name = "copy-mode", .type = QMP_ENUM, .optional = true, .choices = copy_modes, .def = "background",
+    {.name = "copy-mode",
+     .type = QMP_ENUM,
+     .optional = true,
+     .choices = copy_modes,
+     .def = "background",
      .doc = "when guest writes reach the target"},
     {.name = "auto-finalize", .type = QMP_BOOL, .optional = true, .def = "true", .doc = "no job-finalize needed"},
     {.name = "auto-dismiss", .type = QMP_BOOL, .optional = true, .def = "true", .doc = "no job-dismiss needed"},
@@ -72,8 +84,8 @@ static bool read_args(BlockDriverState *source, const struct qvalue *args, struc
     }
     /* The target exists already and may hold anything. sync=top over no backing copies all there is, so what the
      * source never allocated must read as zero on the target too. */
-    out->zero_target = out->sync == MIRROR_SYNC_FULL ||
-                       (out->sync == MIRROR_SYNC_TOP && !bdrv_backing_chain_next(source));
+    out->zero_target =
+        out->sync == MIRROR_SYNC_FULL || (out->sync == MIRROR_SYNC_TOP && !bdrv_backing_chain_next(source));
     return qmp_arg_u32(args, "granularity", &out->granularity, errp);
 }
 

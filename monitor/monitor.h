@@ -36,20 +36,21 @@ struct qmp_command {
 
 const struct qmp_command *qmp_find_command(const char *name); /* NULL when there is none */
 const struct qmp_command *qmp_command_at(size_t index);       /* NULL beyond the last */
-/* Checks names, presence and types; converts "64k" strings to integers for QMP_SIZE and numbers given as strings (the
- * qmp-shell form) in place. Usable before a run: pure. */
+/* Checks names, presence and types; converts "64k" strings to integers for QMP_SIZE and numbers given as strings
+ * (the qmp-shell form) in place. Usable before a run: pure. */
 bool qmp_check_args(const struct qmp_command *command, struct qvalue *args, Error **errp);
 
 void monitor_init(struct host *host);
 void monitor_cleanup(struct host *host);
 
-/* One command in flight: queued to the main coroutine, done called there after the reply. The memory is the caller's. */
+/* One command in flight: queued to the main coroutine, done called there after the reply. The memory is the
+ * caller's. */
 struct qmp_call {
     const struct qmp_command *command;
-    struct qvalue *args;   /* the caller's */
-    uint64_t entity;       /* of the step, for choices */
-    struct qvalue *reply;  /* owned by the caller after done */
-    Error *err;            /* set on refusal; owned by the caller */
+    struct qvalue *args;  /* the caller's */
+    uint64_t entity;      /* of the step, for choices */
+    struct qvalue *reply; /* owned by the caller after done */
+    Error *err;           /* set on refusal; owned by the caller */
     void (*done)(struct qmp_call *call);
     void *opaque;
     struct host *host;

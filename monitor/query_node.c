@@ -8,7 +8,9 @@
 #include "vm/guest.h"
 
 static const char *const detect_zeroes_name[] = {
-    [BDRV_DETECT_ZEROES_OFF] = "off", [BDRV_DETECT_ZEROES_ON] = "on", [BDRV_DETECT_ZEROES_UNMAP] = "unmap",
+    [BDRV_DETECT_ZEROES_OFF] = "off",
+    [BDRV_DETECT_ZEROES_ON] = "on",
+    [BDRV_DETECT_ZEROES_UNMAP] = "unmap",
 };
 
 /* Bytes that the media below a node have allocated for it; -1 when there is no medium. */

@@ -1,6 +1,6 @@
 /*
- * The scenario language as a tree: a list of steps (DESIGN 5). Seeds, fuzz bytes, files and shrunk failures all become
- * this, and the runner knows nothing else.
+ * The scenario language as a tree: a list of steps (DESIGN 5). Seeds, fuzz bytes, files and shrunk failures all
+ * become this, and the runner knows nothing else.
  *
  * Every verb is one row of a table (scenario/verbs.c): its name, its arguments with their domains. Parser, printer,
  * codec, generator, shrinker and runner all read that table. QMP commands and faults are verbs too; their argument
@@ -26,30 +26,40 @@ enum scn_form {
 };
 
 enum scn_arg_type {
-    SCN_NAME,   /* an identifier: node, disk, guest, job, bitmap (domain tells which) */
-    SCN_STR,    /* free text */
+    SCN_NAME, /* an identifier: node, disk, guest, job, bitmap (domain tells which) */
+    SCN_STR,  /* free text */
     SCN_INT,
-    SCN_SIZE,   /* bytes, k/M/G/T */
-    SCN_TIME,   /* ns/us/ms/s */
-    SCN_BOOL,   /* on|off, true|false */
+    SCN_SIZE, /* bytes, k/M/G/T */
+    SCN_TIME, /* ns/us/ms/s */
+    SCN_BOOL, /* on|off, true|false */
     SCN_ENUM,
-    SCN_BYTE,   /* 0x11 */
-    SCN_FLAG,   /* a word that is there or not: -z */
-    SCN_VALUE,  /* any JSON-ish value (QMP) */
+    SCN_BYTE,  /* 0x11 */
+    SCN_FLAG,  /* a word that is there or not: -z */
+    SCN_VALUE, /* any JSON-ish value (QMP) */
 };
 
-enum scn_domain { SCN_DOM_NONE, SCN_DOM_DISK, SCN_DOM_NODE, SCN_DOM_GUEST, SCN_DOM_JOB, SCN_DOM_BITMAP, SCN_DOM_HOST,
-                  SCN_DOM_EVENT, SCN_DOM_FAULT, SCN_DOM_PATH };
+enum scn_domain {
+    SCN_DOM_NONE,
+    SCN_DOM_DISK,
+    SCN_DOM_NODE,
+    SCN_DOM_GUEST,
+    SCN_DOM_JOB,
+    SCN_DOM_BITMAP,
+    SCN_DOM_HOST,
+    SCN_DOM_EVENT,
+    SCN_DOM_FAULT,
+    SCN_DOM_PATH
+};
 
 struct scn_arg_def {
-    const char *name;          /* NULL ends the table; positional ones are shown as <name> */
+    const char *name; /* NULL ends the table; positional ones are shown as <name> */
     enum scn_arg_type type;
     bool positional;
     bool required;
     enum scn_domain domain;
-    bool defines;              /* this argument names a new thing of its domain */
+    bool defines;               /* this argument names a new thing of its domain */
     const char *const *choices; /* SCN_ENUM, NULL-ended */
-    int64_t min, max;          /* SCN_INT, SCN_SIZE, SCN_TIME; both 0: no bound but >= 0 */
+    int64_t min, max;           /* SCN_INT, SCN_SIZE, SCN_TIME; both 0: no bound but >= 0 */
     const char *doc;
 };
 
@@ -57,10 +67,10 @@ struct scn_step;
 struct runner;
 
 struct scn_verb {
-    const char *name;          /* "disk", "io write", "blockdev-mirror" */
+    const char *name; /* "disk", "io write", "blockdev-mirror" */
     enum scn_form form;
     const struct scn_arg_def *args;
-    bool open_args;            /* further key=value pairs allowed */
+    bool open_args; /* further key=value pairs allowed */
     const char *doc;
     const char *example;
     /* Checks beyond the table; may be NULL. */
@@ -74,14 +84,14 @@ const struct scn_verb *scn_verb_at(size_t index); /* NULL beyond the last */
 enum scn_delay { SCN_DELAY_NONE, SCN_DELAY_RELATIVE, SCN_DELAY_ABSOLUTE };
 
 struct scn_step {
-    char *label;          /* NULL: its ordinal, 1-based over all steps */
+    char *label; /* NULL: its ordinal, 1-based over all steps */
     enum scn_delay delay;
     int64_t delay_ns;
-    char *host;           /* NULL: the default host */
+    char *host; /* NULL: the default host */
     bool try_;
     const struct scn_verb *verb;
-    struct qvalue *args;  /* ordered dictionary by argument name; JSON steps: the whole object under "json" */
-    int line, column;     /* where it was parsed; 0: made otherwise */
+    struct qvalue *args; /* ordered dictionary by argument name; JSON steps: the whole object under "json" */
+    int line, column;    /* where it was parsed; 0: made otherwise */
 };
 
 enum scn_schedule { SCN_SCHEDULE_CALM, SCN_SCHEDULE_RANDOM, SCN_SCHEDULE_PCT, SCN_SCHEDULE_REPLAY };
@@ -94,7 +104,7 @@ struct scn_pin { /* choose SITE ENTITY ORDINAL = V */
 };
 
 struct scenario {
-    int version;          /* 1 */
+    int version; /* 1 */
     uint64_t seed;
     enum scn_schedule schedule;
     uint32_t pct_depth;
@@ -103,7 +113,7 @@ struct scenario {
     size_t step_room;
     struct scn_pin *pins;
     size_t pin_count;
-    char *path;           /* file it came from, NULL otherwise: host paths are relative to its folder */
+    char *path; /* file it came from, NULL otherwise: host paths are relative to its folder */
 };
 
 struct scenario *scenario_new(void);

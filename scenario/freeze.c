@@ -1,6 +1,6 @@
 /*
- * Writing the choices of a run into its scenario (DESIGN 2.3): PCT's depend on the length of the run, so an edit would
- * change them all.
+ * Writing the choices of a run into its scenario (DESIGN 2.3): PCT's depend on the length of the run, so an edit
+ * would change them all.
  */
 #include "scenario/runner.h"
 
@@ -23,8 +23,10 @@ static void add_pins(struct scenario *scn, const struct run_result *result)
 
 struct scenario *scenario_freeze(const struct scenario *scn, const struct run_options *options)
 {
-    struct run_options recording = {.checks = options->checks, .no_files = options->no_files,
-                                    .limit_ns = options->limit_ns, .record_choices = true};
+    struct run_options recording = {.checks = options->checks,
+                                    .no_files = options->no_files,
+                                    .limit_ns = options->limit_ns,
+                                    .record_choices = true};
     struct scenario *frozen = scenario_copy(scn);
     struct runner *runner = runner_new();
     struct run_result result;

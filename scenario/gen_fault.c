@@ -80,7 +80,7 @@ static void put_text(struct fault_draw *f, const char *what)
 
 static void put_value(struct fault_draw *f)
 {
-    static const char *const ops[] = {"read",         "read",    "write",     "write",   "write", "write-zeroes",
+    static const char *const ops[] = {"read",         "read",    "write",     "write",    "write", "write-zeroes",
                                       "block-status", "discard", "getlength", "get-info", "flush"};
     static const char *const errors[] = {"EIO", "EIO", "ENOSPC"};
     char name[96];

@@ -13,11 +13,10 @@
 #include "scenario/gen_mirror.h"
 
 static const char *const features[] = {
-    "raw",      "window", "stamp",   "huge",     "uneven",   "device", "enospc", "slow",  "shallow",
-    "no-cache", "bitmap", "fault",   "workload", "limit",    "storm",  "pause",  "speed", "cancel",
-    "vm-stop",  "second", "align",   "replaces", "manual",   "power",  "unplug", "io",    "after",
-    "ready",    "query",  "limited", "pieces",   "intruder", "garbage",
-    NULL,
+    "raw",      "window", "stamp",   "huge",     "uneven",   "device",  "enospc", "slow",  "shallow",
+    "no-cache", "bitmap", "fault",   "workload", "limit",    "storm",   "pause",  "speed", "cancel",
+    "vm-stop",  "second", "align",   "replaces", "manual",   "power",   "unplug", "io",    "after",
+    "ready",    "query",  "limited", "pieces",   "intruder", "garbage", NULL,
 };
 
 /* --- the world ------------------------------------------------------------------------------------------- */

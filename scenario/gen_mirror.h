@@ -13,7 +13,7 @@ struct mirror {
     int64_t start; /* where that begins on the source disk */
     bool huge;     /* too large to be copied whole: sparse, worked on in places */
     bool raw;
-    bool capped;  /* the target's medium is too small at first */
+    bool capped; /* the target's medium is too small at first */
     bool werror_stop;
     bool stops_on_error; /* of the job */
     bool ignores;        /* the job tries again whatever fails */

@@ -144,8 +144,8 @@ static void on_short(void *opaque, const struct sim_record *r)
         return;
     }
     text = short_text(runner, r);
-    fprintf(runner->options->log, "#%7" PRIu64 " %6" PRId64 ".%09" PRId64 " %c %s\n", r->number, r->time_ns / NS_PER_S,
-            r->time_ns % NS_PER_S, glyph, text);
+    fprintf(runner->options->log, "#%7" PRIu64 " %6" PRId64 ".%09" PRId64 " %c %s\n", r->number,
+            r->time_ns / NS_PER_S, r->time_ns % NS_PER_S, glyph, text);
     free(text);
 }
 

@@ -1,6 +1,6 @@
 /*
- * What a run remembers: QMP events for wait and expect, the last outcome of each job, and the statistics of a sweep.
- * Everything comes from the event stream; nothing here changes the world.
+ * What a run remembers: QMP events for wait and expect, the last outcome of each job, and the statistics of a
+ * sweep. Everything comes from the event stream; nothing here changes the world.
  */
 #include "scenario/runner_int.h"
 
@@ -68,7 +68,8 @@ struct job_outcome *recorder_outcome(struct runner *runner, const char *id)
 {
     struct job_outcome *o;
 
-    TAILQ_FOREACH(o, &runner->outcomes, list) {
+    TAILQ_FOREACH(o, &runner->outcomes, list)
+    {
         if (strcmp(o->id, id) == 0) {
             return o;
         }
@@ -115,7 +116,9 @@ static void on_job_status(void *opaque, const struct sim_record *r)
         set_string(&o->type, job_type_name(job->driver->job_type));
     }
     if (job && strcmp(status, "concluded") == 0) {
-        set_string(&o->error, job->err ? error_get_pretty(job->err) : job->ret < 0 ? sim_errno_text(job->ret) : NULL);
+        set_string(&o->error, job->err       ? error_get_pretty(job->err)
+                              : job->ret < 0 ? sim_errno_text(job->ret)
+                                             : NULL);
     }
 }
 
@@ -239,11 +242,11 @@ void recorder_attach(struct runner *runner)
         enum sim_event_kind kind;
         sim_event_fn *fn;
     } table[] = {
-        {EV_JOB_STATUS_CHANGE, on_job_status}, {EV_BLOCK_JOB_COMPLETED, on_job_end},
-        {EV_BLOCK_JOB_CANCELLED, on_job_end},  {EV_BLOCK_JOB_READY, on_job_ready},
-        {EV_disk_submit, on_disk_submit},      {EV_guest_submit, on_guest_submit},
+        {EV_JOB_STATUS_CHANGE, on_job_status},  {EV_BLOCK_JOB_COMPLETED, on_job_end},
+        {EV_BLOCK_JOB_CANCELLED, on_job_end},   {EV_BLOCK_JOB_READY, on_job_ready},
+        {EV_disk_submit, on_disk_submit},       {EV_guest_submit, on_guest_submit},
         {EV_guest_complete, on_guest_complete}, {EV_mirror_op_begin, on_op_begin},
-        {EV_mirror_op_end, on_op_end},         {EV_qmp_reply, on_reply},
+        {EV_mirror_op_end, on_op_end},          {EV_qmp_reply, on_reply},
     };
 
     find_awaited(runner);

@@ -1,6 +1,6 @@
 /*
- * The result of a run as data: the `hosts` object while the world stands, and the whole as one JSON object in the key
- * order that DESIGN 6 fixes.
+ * The result of a run as data: the `hosts` object while the world stands, and the whole as one JSON object in the
+ * key order that DESIGN 6 fixes.
  */
 #include "scenario/runner_int.h"
 
@@ -129,7 +129,8 @@ static struct qvalue *jobs_list(struct runner *runner)
     struct qvalue *list = qvalue_list();
     struct job_outcome *o;
 
-    TAILQ_FOREACH(o, &runner->outcomes, list) {
+    TAILQ_FOREACH(o, &runner->outcomes, list)
+    {
         struct qvalue *entry = qvalue_dict();
 
         qdict_put(entry, "id", qvalue_str(o->id));
@@ -146,7 +147,8 @@ static struct qvalue *events_list(struct runner *runner, const struct host *host
     struct qvalue *list = qvalue_list();
     struct seen_event *seen;
 
-    TAILQ_FOREACH(seen, &runner->events, list) {
+    TAILQ_FOREACH(seen, &runner->events, list)
+    {
         struct qvalue *entry;
 
         if (seen->host != host) {

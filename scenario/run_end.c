@@ -1,6 +1,6 @@
 /*
- * The end of a run, once the steps are through: faults stop, whatever was left half done goes on and must end, jobs are
- * ended, the end checks look, everything is closed.
+ * The end of a run, once the steps are through: faults stop, whatever was left half done goes on and must end, jobs
+ * are ended, the end checks look, everything is closed.
  */
 #include "scenario/runner_int.h"
 
@@ -43,8 +43,8 @@ static unsigned job_ids(struct runner *runner, char *ids[END_JOBS])
     return count;
 }
 
-/* Whatever a scenario left half done must be able to end once nothing is in its way any more: space for all, no speed
- * limits, no user pauses, the VM running. True when something may move because of it. */
+/* Whatever a scenario left half done must be able to end once nothing is in its way any more: space for all, no
+ * speed limits, no user pauses, the VM running. True when something may move because of it. */
 static bool end_release_job(struct runner *runner, const char *id)
 {
     Job *job = job_find(runner->host, id);
@@ -140,8 +140,8 @@ static void end_violation(struct runner *runner, const char *rule, const char *j
     runner->stop = true;
 }
 
-/* What is left are requests that fail again however often the VM goes on: a device without medium, a write beyond what
- * its node can hold. They are held as the policy asks, and fail when the device goes. */
+/* What is left are requests that fail again however often the VM goes on: a device without medium, a write beyond
+ * what its node can hold. They are held as the policy asks, and fail when the device goes. */
 static bool all_held(struct runner *runner)
 {
     unsigned held = 0;
@@ -165,7 +165,8 @@ static void judge_progress(struct runner *runner)
         return;
     }
     if (runner->settle_gave_up || runner->outstanding) {
-        snprintf(text, sizeof(text), "faults stopped, nothing limits or pauses, but %u request streams are unfinished%s",
+        snprintf(text, sizeof(text),
+                 "faults stopped, nothing limits or pauses, but %u request streams are unfinished%s",
                  runner->outstanding, runner->settle_gave_up ? " and work goes on without end" : "");
         end_violation(runner, "unfinished", NULL, text);
     }

@@ -43,8 +43,8 @@ static bool event_matches(const struct scn_step *step, const struct seen_event *
 
 /* The oldest event of that kind that fits the step, among those after *last (NULL: all). What was looked at is not
  * looked at again: *last moves to the newest event. */
-static struct seen_event *find_event(struct runner *runner, const struct scn_step *step, int kind, bool unmatched_only,
-                                     struct seen_event **last)
+static struct seen_event *find_event(struct runner *runner, const struct scn_step *step, int kind,
+                                     bool unmatched_only, struct seen_event **last)
 {
     struct seen_event *seen = *last ? TAILQ_NEXT(*last, list) : TAILQ_FIRST(&runner->events);
 
@@ -67,7 +67,8 @@ void scn_run_wait(struct runner *runner, const struct scn_step *step)
     struct seen_event *seen;
 
     /* a job that retries for ever reports an error each time: a hundred thousand events pass here */
-    while (!(seen = find_event(runner, step, kind, true, &last)) && sim_now(runner->sim) < until && !runner->give_up) {
+    while (!(seen = find_event(runner, step, kind, true, &last)) && sim_now(runner->sim) < until &&
+           !runner->give_up) {
         co_sleep_ns_wakeable(runner->sim, &runner->event_wait, until - sim_now(runner->sim), false);
     }
     if (seen) {
@@ -143,8 +144,8 @@ void scn_run_expect_job(struct runner *runner, const struct scn_step *step)
 
 #define COMPARE_BYTES (1 * MiB)
 
-/* First offset at which a and b differ within [offset, offset+bytes), or -1. Holes on both sides are skipped whole; the
- * status of a run, which costs its length, is asked once. */
+/* First offset at which a and b differ within [offset, offset+bytes), or -1. Holes on both sides are skipped whole;
+ * the status of a run, which costs its length, is asked once. */
 static int64_t first_difference(const BlockDriverState *a, const BlockDriverState *b, int64_t offset, int64_t bytes)
 {
     struct sim *sim = bdrv_host(a)->sim;

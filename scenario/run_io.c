@@ -1,5 +1,6 @@
 /*
- * Single guest requests in qemu-io's words: io GUEST read|write|discard|flush|truncate|map|alloc, aio_* not waiting.
+ * Single guest requests in qemu-io's words: io GUEST read|write|discard|flush|truncate|map|alloc, aio_* not
+ * waiting.
  */
 #include "scenario/runner_int.h"
 
@@ -115,8 +116,7 @@ static void verify_pattern(struct runner *runner, const struct scn_step *step, c
 static void io_request(struct runner *runner, const struct scn_step *step, struct guest *guest, const char *op,
                        bool wait)
 {
-    struct aio_request *aio =
-        sim_alloc(sim_check_arena(runner->sim), SIM_TYPE_runner_obj, sizeof(*aio));
+    struct aio_request *aio = sim_alloc(sim_check_arena(runner->sim), SIM_TYPE_runner_obj, sizeof(*aio));
 
     aio->runner = runner;
     aio->step = step;
@@ -191,7 +191,9 @@ static void status_co(void *opaque)
             return;
         }
         SIM_EMIT(runner->sim, runner->host, io_map, q->step, (uint64_t)at, (uint64_t)pnum,
-                 SIM_P(q->ret & BDRV_BLOCK_ZERO ? "zero" : q->ret & BDRV_BLOCK_DATA ? "data" : "none"));
+                 SIM_P(q->ret & BDRV_BLOCK_ZERO   ? "zero"
+                       : q->ret & BDRV_BLOCK_DATA ? "data"
+                                                  : "none"));
         at += pnum;
     }
 }
@@ -250,7 +252,8 @@ bool runner_guest_has_aio(struct runner *runner, const struct guest *guest)
 {
     struct aio_request *aio;
 
-    LIST_FOREACH(aio, &runner->aios, list) {
+    LIST_FOREACH(aio, &runner->aios, list)
+    {
         if (!aio->finished && aio->req.guest == guest) {
             return true;
         }

@@ -1,9 +1,9 @@
 /*
  * Playing the steps, and the loop around the world that lets them wait.
  *
- * The steps are played by a coroutine of the world. The loop outside of it only knows two things: the coroutine goes
- * (run events until it is done or waits for what cannot come), or it settles (run until no work is pending, then wake
- * it).
+ * The steps are played by a coroutine of the world. The loop outside of it only knows two things: the coroutine
+ * goes (run events until it is done or waits for what cannot come), or it settles (run until no work is pending,
+ * then wake it).
  */
 #include "scenario/runner_int.h"
 
@@ -37,8 +37,8 @@ static void play_steps(struct runner *runner)
         if (step->delay != SCN_DELAY_NONE) {
             delay_step(runner, step);
         }
-        coroutine_set_origin(runner->co, (struct sim_origin){.kind = SIM_ORIGIN_RUNNER,
-                                                             .number = scn_step_entity(scn, i)});
+        coroutine_set_origin(runner->co,
+                             (struct sim_origin){.kind = SIM_ORIGIN_RUNNER, .number = scn_step_entity(scn, i)});
         scn_step_label(scn, i, label, sizeof(label));
         SIM_EMIT(runner->sim, runner->host, step, step, SIM_P(label), SIM_P(step->verb->name));
         if (step->try_) {
@@ -129,8 +129,9 @@ static void give_up(struct runner *runner)
     coroutine_wake(runner->co);
 }
 
-/* The scenario waits and no work is pending. A stuck request may be all that it waits for: faults stop, once for each
- * step. A step that only tries is given up then; anything else is a hang. Returns false when the run is over. */
+/* The scenario waits and no work is pending. A stuck request may be all that it waits for: faults stop, once for
+ * each step. A step that only tries is given up then; anything else is a hang. Returns false when the run is over.
+ */
 static bool unblock(struct runner *runner)
 {
     const struct scenario *scn = runner->scn;

@@ -20,7 +20,8 @@ static void judge_expected(struct runner *runner, const struct scn_step *step, c
         runner_expect_failed(runner, step, "error", "refused with %s '%s', expected class %s",
                              error_class_name(error_get_class(err)), error_get_pretty(err), class_name);
     } else if (text && !strstr(error_get_pretty(err), text)) {
-        runner_expect_failed(runner, step, "error", "refused with '%s', expected '%s'", error_get_pretty(err), text);
+        runner_expect_failed(runner, step, "error", "refused with '%s', expected '%s'", error_get_pretty(err),
+                             text);
     }
 }
 

@@ -39,7 +39,8 @@ uint64_t runner_step_entity(struct runner *runner, const struct scn_step *step)
     return scn_step_entity(runner->scn, (size_t)(step - runner->scn->steps));
 }
 
-void runner_expect_failed(struct runner *runner, const struct scn_step *step, const char *rule, const char *fmt, ...)
+void runner_expect_failed(struct runner *runner, const struct scn_step *step, const char *rule, const char *fmt,
+                          ...)
 {
     char label[64];
     char *detail = NULL;
@@ -168,8 +169,8 @@ static void delete_guests(struct host *host)
     }
 }
 
-/* Parents come after their children in the list of nodes (newest first), but a reopened or replaced graph may differ:
- * go round until nothing more can be deleted. */
+/* Parents come after their children in the list of nodes (newest first), but a reopened or replaced graph may
+ * differ: go round until nothing more can be deleted. */
 static void delete_nodes(struct host *host)
 {
     bool progress = true;

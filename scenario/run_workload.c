@@ -1,8 +1,8 @@
 /*
  * Streams of guest requests: drawn ones (workload ops=...) and recorded ones (workload iolog=...).
  *
- * A workload keeps up to `depth` requests going. Request n draws what it does from (step, n), so taking a step out of
- * the scenario changes no other stream. Writes carry stamps.
+ * A workload keeps up to `depth` requests going. Request n draws what it does from (step, n), so taking a step out
+ * of the scenario changes no other stream. Writes carry stamps.
  */
 #include "scenario/iolog.h"
 #include "scenario/runner_int.h"
@@ -37,7 +37,7 @@ struct workload {
     int64_t next_offset; /* sequential */
     struct iolog *iolog;
     int64_t start_ns;
-    bool waited;         /* the step waits for the end */
+    bool waited; /* the step waits for the end */
     struct wl_slot *slots;
     LIST_ENTRY(workload) list;
 };
@@ -56,7 +56,8 @@ static uint64_t draw(struct workload *wl, uint64_t number, uint64_t n)
 
 static enum sim_op draw_op(struct workload *wl, uint64_t number)
 {
-    static const enum sim_op ops[5] = {SIM_OP_READ, SIM_OP_WRITE, SIM_OP_WRITE_ZEROES, SIM_OP_DISCARD, SIM_OP_FLUSH};
+    static const enum sim_op ops[5] = {SIM_OP_READ, SIM_OP_WRITE, SIM_OP_WRITE_ZEROES, SIM_OP_DISCARD,
+                                       SIM_OP_FLUSH};
     uint64_t sum = 0;
     uint64_t pick;
 
@@ -330,7 +331,8 @@ bool runner_guest_has_workload(struct runner *runner, const struct guest *guest)
 {
     struct workload *wl;
 
-    LIST_FOREACH(wl, &runner->workloads, list) {
+    LIST_FOREACH(wl, &runner->workloads, list)
+    {
         if (wl->guest == guest) {
             return true;
         }
@@ -342,7 +344,8 @@ void runner_end_workloads(struct runner *runner)
 {
     struct workload *wl;
 
-    LIST_FOREACH(wl, &runner->workloads, list) {
+    LIST_FOREACH(wl, &runner->workloads, list)
+    {
         wl->total = wl->issued;
     }
 }

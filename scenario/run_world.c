@@ -122,8 +122,7 @@ void scn_run_guest(struct runner *runner, const struct scn_step *step)
     call.config.read_only = step_bool(step, "read-only", call.config.read_only);
     call.config.share_rw = step_bool(step, "share-rw", call.config.share_rw);
     call.config.write_cache = step_bool(step, "write-cache", call.config.write_cache);
-    call.config.logical_block_bytes =
-        (uint32_t)step_int(step, "block-size", call.config.logical_block_bytes);
+    call.config.logical_block_bytes = (uint32_t)step_int(step, "block-size", call.config.logical_block_bytes);
     policy = step_str(step, "rerror", NULL);
     if (policy) {
         block_on_error_parse(policy, &call.config.rerror);
@@ -190,8 +189,8 @@ void scn_run_fault_stop(struct runner *runner, const struct scn_step *step)
 
 /* --- power ----------------------------------------------------------------------------------------------- */
 
-/* The host dies with everything that it had in memory; media keep what was durable and a drawn part of the rest. The
- * host comes up again empty: later steps open what they need. */
+/* The host dies with everything that it had in memory; media keep what was durable and a drawn part of the rest.
+ * The host comes up again empty: later steps open what they need. */
 void scn_run_powerloss(struct runner *runner, const struct scn_step *step)
 {
     host_crash(runner->host);

@@ -220,7 +220,9 @@ static void run_once(struct runner *runner, const struct scenario *scn, const st
 static void measure_calm(struct runner *runner, const struct scenario *scn, const struct run_options *options,
                          struct pct_measure *pct)
 {
-    struct run_options quiet = {.checks = "none", .no_files = options->no_files, .limit_ns = options->limit_ns,
+    struct run_options quiet = {.checks = "none",
+                                .no_files = options->no_files,
+                                .limit_ns = options->limit_ns,
                                 .limit_events = options->limit_events};
     struct scenario calm = *scn;
     struct run_result result;
@@ -231,8 +233,8 @@ static void measure_calm(struct runner *runner, const struct scenario *scn, cons
     run_result_clear(&result);
 }
 
-void runner_run(struct runner *runner, const struct scenario *scn, const struct run_options *options, bool want_hosts,
-                struct run_result *result)
+void runner_run(struct runner *runner, const struct scenario *scn, const struct run_options *options,
+                bool want_hosts, struct run_result *result)
 {
     struct pct_measure pct = {0};
 

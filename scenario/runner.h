@@ -2,7 +2,8 @@
  * The runner: plays a scenario in a world under checkers, and says how it went.
  *
  * One run: a fresh world, one host "h" (more by `host`), the steps in a coroutine of their own, then: faults stop,
- * guests resume and finish, jobs are left to conclude or cancelled, everything settles, end checks, teardown, census.
+ * guests resume and finish, jobs are left to conclude or cancelled, everything settles, end checks, teardown,
+ * census.
  */
 #ifndef SCENARIO_RUNNER_H
 #define SCENARIO_RUNNER_H
@@ -16,20 +17,20 @@ enum verdict { VERDICT_PASS, VERDICT_FAIL, VERDICT_CRASH, VERDICT_HANG, VERDICT_
 const char *verdict_name(enum verdict verdict); /* "pass" "fail" "crash" "hang" "error" */
 
 struct run_options {
-    const char *checks;      /* NULL: "all" */
-    bool no_files;           /* host files forbidden */
-    bool digest;             /* sha256 of guest views in the JSON result */
-    FILE *log;               /* text log, NULL: none */
-    bool log_full;           /* all events; else those a person follows (scenario/log.c) */
-    FILE *trace;             /* JSON event log, NULL: none */
-    FILE *timeline;          /* trace-event JSON, NULL: none */
+    const char *checks; /* NULL: "all" */
+    bool no_files;      /* host files forbidden */
+    bool digest;        /* sha256 of guest views in the JSON result */
+    FILE *log;          /* text log, NULL: none */
+    bool log_full;      /* all events; else those a person follows (scenario/log.c) */
+    FILE *trace;        /* JSON event log, NULL: none */
+    FILE *timeline;     /* trace-event JSON, NULL: none */
     bool record_choices;
-    int64_t limit_ns;        /* virtual time; 0: 24 hours */
-    uint64_t limit_events;   /* 0: 20 million */
-    uint64_t until_event;    /* stop before this event number; 0: no */
-    uint64_t break_event;    /* raise SIGTRAP at this event; 0: no */
+    int64_t limit_ns;      /* virtual time; 0: 24 hours */
+    uint64_t limit_events; /* 0: 20 million */
+    uint64_t until_event;  /* stop before this event number; 0: no */
+    uint64_t break_event;  /* raise SIGTRAP at this event; 0: no */
     bool no_marks;
-    bool heap_fill;          /* raw memory of the world starts as heap_byte: nothing may depend on it */
+    bool heap_fill; /* raw memory of the world starts as heap_byte: nothing may depend on it */
     uint8_t heap_byte;
 };
 
@@ -49,17 +50,17 @@ struct run_result {
     uint64_t trace_hash;
     int64_t virtual_ns;
     uint64_t event_count;
-    uint64_t requests;             /* media requests */
-    uint64_t schedule_steps;       /* events whose rank could be drawn; under pct: of the calm run before */
-    uint64_t schedule_tasks;       /* entities that they belonged to, under pct */
-    struct violation *violations;  /* owned; oldest first */
+    uint64_t requests;            /* media requests */
+    uint64_t schedule_steps;      /* events whose rank could be drawn; under pct: of the calm run before */
+    uint64_t schedule_tasks;      /* entities that they belonged to, under pct */
+    struct violation *violations; /* owned; oldest first */
     uint64_t violation_count;
     uint64_t marks[MARK_COUNT];
     struct run_stats stats;
-    struct qvalue *hosts;          /* the `hosts` object of run --json; NULL unless asked for */
-    struct sim_pin *choices;       /* recorded, owned */
+    struct qvalue *hosts;    /* the `hosts` object of run --json; NULL unless asked for */
+    struct sim_pin *choices; /* recorded, owned */
     size_t choice_count;
-    char *error;                   /* VERDICT_ERROR: what was wrong with the input */
+    char *error; /* VERDICT_ERROR: what was wrong with the input */
 };
 
 /* World used again and again: create once, run many. */
@@ -68,8 +69,8 @@ struct runner *runner_new(void);
 void runner_free(struct runner *runner);
 /* Pre-run checks: names, types, sizes, order of definitions as far as they can be known. "FILE:LINE:COL: ..." */
 bool scenario_check(const struct scenario *scn, const struct run_options *options, Error **errp);
-void runner_run(struct runner *runner, const struct scenario *scn, const struct run_options *options, bool want_hosts,
-                struct run_result *result);
+void runner_run(struct runner *runner, const struct scenario *scn, const struct run_options *options,
+                bool want_hosts, struct run_result *result);
 void run_result_clear(struct run_result *result);
 /* One JSON object in DESIGN 6's key order; caller frees. scenario text may be NULL. */
 char *run_result_json(const struct run_result *result, const char *profile, const char *scenario_name);
@@ -77,13 +78,14 @@ char *run_result_json(const struct run_result *result, const char *profile, cons
 /* Signature of the first violation, or NULL. */
 const char *run_result_signature(const struct run_result *result);
 
-/* The same scenario with every choice of its run written down, under schedule replay: it plays the same run, and keeps
- * doing so while it is edited. A run that dies takes the caller with it. Caller frees. */
+/* The same scenario with every choice of its run written down, under schedule replay: it plays the same run, and
+ * keeps doing so while it is edited. A run that dies takes the caller with it. Caller frees. */
 struct scenario *scenario_freeze(const struct scenario *scn, const struct run_options *options);
 
-/* Smallest scenario with the same signature: steps, then faults, then choices, then sizes. fails runs a candidate and
- * says whether it still shows the signature; progress may be NULL. Caller frees the result. */
-struct scenario *scenario_shrink(const struct scenario *scn, bool (*fails)(void *opaque, const struct scenario *scn),
-                                 void *opaque, void (*progress)(void *opaque, size_t steps, unsigned runs));
+/* Smallest scenario with the same signature: steps, then faults, then choices, then sizes. fails runs a candidate
+ * and says whether it still shows the signature; progress may be NULL. Caller frees the result. */
+struct scenario *scenario_shrink(const struct scenario *scn,
+                                 bool (*fails)(void *opaque, const struct scenario *scn), void *opaque,
+                                 void (*progress)(void *opaque, size_t steps, unsigned runs));
 
 #endif

@@ -67,14 +67,14 @@ struct runner {
     struct run_result *result;
     struct check_set *checks;
 
-    Coroutine *co;          /* plays the steps */
-    size_t step;            /* index of the step in hand */
+    Coroutine *co; /* plays the steps */
+    size_t step;   /* index of the step in hand */
     bool steps_done;
-    bool finished;          /* the end phase is over too */
-    bool stop;              /* a violation or an end: no further steps */
+    bool finished; /* the end phase is over too */
+    bool stop;     /* a violation or an end: no further steps */
     enum {
-        RUNNER_GOES,        /* runs or waits for something of its own */
-        RUNNER_SETTLES,     /* waits until no work is pending */
+        RUNNER_GOES,    /* runs or waits for something of its own */
+        RUNNER_SETTLES, /* waits until no work is pending */
     } wants;
     int64_t settle_limit_ns;
     bool settle_gave_up;
@@ -87,7 +87,7 @@ struct runner {
     uint32_t next_write_id; /* stamps: write id << 32 | low bits of the sector */
     struct workload_list workloads;
     struct aio_list aios;
-    unsigned outstanding;   /* aio requests and workloads not finished */
+    unsigned outstanding; /* aio requests and workloads not finished */
 
     /* expect error CLASS TEXT, for the next command */
     const struct scn_step *expected_error;
@@ -96,21 +96,21 @@ struct runner {
     struct seen_event_list events;
     bool awaited[EV_COUNT]; /* kinds that steps name */
     struct job_outcome_list outcomes;
-    CoSleep event_wait;     /* the wait step, woken by each QMP event */
+    CoSleep event_wait; /* the wait step, woken by each QMP event */
     struct copy_in_flight copies[64];
     unsigned copy_count;
     struct run_stats stats;
-    bool broke;             /* at options->break_event */
+    bool broke; /* at options->break_event */
 };
 
 /* --- steps ----------------------------------------------------------------------------------------------- */
 
 /* Violation of checker `expect` at the step in hand. */
-void runner_expect_failed(struct runner *runner, const struct scn_step *step, const char *rule, const char *fmt, ...)
-    SIM_PRINTF(4, 5);
+void runner_expect_failed(struct runner *runner, const struct scn_step *step, const char *rule, const char *fmt,
+                          ...) SIM_PRINTF(4, 5);
 uint64_t runner_step_entity(struct runner *runner, const struct scn_step *step);
-/* Waits until no work is pending, at most limit_ns of virtual time (then settle_gave_up). A scenario may meet work that
- * only ends with its faults, so a settle that only tries, and the one before faults stop, give up soon. */
+/* Waits until no work is pending, at most limit_ns of virtual time (then settle_gave_up). A scenario may meet work
+ * that only ends with its faults, so a settle that only tries, and the one before faults stop, give up soon. */
 #define SETTLE_NS (3600 * NS_PER_S)
 #define SETTLE_WHOLE_NS INT64_MAX /* as long as the world lasts: its limits say when that is too long */
 #define SETTLE_TRY_NS (2 * NS_PER_S)

@@ -1,10 +1,10 @@
 /*
  * The shrinker: the smallest scenario that still fails in the same way.
  *
- * Everything is labelled first, so that taking a step out shifts no other's draws. Then, until nothing gets smaller:
- * chunks of steps are left out, halving the chunk (delta debugging); the schedule is calmed and recorded choices
- * dropped in chunks; arguments and numbers are simplified (shrink_args.c); prefixes go. Labels that turn out not to
- * matter go last. A candidate that does not pass the pre-run checks counts as not failing.
+ * Everything is labelled first, so that taking a step out shifts no other's draws. Then, until nothing gets
+ * smaller: chunks of steps are left out, halving the chunk (delta debugging); the schedule is calmed and recorded
+ * choices dropped in chunks; arguments and numbers are simplified (shrink_args.c); prefixes go. Labels that turn
+ * out not to matter go last. A candidate that does not pass the pre-run checks counts as not failing.
  */
 #include "scenario/shrink_int.h"
 
@@ -161,8 +161,9 @@ static void drop_labels(struct shrinker *s)
     }
 }
 
-struct scenario *scenario_shrink(const struct scenario *scn, bool (*fails)(void *opaque, const struct scenario *scn),
-                                 void *opaque, void (*progress)(void *opaque, size_t steps, unsigned runs))
+struct scenario *scenario_shrink(const struct scenario *scn,
+                                 bool (*fails)(void *opaque, const struct scenario *scn), void *opaque,
+                                 void (*progress)(void *opaque, size_t steps, unsigned runs))
 {
     struct shrinker s = {.fails = fails, .opaque = opaque, .progress = progress};
     bool smaller = true;

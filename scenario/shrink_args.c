@@ -1,8 +1,8 @@
 /*
  * Shrinking what steps say: arguments that do not matter go, sizes and counts become small and round.
  *
- * Numbers often belong together: two disks of one size, a request that ends where a disk does. So each value is first
- * changed wherever it stands, then each place alone.
+ * Numbers often belong together: two disks of one size, a request that ends where a disk does. So each value is
+ * first changed wherever it stands, then each place alone.
  */
 #include "scenario/shrink_int.h"
 

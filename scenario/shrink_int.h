@@ -17,8 +17,8 @@ struct shrinker {
 /* Takes over candidate. True when it fails as it should: then it is the best. */
 bool shrink_try(struct shrinker *s, struct scenario *candidate);
 
-/* Arguments are left out, streams of requests become one request, numbers become small and round. True when anything
- * got smaller. */
+/* Arguments are left out, streams of requests become one request, numbers become small and round. True when
+ * anything got smaller. */
 bool shrink_arguments(struct shrinker *s);
 
 #endif

@@ -48,7 +48,8 @@ static const struct scn_arg_def disk_args[] = {
     {"content", SCN_ENUM, .choices = disk_contents,
      .doc = "hole: reads zero; stamp: each sector carries its own stamp"},
     {"file", SCN_STR, .domain = SCN_DOM_PATH, .doc = "host file loaded into the disk, never written back"},
-    {"max-transfer", SCN_SIZE, .min = 0, .max = GiB, .doc = "largest read or write, 0: any; longer ones come in pieces"},
+    {"max-transfer", SCN_SIZE, .min = 0, .max = GiB,
+     .doc = "largest read or write, 0: any; longer ones come in pieces"},
     END,
 };
 

@@ -25,7 +25,7 @@
 #define CLASS_MAX_BYTES 2048 /* a class every 16 bytes up to here */
 #define CLASS_COUNT (CLASS_MAX_BYTES / ALIGN + 1)
 #define LARGE_BYTES ((size_t)16 << 10) /* from here on: a block of its own */
-#define BIG_CLASSES 4 /* 4, 8, 16 KiB: between the small classes and the large blocks */
+#define BIG_CLASSES 4                  /* 4, 8, 16 KiB: between the small classes and the large blocks */
 #define CHUNK_BYTES ((size_t)64 << 10)
 #define CHUNK_MAX_BYTES ((size_t)1 << 20)
 #define KEEP_BYTES ((size_t)32 << 20) /* chunks kept over a reset */

@@ -19,10 +19,10 @@ typedef struct Coroutine Coroutine;
 
 enum sim_origin_kind {
     SIM_ORIGIN_NONE,
-    SIM_ORIGIN_MAIN,    /* main loop and commands of a host */
-    SIM_ORIGIN_GUEST,   /* a request of a guest device */
-    SIM_ORIGIN_JOB,     /* an operation of a block job */
-    SIM_ORIGIN_RUNNER,  /* the scenario itself */
+    SIM_ORIGIN_MAIN,   /* main loop and commands of a host */
+    SIM_ORIGIN_GUEST,  /* a request of a guest device */
+    SIM_ORIGIN_JOB,    /* an operation of a block job */
+    SIM_ORIGIN_RUNNER, /* the scenario itself */
 };
 const char *sim_origin_kind_name(enum sim_origin_kind kind);
 

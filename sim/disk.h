@@ -12,9 +12,9 @@
  *
  * Units: bytes. Requests must be multiples of `align`, reads and writes at most `max-transfer`; anything else is an
  * assertion (the node above aligns and cuts). The
- * length need not be: the last aligned unit (at least a sector) may be read and, on a device, written as a whole; what
- * lies beyond the length reads zero and is not kept. Errors come back as negative errno: -EIO (range, injected), -ENOSPC
- * (capacity), -ENOTSUP (operation switched off), -EINVAL (length of a device).
+ * length need not be: the last aligned unit (at least a sector) may be read and, on a device, written as a whole;
+ * what lies beyond the length reads zero and is not kept. Errors come back as negative errno: -EIO (range,
+ * injected), -ENOSPC (capacity), -ENOTSUP (operation switched off), -EINVAL (length of a device).
  *
  * Allocation goes in units: one written byte allocates its whole unit, a discard frees the units that lie wholly
  * inside it. A refused or failed write leaves a prefix by choice: of the units that still fit (-ENOSPC), of sectors
@@ -38,20 +38,20 @@ enum disk_content {
 };
 
 struct disk_config {
-    enum disk_type type;         /* type=file|device, default file */
-    int64_t size_bytes;          /* size, default 0 */
-    int64_t capacity_bytes;      /* capacity, 0 = unlimited; rounded down to alloc_unit */
-    uint32_t align_bytes;        /* align, power of two 1..4096, default 512 */
-    uint32_t alloc_unit_bytes;   /* alloc-unit, power of two 4k..1M, default 4k */
-    uint32_t atomic_bytes;       /* atomic: unit that power loss never tears, power of two 512..4k, default 512 */
-    int64_t latency_ns;          /* latency, default 50us; multiplied by 1, 2, 4 or 16 by choice */
-    int64_t latency_per_kib_ns;  /* per-kib, default 250ns */
-    uint32_t queue_depth;        /* queue-depth, 1..1024, default 32 */
-    bool volatile_cache;         /* write-cache=on|off, default on */
-    bool can_discard;            /* discard=on|off, default on */
-    bool can_write_zeroes;       /* write-zeroes=on|off, default on */
-    enum disk_content content;   /* content=hole|stamp, default hole */
-    int64_t max_transfer_bytes;  /* max-transfer: largest read or write, at least 4k, a multiple of align; 0 = any */
+    enum disk_type type;        /* type=file|device, default file */
+    int64_t size_bytes;         /* size, default 0 */
+    int64_t capacity_bytes;     /* capacity, 0 = unlimited; rounded down to alloc_unit */
+    uint32_t align_bytes;       /* align, power of two 1..4096, default 512 */
+    uint32_t alloc_unit_bytes;  /* alloc-unit, power of two 4k..1M, default 4k */
+    uint32_t atomic_bytes;      /* atomic: unit that power loss never tears, power of two 512..4k, default 512 */
+    int64_t latency_ns;         /* latency, default 50us; multiplied by 1, 2, 4 or 16 by choice */
+    int64_t latency_per_kib_ns; /* per-kib, default 250ns */
+    uint32_t queue_depth;       /* queue-depth, 1..1024, default 32 */
+    bool volatile_cache;        /* write-cache=on|off, default on */
+    bool can_discard;           /* discard=on|off, default on */
+    bool can_write_zeroes;      /* write-zeroes=on|off, default on */
+    enum disk_content content;  /* content=hole|stamp, default hole */
+    int64_t max_transfer_bytes; /* max-transfer: largest read or write, at least 4k, a multiple of align; 0 = any */
 };
 void disk_config_default(struct disk_config *config);
 /* Defaults, overridden by the keys named above. False with "Parameter ..." on a bad or unknown key or on keys that
@@ -90,13 +90,13 @@ struct disk_req {
     void (*done)(void *opaque, int ret);
     void *opaque;
     /* private to sim/disk.c and interposers */
-    uint64_t number;      /* per disk */
-    uint64_t entity;      /* key of this request's choices */
+    uint64_t number; /* per disk */
+    uint64_t entity; /* key of this request's choices */
     struct sim_origin origin;
     struct host *host;
     int ret;
     int64_t extra_latency_ns;
-    bool stuck;           /* held until disk_release_stuck */
+    bool stuck; /* held until disk_release_stuck */
     struct sim_timer timer;
     struct disk_req *next;
     struct disk_req *prev;
@@ -143,9 +143,9 @@ void disk_each_in_flight(struct disk *disk, void (*fn)(void *opaque, const struc
 /* --- locks ------------------------------------------------------------------------------------------------ */
 
 /*
- * Byte locks as hosts take them on an image file (reference/block.md 8.11): for each bit one may be `taken` (others must
- * not have it unshared) or `unshared` (others must not have it taken). Advisory: requests do not look at them. A holder
- * is whoever owns the struct (zero-initialised); locks of a crashed host vanish.
+ * Byte locks as hosts take them on an image file (reference/block.md 8.11): for each bit one may be `taken` (others
+ * must not have it unshared) or `unshared` (others must not have it taken). Advisory: requests do not look at them.
+ * A holder is whoever owns the struct (zero-initialised); locks of a crashed host vanish.
  */
 struct disk_lock {
     struct disk *disk; /* NULL: holds nothing */
@@ -155,7 +155,8 @@ struct disk_lock {
     struct disk_lock *next;
 };
 /* What of taken | unshared << 32 another holder stands against; 0: nothing. */
-uint64_t disk_lock_conflict(const struct disk *disk, const struct disk_lock *lock, uint64_t taken, uint64_t unshared);
+uint64_t disk_lock_conflict(const struct disk *disk, const struct disk_lock *lock, uint64_t taken,
+                            uint64_t unshared);
 /* The caller has looked. Both 0 gives the lock up. */
 void disk_lock_set(struct disk *disk, struct disk_lock *lock, struct host *host, uint64_t taken, uint64_t unshared);
 

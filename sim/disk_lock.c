@@ -3,7 +3,8 @@
  */
 #include "sim/disk_int.h"
 
-uint64_t disk_lock_conflict(const struct disk *disk, const struct disk_lock *lock, uint64_t taken, uint64_t unshared)
+uint64_t disk_lock_conflict(const struct disk *disk, const struct disk_lock *lock, uint64_t taken,
+                            uint64_t unshared)
 {
     uint64_t conflict = 0;
 

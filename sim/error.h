@@ -15,11 +15,11 @@
 #include "sim/util.h"
 
 enum error_class {
-    ERROR_CLASS_GENERIC,          /* "GenericError" */
+    ERROR_CLASS_GENERIC,           /* "GenericError" */
     ERROR_CLASS_COMMAND_NOT_FOUND, /* "CommandNotFound" */
     ERROR_CLASS_DEVICE_NOT_ACTIVE, /* "DeviceNotActive" */
-    ERROR_CLASS_DEVICE_NOT_FOUND, /* "DeviceNotFound" */
-    ERROR_CLASS_KVM_MISSING_CAP,  /* "KVMMissingCap": kept so that the list equals QMP's */
+    ERROR_CLASS_DEVICE_NOT_FOUND,  /* "DeviceNotFound" */
+    ERROR_CLASS_KVM_MISSING_CAP,   /* "KVMMissingCap": kept so that the list equals QMP's */
 };
 
 typedef struct Error Error;

@@ -198,8 +198,8 @@ static void encode(struct sim *sim, const struct sim_event_code *code, uint32_t 
     }
 }
 
-void sim_emit(struct sim *sim, struct host *host, enum sim_event_kind kind, const void *ref,
-              const uint64_t *fields, unsigned count)
+void sim_emit(struct sim *sim, struct host *host, enum sim_event_kind kind, const void *ref, const uint64_t *fields,
+              unsigned count)
 {
     const struct sim_event_code *code = &sim->events.code[kind];
     uint32_t number = host ? host->number : 0;

@@ -56,7 +56,7 @@ enum sim_op {
     SIM_OP_CREATE,
     SIM_OP_COUNT,
 };
-const char *sim_op_name(enum sim_op op);              /* "write-zeroes" */
+const char *sim_op_name(enum sim_op op); /* "write-zeroes" */
 bool sim_op_parse(const char *text, enum sim_op *out);
 
 /* An interned name: the content hash is what goes into the trace. Lives as long as the world. */
@@ -107,8 +107,8 @@ const char *sim_record_field_text(const struct sim_record *r, unsigned i, char *
 #define SIM_P(ptr) ((uint64_t)(uintptr_t)(ptr))
 
 /* host may be NULL (the world itself). */
-void sim_emit(struct sim *sim, struct host *host, enum sim_event_kind kind, const void *ref,
-              const uint64_t *fields, unsigned count);
+void sim_emit(struct sim *sim, struct host *host, enum sim_event_kind kind, const void *ref, const uint64_t *fields,
+              unsigned count);
 #define SIM_EMIT(sim, host, kind, ref, ...) \
     do { \
         const uint64_t fields_[] = {__VA_ARGS__}; \
@@ -126,8 +126,8 @@ uint64_t sim_trace_hash(struct sim *sim);
 uint64_t sim_event_count(const struct sim *sim);
 
 /* Ready-made sinks. Each writes to a stream that the caller keeps open until the world is gone. */
-void sim_sink_text(struct sim *sim, FILE *out);  /* one fixed-width line an event */
-void sim_sink_json(struct sim *sim, FILE *out);  /* one object a line */
+void sim_sink_text(struct sim *sim, FILE *out); /* one fixed-width line an event */
+void sim_sink_json(struct sim *sim, FILE *out); /* one object a line */
 
 /* Chrome trace-event JSON, opens in Perfetto: a process for each host, a track for each disk, job, guest and node,
  * spans from disk_submit to disk_complete, instants for the rest. `end` closes the spans still open and the JSON

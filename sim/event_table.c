@@ -81,17 +81,10 @@ int sim_event_find(const char *name)
 }
 
 static const char *const op_names[SIM_OP_COUNT] = {
-    [SIM_OP_READ] = "read",
-    [SIM_OP_WRITE] = "write",
-    [SIM_OP_WRITE_ZEROES] = "write-zeroes",
-    [SIM_OP_DISCARD] = "discard",
-    [SIM_OP_FLUSH] = "flush",
-    [SIM_OP_TRUNCATE] = "truncate",
-    [SIM_OP_GETLENGTH] = "getlength",
-    [SIM_OP_GET_INFO] = "get-info",
-    [SIM_OP_BLOCK_STATUS] = "block-status",
-    [SIM_OP_OPEN] = "open",
-    [SIM_OP_CREATE] = "create",
+    [SIM_OP_READ] = "read",           [SIM_OP_WRITE] = "write",       [SIM_OP_WRITE_ZEROES] = "write-zeroes",
+    [SIM_OP_DISCARD] = "discard",     [SIM_OP_FLUSH] = "flush",       [SIM_OP_TRUNCATE] = "truncate",
+    [SIM_OP_GETLENGTH] = "getlength", [SIM_OP_GET_INFO] = "get-info", [SIM_OP_BLOCK_STATUS] = "block-status",
+    [SIM_OP_OPEN] = "open",           [SIM_OP_CREATE] = "create",
 };
 
 const char *sim_op_name(enum sim_op op)

@@ -48,8 +48,8 @@ size_t out_end(struct sim_out *out)
 static size_t utf8_length(const unsigned char *s, size_t left)
 {
     static const struct {
-        unsigned char first, last;     /* lead byte */
-        unsigned char low, high;       /* second byte */
+        unsigned char first, last; /* lead byte */
+        unsigned char low, high;   /* second byte */
         unsigned char length;
     } forms[] = {
         {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3}, {0xe1, 0xec, 0x80, 0xbf, 3},

@@ -147,7 +147,7 @@ static inline uint64_t poly_mul(uint64_t a, uint64_t b)
 
 extern const uint64_t poly_power[PAGE_SECTORS + 1]; /* R^0..R^8 */
 uint64_t sector_poly(const struct sector *s);
-uint64_t page_poly(struct page *page);                                   /* all eight, remembered */
+uint64_t page_poly(struct page *page);                                      /* all eight, remembered */
 uint64_t page_poly_part(struct page *page, unsigned first, unsigned count); /* its sector `first` at R^0 */
 
 #endif

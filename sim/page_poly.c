@@ -5,8 +5,8 @@
 #define POLY_TAG_HIGH UINT64_C(0x13198a2e03707345)
 #define POLY_TAG_ONE UINT64_C(0x0a4093822299f31d)
 /*
- * Eight tags from t on make t * A + K[t >> 61]. R is 0x1c64e6d59e3779b9; with S the sum over j = 0..7 of R^j, and T that
- * of j * R^j, A = LOW * S and K[h] = LOW * T + (ONE + HIGH * h) * S.
+ * Eight tags from t on make t * A + K[t >> 61]. R is 0x1c64e6d59e3779b9; with S the sum over j = 0..7 of R^j, and T
+ * that of j * R^j, A = LOW * S and K[h] = LOW * T + (ONE + HIGH * h) * S.
  */
 #define POLY_TAGS_A UINT64_C(0x0a5a67fcfdbcd88b)
 static const uint64_t poly_tags_k[8] = {

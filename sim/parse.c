@@ -57,11 +57,7 @@ static const struct {
     int64_t ns;
     int digits; /* decimals that still are whole nanoseconds */
 } time_units[] = {
-    {"s", NS_PER_S, 9},
-    {"ms", NS_PER_MS, 6},
-    {"us", NS_PER_US, 3},
-    {"ns", 1, 0},
-    {"", 1, 0},
+    {"s", NS_PER_S, 9}, {"ms", NS_PER_MS, 6}, {"us", NS_PER_US, 3}, {"ns", 1, 0}, {"", 1, 0},
 };
 
 /* Up to nine digits after the point, as a whole number with their count. */

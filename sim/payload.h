@@ -96,7 +96,7 @@ void sim_tag_expand(uint64_t tag, uint8_t bytes[SIM_SECTOR_BYTES]);
 
 struct page *page_ref(struct page *page);
 void page_unref(struct sim *sim, struct page *page);
-struct page *page_zero(struct sim *sim);              /* new reference */
+struct page *page_zero(struct sim *sim);               /* new reference */
 struct page *page_fill(struct sim *sim, uint8_t byte); /* new reference; cached per world */
 struct page *page_tags(struct sim *sim, uint64_t tag); /* new reference; 8 consecutive tags */
 struct page *page_from_bytes(struct sim *sim, const uint8_t bytes[SIM_PAGE_BYTES]);

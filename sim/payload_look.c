@@ -236,7 +236,8 @@ static uint64_t elems_poly(const struct payload_elem *elem, uint32_t count, uint
 
     while (count > 0) {
         const struct payload_elem *e = &elem[count - 1];
-        if (count >= POLY_GROUP && whole_known(e) && whole_known(e - 1) && whole_known(e - 2) && whole_known(e - 3)) {
+        if (count >= POLY_GROUP && whole_known(e) && whole_known(e - 1) && whole_known(e - 2) &&
+            whole_known(e - 3)) {
             uint64_t high = poly_add(poly_mul(e[0].page->poly, r3), poly_mul(e[-1].page->poly, r2));
             uint64_t low = poly_add(poly_mul(e[-2].page->poly, r1), e[-3].page->poly);
 

@@ -111,8 +111,8 @@ struct qvalue *qvalue_from_json(const char *text, size_t length, Error **errp)
     struct qvalue *v;
 
     SIM_ASSERT(text != NULL || length == 0);
-    json = json_loadb(length ? text : "", length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL,
-                      &error);
+    json =
+        json_loadb(length ? text : "", length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
     if (!json) {
         error_setg(errp, "line %d, column %d: %s", MAX(error.line, 1), MAX(error.column, 1), error.text);
         return NULL;

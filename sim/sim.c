@@ -13,7 +13,7 @@
 #define LIVELOCK_STEPS 100000
 
 static const char *const stop_names[] = {
-    [SIM_STOP_COND] = "cond",     [SIM_STOP_SETTLED] = "settled", [SIM_STOP_TIME] = "time",
+    [SIM_STOP_COND] = "cond",         [SIM_STOP_SETTLED] = "settled",    [SIM_STOP_TIME] = "time",
     [SIM_STOP_LIVELOCK] = "livelock", [SIM_STOP_EVENTS] = "event limit", [SIM_STOP_CLOCK] = "clock limit",
     [SIM_STOP_HALTED] = "halted",
 };

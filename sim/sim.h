@@ -27,11 +27,11 @@ struct sim_timer {
     uint64_t key; /* rank and sequence */
     void (*fn)(void *opaque);
     void *opaque;
-    int32_t heap_index;        /* -1: not queued */
-    bool idle;                 /* not work: settle does not wait for it; set it while not queued */
-    bool queued_now;           /* in the FIFO of the present instant */
-    uint32_t host;             /* dropped when this host crashes; 0: never; set it while not queued */
-    struct sim_timer *next;    /* FIFO of the present instant */
+    int32_t heap_index;     /* -1: not queued */
+    bool idle;              /* not work: settle does not wait for it; set it while not queued */
+    bool queued_now;        /* in the FIFO of the present instant */
+    uint32_t host;          /* dropped when this host crashes; 0: never; set it while not queued */
+    struct sim_timer *next; /* FIFO of the present instant */
     struct sim_timer *prev;
 };
 
@@ -172,7 +172,8 @@ void host_poll(struct host *host, bool (*cond)(void *opaque), void *opaque);
 /* Something that a poll may be waiting for has changed. Cheap when nothing polls. */
 void host_kick(struct host *host);
 bool host_in_main(const struct host *host);
-/* Runs fn on the main coroutine and waits for it. From the main coroutine: calls it. Coroutines of the host only. */
+/* Runs fn on the main coroutine and waits for it. From the main coroutine: calls it. Coroutines of the host only.
+ */
 void host_call_main(struct host *host, host_fn *fn, void *opaque);
 /* Depth of nested polls now (0: none), and commands waiting. */
 unsigned host_poll_depth(const struct host *host);

@@ -85,7 +85,9 @@ static void write_field(struct sim_out *out, const struct sim_record *r, unsigne
     out_str(out, field->name);
     out_str(out, "=");
     if (field->type == 's' || field->type == 'n') {
-        const char *str = field->type == 's' ? sim_record_str(r, i) : r->field[i] ? sim_record_name(r, i)->str : "-";
+        const char *str = field->type == 's' ? sim_record_str(r, i)
+                          : r->field[i]      ? sim_record_name(r, i)->str
+                                             : "-";
 
         if (needs_quotes(str)) {
             out_json_str(out, str, strlen(str));

@@ -1,9 +1,10 @@
 /*
  * The timeline: Chrome trace-event JSON, for Perfetto or chrome://tracing.
  *
- * A host is a process; a disk, job, guest or node is a track, named on first use. What begins with X_submit or X_begin
- * and ends with X_complete or X_end is a span; so is the time between two changes of a `status`. Spans of one track may
- * only nest, and requests overlap, so whatever is busy spreads over lanes: "disk src", "disk src (2)", ...
+ * A host is a process; a disk, job, guest or node is a track, named on first use. What begins with X_submit or
+ * X_begin and ends with X_complete or X_end is a span; so is the time between two changes of a `status`. Spans of
+ * one track may only nest, and requests overlap, so whatever is busy spreads over lanes: "disk src", "disk src
+ * (2)", ...
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -182,8 +183,9 @@ static uint32_t find_track(struct sim_sink *sink, uint32_t host, const struct si
 
         write_object(sink, meta_body, &(struct meta){"process_name", host, 0, NULL, label, 0});
     }
-    write_object(sink, meta_body,
-                 &(struct meta){"thread_name", host, i + 1, kind ? kind->str : NULL, name ? name->str : "events", lane});
+    write_object(
+        sink, meta_body,
+        &(struct meta){"thread_name", host, i + 1, kind ? kind->str : NULL, name ? name->str : "events", lane});
     return i;
 }
 
@@ -255,7 +257,8 @@ static void close_track(struct sim_sink *sink, uint32_t at, const struct sim_rec
     write_object(sink, shown_body, &(struct shown){args, &track->begin, track->title, track->host, at + 1, end_ns});
 }
 
-/* The span that this record ends: same subject, opened by the twin, same key. The newest one, so that drains nest. */
+/* The span that this record ends: same subject, opened by the twin, same key. The newest one, so that drains nest.
+ */
 static void end_span(struct sim_sink *sink, const struct sim_record *r, const struct sim_name *kind,
                      const struct sim_name *name)
 {

@@ -40,10 +40,10 @@ struct sim_queue {
     struct {
         struct sim_timer *head;
         struct sim_timer *tail;
-    } now[SIM_RANKS];   /* due at the present instant, one FIFO a rank */
-    uint32_t now_mask;  /* bit r: now[r] is not empty */
+    } now[SIM_RANKS];  /* due at the present instant, one FIFO a rank */
+    uint32_t now_mask; /* bit r: now[r] is not empty */
     uint64_t seq;
-    uint64_t work;      /* queued timers that are not idle */
+    uint64_t work; /* queued timers that are not idle */
     uint64_t total;
 };
 
@@ -72,7 +72,7 @@ struct sim_pin_slot {
 
 struct sim_choices {
     enum sim_policy policy;
-    bool calm;      /* every answer is 0 and nobody counts */
+    bool calm; /* every answer is 0 and nobody counts */
     bool recording;
     uint64_t seed;
     uint64_t site_key[SITE_COUNT]; /* of seed and site name: a new site in the table shifts nobody's draws */
@@ -168,8 +168,8 @@ struct sim_coroutines {
     Coroutine *live_tail;
     uint64_t live_count;
     Coroutine *pool;
-    uint32_t mapped; /* stacks ever made: colours them */
-    void *loop;      /* the event loop's side of a switch (back end) */
+    uint32_t mapped;        /* stacks ever made: colours them */
+    void *loop;             /* the event loop's side of a switch (back end) */
     const void *loop_stack; /* sanitizers: the stack of sim_run's caller */
     size_t loop_stack_bytes;
     void *loop_fake;

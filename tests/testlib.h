@@ -17,7 +17,13 @@
 /* A string literal for a void pointer; lives as long as the block around it. */
 #define TEXT(str) ((char[]){str})
 
-#define T(path, fn) {path, fn, NULL, NULL, NULL}
-#define T_SETUP(path, fn, setup, teardown) {path, fn, setup, teardown, NULL}
+#define T(path, fn) \
+    { \
+        path, fn, NULL, NULL, NULL \
+    }
+#define T_SETUP(path, fn, setup, teardown) \
+    { \
+        path, fn, setup, teardown, NULL \
+    }
 
 #endif

@@ -5,8 +5,8 @@
  *     replay changed A B               prints the numbers of the sectors in which two images of one size differ
  *
  * A write carries a stamp in each sector: tag = write number << 32 | sector number, the first write of a run being
- * number 1, and the tag is expanded to 512 bytes as sim/payload.h documents. This program shares no code with blksim
- * on purpose: a mistake in blksim's payloads, media or block layer cannot hide in its own judge.
+ * number 1, and the tag is expanded to 512 bytes as sim/payload.h documents. This program shares no code with
+ * blksim on purpose: a mistake in blksim's payloads, media or block layer cannot hide in its own judge.
  *
  * Exit status: 0 done, 2 bad usage or input.
  */

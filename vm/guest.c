@@ -323,7 +323,8 @@ struct guest *guest_new(struct host *host, const struct guest_config *config, Er
             error_setg(errp, "Cannot find device='%s' nor node-name='%s'", own.node, own.node);
             return NULL;
         }
-        /* A VM that is not waiting for a migration owns what its devices use, and nothing hands ownership over yet. */
+        /* A VM that is not waiting for a migration owns what its devices use, and nothing hands ownership over yet.
+         */
         if (bdrv_is_inactive(bs)) {
             error_setg(errp, "Node '%s' is inactive: its image may belong to somebody else", own.node);
             return NULL;

@@ -1,9 +1,9 @@
 /*
  * Guest block devices: where guest requests enter (reference/block.md 1.11, 7.5).
  *
- * A guest device has a BlockBackend of its own name, a queue depth, and error policies. Up to queue-depth requests are
- * active; the rest waits in FIFO order inside the device. A request that fails under `stop` is held and the VM stops;
- * `cont` resubmits held requests in the order they failed, through the whole path.
+ * A guest device has a BlockBackend of its own name, a queue depth, and error policies. Up to queue-depth requests
+ * are active; the rest waits in FIFO order inside the device. A request that fails under `stop` is held and the VM
+ * stops; `cont` resubmits held requests in the order they failed, through the whole path.
  *
  * Every submit and completion is reported as guest_submit and guest_complete, the boundary from which checkers take
  * what must be true.
@@ -17,14 +17,14 @@
 struct guest;
 
 struct guest_config {
-    const char *name;        /* device and BB name */
-    const char *node;        /* node or NULL: no medium */
-    uint32_t queue_depth;    /* 1..256, default 16 */
+    const char *name;           /* device and BB name */
+    const char *node;           /* node or NULL: no medium */
+    uint32_t queue_depth;       /* 1..256, default 16 */
     enum block_on_error rerror; /* default report (auto) */
     enum block_on_error werror; /* default enospc (auto) */
-    bool read_only;          /* default: whether the node is */
+    bool read_only;             /* default: whether the node is */
     bool share_rw;
-    bool write_cache;        /* default true */
+    bool write_cache;             /* default true */
     uint32_t logical_block_bytes; /* 512 or 4096; default 512: requests must be multiples */
 };
 void guest_config_default(struct guest_config *config);
@@ -41,22 +41,22 @@ struct host *guest_host(const struct guest *guest);
 const struct guest_config *guest_get_config(const struct guest *guest);
 
 struct guest_req {
-    enum sim_op op;        /* READ WRITE WRITE_ZEROES DISCARD FLUSH */
-    uint32_t flags;        /* BDRV_REQ_FUA, _MAY_UNMAP, _NO_FALLBACK */
+    enum sim_op op; /* READ WRITE WRITE_ZEROES DISCARD FLUSH */
+    uint32_t flags; /* BDRV_REQ_FUA, _MAY_UNMAP, _NO_FALLBACK */
     int64_t offset;
     int64_t bytes;
-    struct payload data;   /* write: what to write; read: filled at completion. The request's own. */
-    uint64_t entity;       /* key of the step and number that issued it, for choices */
-    uint64_t number;       /* request number within its step, for display */
+    struct payload data;                 /* write: what to write; read: filled at completion. The request's own. */
+    uint64_t entity;                     /* key of the step and number that issued it, for choices */
+    uint64_t number;                     /* request number within its step, for display */
     void (*done)(struct guest_req *req); /* after the completion was reported */
     void *opaque;
     /* set by the device */
     struct guest *guest;
-    uint64_t id;           /* 1, 2, ... per guest: write id of its stamps is given by the submitter, not this */
+    uint64_t id; /* 1, 2, ... per guest: write id of its stamps is given by the submitter, not this */
     int ret;
     int64_t submit_ns;
     bool held;
-    bool ignored;          /* ret 0 stands for a failure that the policy ignored; a read has no data then */
+    bool ignored; /* ret 0 stands for a failure that the policy ignored; a read has no data then */
     struct guest_req *next;
 };
 /* Init zeroes and prepares data; the memory is the caller's and must live until done. */

@@ -11,11 +11,11 @@ static const char *const state_name[RUN_STATE_COUNT] = {
 /* Rows: from; columns: to. */
 static const bool legal[RUN_STATE_COUNT][RUN_STATE_COUNT] = {
     /*                       prelaunch  running  paused  io-error  shutdown */
-    [RUN_STATE_PRELAUNCH] = {false,     true,    false,  false,    true},
-    [RUN_STATE_RUNNING]   = {false,     false,   true,   true,     true},
-    [RUN_STATE_PAUSED]    = {false,     true,    false,  false,    true},
-    [RUN_STATE_IO_ERROR]  = {false,     true,    false,  false,    true},
-    [RUN_STATE_SHUTDOWN]  = {false,     false,   false,  false,    false},
+    [RUN_STATE_PRELAUNCH] = {false, true, false, false, true},
+    [RUN_STATE_RUNNING] = {false, false, true, true, true},
+    [RUN_STATE_PAUSED] = {false, true, false, false, true},
+    [RUN_STATE_IO_ERROR] = {false, true, false, false, true},
+    [RUN_STATE_SHUTDOWN] = {false, false, false, false, false},
 };
 
 const char *run_state_name(enum run_state state)

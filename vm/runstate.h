@@ -4,8 +4,8 @@
  *   prelaunch -> running <-> paused        running -> io-error -> running (cont)        any -> shutdown
  *
  * vm_stop stops the guests' devices from issuing and sends STOP, then drains and flushes everything: requests that
- * were inside come back after STOP, before vm_stop returns. A stop asked for by a device's werror/rerror=stop happens
- * from the main loop; a `cont` that races with it still gives a STOP/RESUME pair.
+ * were inside come back after STOP, before vm_stop returns. A stop asked for by a device's werror/rerror=stop
+ * happens from the main loop; a `cont` that races with it still gives a STOP/RESUME pair.
  */
 #ifndef VM_RUNSTATE_H
 #define VM_RUNSTATE_H

@@ -30,8 +30,9 @@ static void world_run_body(void *opaque)
 
 SIM_UNUSED static void world_run(void (*body)(struct world *w))
 {
-    static const enum sim_type types[] = {SIM_TYPE_BlockDriverState, SIM_TYPE_BdrvChild, SIM_TYPE_bdrv_instance,
-                                          SIM_TYPE_BlockBackend, SIM_TYPE_bdrv_op_blocker, SIM_TYPE_BlockGraph};
+    static const enum sim_type types[] = {SIM_TYPE_BlockDriverState, SIM_TYPE_BdrvChild,
+                                          SIM_TYPE_bdrv_instance,    SIM_TYPE_BlockBackend,
+                                          SIM_TYPE_bdrv_op_blocker,  SIM_TYPE_BlockGraph};
     struct world w = {.sim = sim_new(), .body = body};
 
     w.host = host_new(w.sim, "h");
@@ -230,14 +231,14 @@ static void test_abort_perm(BlockDriverState *bs)
     .bdrv_co_pwritev = test_pwritev, .bdrv_drain_begin = test_drain_begin, .bdrv_drain_end = test_drain_end, \
     .bdrv_child_perm = test_child_perm, .bdrv_set_perm = test_set_perm, .bdrv_abort_perm = test_abort_perm
 
-SIM_UNUSED static const BlockDriver test_protocol = {.format_name = "test-protocol", .is_protocol = true,
-                                                     TEST_DRIVER_HOOKS};
-SIM_UNUSED static const BlockDriver test_format = {.format_name = "test-format", .supports_backing = true,
-                                                   TEST_DRIVER_HOOKS};
-SIM_UNUSED static const BlockDriver test_filter = {.format_name = "test-filter", .is_filter = true,
-                                                   TEST_DRIVER_HOOKS};
-SIM_UNUSED static const BlockDriver test_top = {.format_name = "test-top", .is_filter = true,
-                                                .filtered_child_is_backing = true, TEST_DRIVER_HOOKS};
+SIM_UNUSED static const BlockDriver test_protocol = {
+    .format_name = "test-protocol", .is_protocol = true, TEST_DRIVER_HOOKS};
+SIM_UNUSED static const BlockDriver test_format = {
+    .format_name = "test-format", .supports_backing = true, TEST_DRIVER_HOOKS};
+SIM_UNUSED static const BlockDriver test_filter = {
+    .format_name = "test-filter", .is_filter = true, TEST_DRIVER_HOOKS};
+SIM_UNUSED static const BlockDriver test_top = {
+    .format_name = "test-top", .is_filter = true, .filtered_child_is_backing = true, TEST_DRIVER_HOOKS};
 
 /* A writable node of 1 MiB; one reference. */
 SIM_UNUSED static BlockDriverState *new_node(struct world *w, const BlockDriver *drv, const char *name)

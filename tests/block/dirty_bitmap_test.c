@@ -116,8 +116,8 @@ static void test_seed_default_granularity(void **state)
     }
 }
 
-/* [seed e4654d2]: each user has a bitmap of its own: a write marks all of them, clearing or releasing one leaves the
- * others alone. */
+/* [seed e4654d2]: each user has a bitmap of its own: a write marks all of them, clearing or releasing one leaves
+ * the others alone. */
 static void test_seed_e4654d2_one_per_user(void **state)
 {
     struct probe *p = plain_probe();
@@ -134,7 +134,8 @@ static void test_seed_e4654d2_one_per_user(void **state)
     probe_free(p);
 }
 
-/* [seed 50717e9, acc906c]: each bitmap has a granularity of its own, and its count is in bytes, not in its chunks. */
+/* [seed 50717e9, acc906c]: each bitmap has a granularity of its own, and its count is in bytes, not in its chunks.
+ */
 static void test_seed_acc906c_count_in_bytes(void **state)
 {
     static const uint32_t granularities[] = {512, 4096, 65536, 1 << 20, UINT32_C(1) << 31};
@@ -259,8 +260,8 @@ static void test_enabled_at_completion(void **state)
 
 static void test_padded_range(void **state)
 {
-    struct probe *p = probe_new((struct probe_spec){
-        .name = "p", .length = MiB, .limits = {.request_alignment = 4096}});
+    struct probe *p =
+        probe_new((struct probe_spec){.name = "p", .length = MiB, .limits = {.request_alignment = 4096}});
     BdrvDirtyBitmap *a = made(p, 512, "a");
     assert_int_equal(do_req(p, W, 5000, 10, 1, 0), 0);
     assert_int_equal(bdrv_get_dirty_count(a), 4096);

@@ -151,8 +151,8 @@ static void test_children(void **state)
 {
     struct probe *base = probe_new((struct probe_spec){.name = "base", .length = MiB});
     struct probe *file = probe_new((struct probe_spec){.name = "file", .length = MiB, .no_resize = true});
-    struct probe *top = probe_new((struct probe_spec){
-        .name = "top", .drv = &format_driver, .length = MiB, .file = file, .backing = base});
+    struct probe *top = probe_new(
+        (struct probe_spec){.name = "top", .drv = &format_driver, .length = MiB, .file = file, .backing = base});
     assert_int_equal(do_req(base, SIM_OP_WRITE, 0, 512, 1, 0), 0);
     assert_int_equal(do_req(file, SIM_OP_WRITE, 0, 512, 1, 0), 0);
     assert_int_equal(do_req(top, F, 0, 0, 0, 0), 0);
@@ -174,8 +174,8 @@ static void test_children(void **state)
 static void test_full_flush(void **state)
 {
     struct probe *file = probe_new((struct probe_spec){.name = "file", .length = MiB, .no_resize = true});
-    struct probe *top = probe_new((struct probe_spec){
-        .name = "top", .drv = &full_driver, .length = MiB, .file = file});
+    struct probe *top =
+        probe_new((struct probe_spec){.name = "top", .drv = &full_driver, .length = MiB, .file = file});
     assert_int_equal(do_req(file, SIM_OP_WRITE, 0, 512, 1, 0), 0);
     assert_int_equal(do_req(top, F, 0, 0, 0, 0), 0);
     assert_int_equal(probe_calls(top, F), 1);

@@ -21,8 +21,8 @@ WORLD_TEST(test_generated_names)
 
 WORLD_TEST(test_refused_names)
 {
-    static const char *const bad[] = {"1a", "", "a b", "a/b", "#block000", "-a",
-                                      "abcdefghijklmnopqrstuvwxyzabcdef"};
+    static const char *const bad[] = {
+        "1a", "", "a b", "a/b", "#block000", "-a", "abcdefghijklmnopqrstuvwxyzabcdef"};
     Error *err = NULL;
 
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {

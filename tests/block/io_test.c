@@ -9,8 +9,8 @@
 
 static struct probe *aligned_probe(void)
 {
-    return probe_new((struct probe_spec){
-        .name = "p", .length = MiB, .fill = 0xee, .limits = {.request_alignment = BLOCK}});
+    return probe_new(
+        (struct probe_spec){.name = "p", .length = MiB, .fill = 0xee, .limits = {.request_alignment = BLOCK}});
 }
 
 static struct req write_req(struct probe *p, int64_t offset, int64_t bytes, uint8_t fill)
@@ -107,7 +107,9 @@ static void test_fragments(void **state)
 
 static void test_native_fua(void **state)
 {
-    struct probe *p = probe_new((struct probe_spec){.name = "p", .length = MiB, .write_flags = BDRV_REQ_FUA,
+    struct probe *p = probe_new((struct probe_spec){.name = "p",
+                                                    .length = MiB,
+                                                    .write_flags = BDRV_REQ_FUA,
                                                     .limits = {.request_alignment = 512, .max_transfer = 4096}});
     assert_int_equal(do_req(p, W, 0, 8192, 1, BDRV_REQ_FUA | BDRV_REQ_WRITE_UNCHANGED), 0);
     assert_int_equal(p->log_count, 2);
@@ -118,8 +120,8 @@ static void test_native_fua(void **state)
 
 static void test_no_flush_drops_fua(void **state)
 {
-    struct probe *p = probe_new((struct probe_spec){
-        .name = "p", .length = MiB, .open_flags = BDRV_O_RDWR | BDRV_O_NO_FLUSH});
+    struct probe *p =
+        probe_new((struct probe_spec){.name = "p", .length = MiB, .open_flags = BDRV_O_RDWR | BDRV_O_NO_FLUSH});
     assert_int_equal(do_req(p, W, 0, 512, 1, BDRV_REQ_FUA), 0);
     assert_int_equal(do_req(p, SIM_OP_FLUSH, 0, 0, 0, 0), 0);
     assert_int_equal(p->log_count, 1);

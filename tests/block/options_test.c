@@ -115,8 +115,8 @@ WORLD_TEST(test_generic)
                                  "'discard':'unmap','detect-zeroes':'unmap','cache.no-flush':true,"
                                  "'cache':{'direct':true},'auto-read-only':true}");
 
-    assert_int_equal(bdrv_open_flags(n), BDRV_O_AUTO_RDONLY | BDRV_O_UNMAP | BDRV_O_NO_FLUSH | BDRV_O_NOCACHE |
-                                             BDRV_O_FORCE_SHARE);
+    assert_int_equal(bdrv_open_flags(n),
+                     BDRV_O_AUTO_RDONLY | BDRV_O_UNMAP | BDRV_O_NO_FLUSH | BDRV_O_NOCACHE | BDRV_O_FORCE_SHARE);
     assert_int_equal(n->detect_zeroes, BDRV_DETECT_ZEROES_UNMAP);
     del(w, "n");
     n = add(w, "{'driver':'null-co','node-name':'n'}");

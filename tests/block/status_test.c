@@ -146,8 +146,8 @@ static void test_cache(void **state)
 static void test_unallocated(void **state)
 {
     struct probe *base = probe_new((struct probe_spec){.name = "base", .drv = &cow_driver, .length = MiB});
-    struct probe *top = probe_new((struct probe_spec){
-        .name = "top", .drv = &cow_driver, .length = 2 * MiB, .backing = base});
+    struct probe *top =
+        probe_new((struct probe_spec){.name = "top", .drv = &cow_driver, .length = 2 * MiB, .backing = base});
     assert_status(base, 0, 4096, BDRV_BLOCK_ZERO, 4096);
     assert_status(top, 0, 4096, 0, 4096);
     assert_status(top, MiB, 4096, BDRV_BLOCK_ZERO, 4096);
@@ -162,10 +162,10 @@ static void test_unallocated(void **state)
 /* RECURSE: holes of the file add ZERO and shorten the answer; beyond its end all is zero; errors are no news. */
 static void test_recurse(void **state)
 {
-    struct probe *file = probe_new((struct probe_spec){
-        .name = "file", .drv = &protocol_driver, .length = MiB, .no_resize = true});
-    struct probe *top = probe_new((struct probe_spec){
-        .name = "top", .drv = &cow_driver, .length = 2 * MiB, .file = file});
+    struct probe *file =
+        probe_new((struct probe_spec){.name = "file", .drv = &protocol_driver, .length = MiB, .no_resize = true});
+    struct probe *top =
+        probe_new((struct probe_spec){.name = "top", .drv = &cow_driver, .length = 2 * MiB, .file = file});
     int data = BDRV_BLOCK_DATA | BDRV_BLOCK_OFFSET_VALID | BDRV_BLOCK_ALLOCATED;
     top->status_flags = BDRV_BLOCK_DATA | BDRV_BLOCK_OFFSET_VALID | BDRV_BLOCK_RECURSE;
     file->status_flags = BDRV_BLOCK_DATA;

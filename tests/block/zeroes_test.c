@@ -9,8 +9,8 @@
 
 static void test_zero_padding(void **state)
 {
-    struct probe *p = probe_new((struct probe_spec){
-        .name = "p", .length = MiB, .fill = 0xee, .limits = {.request_alignment = BLOCK}});
+    struct probe *p = probe_new(
+        (struct probe_spec){.name = "p", .length = MiB, .fill = 0xee, .limits = {.request_alignment = BLOCK}});
     assert_int_equal(do_req(p, Z, 100, 4 * BLOCK, 0, 0), 0);
     assert_call(p, 0, R, 0, BLOCK);
     assert_call(p, 1, R, 4 * BLOCK, BLOCK);
@@ -38,7 +38,9 @@ static void test_zero_padding(void **state)
 static void test_zero_pieces(void **state)
 {
     struct probe *p = probe_new((struct probe_spec){
-        .name = "p", .length = MiB, .fill = 0xee,
+        .name = "p",
+        .length = MiB,
+        .fill = 0xee,
         .limits = {.request_alignment = 512, .pwrite_zeroes_alignment = 8192, .max_pwrite_zeroes = 20000}});
     assert_int_equal(do_req(p, Z, 512, 65536, 0, 0), 0);
     assert_call(p, 0, Z, 512, 7680);
@@ -98,9 +100,11 @@ static void test_may_unmap(void **state)
 
 static void test_detect_zeroes(void **state)
 {
-    struct probe *p = probe_new((struct probe_spec){
-        .name = "p", .length = MiB, .fill = 0xee, .zero_flags = BDRV_REQ_MAY_UNMAP,
-        .limits = {.request_alignment = 4096}});
+    struct probe *p = probe_new((struct probe_spec){.name = "p",
+                                                    .length = MiB,
+                                                    .fill = 0xee,
+                                                    .zero_flags = BDRV_REQ_MAY_UNMAP,
+                                                    .limits = {.request_alignment = 4096}});
     p->bs->detect_zeroes = BDRV_DETECT_ZEROES_UNMAP;
     assert_int_equal(do_req(p, W, 0, 8192, 0, 0), 0);
     assert_call(p, 0, Z, 0, 8192);
@@ -118,7 +122,8 @@ static void test_detect_zeroes(void **state)
 static void test_discard_pieces(void **state)
 {
     struct probe *p = probe_new((struct probe_spec){
-        .name = "p", .length = MiB,
+        .name = "p",
+        .length = MiB,
         .limits = {.request_alignment = 512, .pdiscard_alignment = 8192, .max_pdiscard = 16384}});
     assert_int_equal(do_req(p, D, 512, 40960, 0, 0), 0);
     assert_call(p, 0, D, 512, 7680);
@@ -140,12 +145,9 @@ static void test_discard_pieces(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T_NODE("/zeroes/padding", test_zero_padding),
-        T_NODE("/zeroes/pieces", test_zero_pieces),
-        T_NODE("/zeroes/fallback", test_zero_fallback),
-        T_NODE("/zeroes/stops-at-error", test_zero_stops_at_error),
-        T_NODE("/zeroes/may-unmap", test_may_unmap),
-        T_NODE("/zeroes/detect", test_detect_zeroes),
+        T_NODE("/zeroes/padding", test_zero_padding),   T_NODE("/zeroes/pieces", test_zero_pieces),
+        T_NODE("/zeroes/fallback", test_zero_fallback), T_NODE("/zeroes/stops-at-error", test_zero_stops_at_error),
+        T_NODE("/zeroes/may-unmap", test_may_unmap),    T_NODE("/zeroes/detect", test_detect_zeroes),
         T_NODE("/discard/pieces", test_discard_pieces),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

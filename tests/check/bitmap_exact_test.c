@@ -1,4 +1,5 @@
-/* Protects check/bitmap_exact: a bit too few or too many is reported, also while a mirror clears and sets its own. */
+/* Protects check/bitmap_exact: a bit too few or too many is reported, also while a mirror clears and sets its own.
+ */
 #include "block/hbitmap.h"
 #include "tests/check/check_world.h"
 
@@ -25,7 +26,8 @@ static void test_silent(void **state)
     with_bitmap();
     assert_true(start_mirror(",\"granularity\":4096,\"speed\":8388608"));
     for (int i = 0; i < 40; i++) {
-        assert_int_equal(io_run(i % 3 ? SIM_OP_WRITE : SIM_OP_WRITE_ZEROES, (i * 37 % 100) * 8 * KiB, 12 * KiB, 1 << 24), 0);
+        assert_int_equal(
+            io_run(i % 3 ? SIM_OP_WRITE : SIM_OP_WRITE_ZEROES, (i * 37 % 100) * 8 * KiB, 12 * KiB, 1 << 24), 0);
     }
     assert_true(qmp("block-dirty-bitmap-clear", "{\"node\":\"s\",\"name\":\"b\"}"));
     assert_int_equal(io_run(SIM_OP_WRITE, 0, 512, 1 << 24), 0);

@@ -1,6 +1,6 @@
 /*
- * A whole hypervisor under checkers: disks, raw nodes, a guest, QMP commands. The tests break something real in it and
- * look which promise is reported broken.
+ * A whole hypervisor under checkers: disks, raw nodes, a guest, QMP commands. The tests break something real in it
+ * and look which promise is reported broken.
  */
 #ifndef TESTS_CHECK_CHECK_WORLD_H
 #define TESTS_CHECK_CHECK_WORLD_H
@@ -131,8 +131,10 @@ static SIM_UNUSED void add_raw(const char *node, const char *disk)
     char json[256];
 
     snprintf(json, sizeof(json),
-             "{\"driver\":\"raw\",\"node-name\":\"%s\",\"discard\":\"unmap\",\"file\":{\"driver\":\"disk\",\"disk\":\"%s\","
-             "\"discard\":\"unmap\"}}", node, disk);
+             "{\"driver\":\"raw\",\"node-name\":\"%s\",\"discard\":\"unmap\",\"file\":{\"driver\":\"disk\","
+             "\"disk\":\"%s\","
+             "\"discard\":\"unmap\"}}",
+             node, disk);
     assert_true(qmp("blockdev-add", json));
 }
 

@@ -1,5 +1,5 @@
-/* Protects check/guest_view: a read that no write explains is reported, and whatever overlapping requests may really
- * do is not. */
+/* Protects check/guest_view: a read that no write explains is reported, and whatever overlapping requests may
+ * really do is not. */
 #include "tests/check/check_world.h"
 
 /* Overlapping requests of all kinds under a random schedule, while a mirror runs and switches. */
@@ -12,8 +12,8 @@ static void random_requests(uint64_t seed)
     mirror_world(MiB, 256 * KiB);
     assert_true(start_mirror(""));
     for (size_t i = 0; i < ARRAY_SIZE(io); i++) {
-        static const enum sim_op ops[] = {SIM_OP_WRITE, SIM_OP_WRITE, SIM_OP_READ, SIM_OP_READ, SIM_OP_WRITE_ZEROES,
-                                          SIM_OP_DISCARD};
+        static const enum sim_op ops[] = {SIM_OP_WRITE, SIM_OP_WRITE,        SIM_OP_READ,
+                                          SIM_OP_READ,  SIM_OP_WRITE_ZEROES, SIM_OP_DISCARD};
         uint64_t draw = sim_mix2(seed, i);
 
         io_submit(&io[i], ops[draw % 6], (int64_t)(draw >> 8 & 63) * 2048, (int64_t)((draw >> 16 & 31) + 1) * 512,

@@ -63,7 +63,8 @@ static void storm(const char *kinds, uint64_t seed)
 
 static void test_silent_storms(void **state)
 {
-    static const char *const kinds[] = {"any", "pause,resume,speed", "pause,resume,complete", "soft-cancel,pause,resume"};
+    static const char *const kinds[] = {"any", "pause,resume,speed", "pause,resume,complete",
+                                        "soft-cancel,pause,resume"};
 
     for (uint64_t seed = 0; seed < 24; seed++) {
         storm(kinds[seed % ARRAY_SIZE(kinds)], seed);

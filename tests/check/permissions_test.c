@@ -44,7 +44,8 @@ static void test_write_without_right(void **state)
 
     mirror_world(MiB, 0);
     new_disk("ro", MiB);
-    assert_true(qmp("blockdev-add", "{\"driver\":\"disk\",\"node-name\":\"r\",\"disk\":\"ro\",\"read-only\":true}"));
+    assert_true(
+        qmp("blockdev-add", "{\"driver\":\"disk\",\"node-name\":\"r\",\"disk\":\"ro\",\"read-only\":true}"));
     co = coroutine_create(world, host, "rogue", rogue_write, &done);
     coroutine_set_origin(co, (struct sim_origin){.kind = SIM_ORIGIN_GUEST, .name = sim_name(world, "g")});
     coroutine_start(co);

@@ -67,7 +67,7 @@ static void unref_node(void *opaque)
 static void test_lost_node(void **state)
 {
     mirror_world(MiB, 0);
-    on_main(unref_node, (void *)(uintptr_t)"d");
+    on_main(unref_node, (void *)(uintptr_t) "d");
     settle();
     assert_violated("resources.lost-node.-.-.-.-");
 }

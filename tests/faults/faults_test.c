@@ -36,7 +36,8 @@ static void test_arguments(void **state)
         const char *fault, *json, *message;
     } rows[] = {
         {"error", "{\"disk\":\"d0\"}", NULL},
-        {"error", "{\"disk\":\"d0\",\"op\":\"write\",\"errno\":\"ENOSPC\",\"offset\":\"64k\",\"sticky\":\"on\"}", NULL},
+        {"error", "{\"disk\":\"d0\",\"op\":\"write\",\"errno\":\"ENOSPC\",\"offset\":\"64k\",\"sticky\":\"on\"}",
+         NULL},
         {"error", "{\"disk\":\"d0\",\"errno\":5}", NULL},
         {"error", "{}", "Parameter 'disk' is missing"},
         {"error", "{\"disk\":\"d0\",\"colour\":1}", "Parameter 'colour' is unexpected"},

@@ -10,8 +10,8 @@ typedef struct TestJob {
     BlockJob common;
     int ret;
     int prepare_ret;
-    bool ready;      /* becomes ready first */
-    bool finish;     /* the run function may return */
+    bool ready;       /* becomes ready first */
+    bool finish;      /* the run function may return */
     int64_t sleep_ns; /* > 0: sleeps instead of waiting for kicks */
     unsigned wakes;
     char hooks[64];
@@ -110,7 +110,8 @@ static void create_entry(void *opaque)
 {
     struct create *c = opaque;
     Error *err = NULL;
-    BlockJob *job = block_job_create(c->id, &test_driver, c->txn, node, 0, BLK_PERM_ALL, 0, c->flags, NULL, NULL, &err);
+    BlockJob *job =
+        block_job_create(c->id, &test_driver, c->txn, node, 0, BLK_PERM_ALL, 0, c->flags, NULL, NULL, &err);
 
     c->error[0] = '\0';
     c->job = job != NULL ? &job->job : NULL;
@@ -254,14 +255,18 @@ static void test_refused_verbs(void **state)
 {
     Job *job = create("j", NULL, JOB_MANUAL_FINALIZE | JOB_MANUAL_DISMISS);
 
-    assert_string_equal(verb(job, job_complete), "Job 'j' in state 'created' cannot accept command verb 'complete'");
-    assert_string_equal(verb(job, job_finalize), "Job 'j' in state 'created' cannot accept command verb 'finalize'");
+    assert_string_equal(verb(job, job_complete),
+                        "Job 'j' in state 'created' cannot accept command verb 'complete'");
+    assert_string_equal(verb(job, job_finalize),
+                        "Job 'j' in state 'created' cannot accept command verb 'finalize'");
     assert_string_equal(verb(job, verb_dismiss), "Job 'j' in state 'created' cannot accept command verb 'dismiss'");
     assert_string_equal(verb(job, job_user_resume), "Can't resume a job that was not paused");
     on_main(start_entry, job);
     settle();
-    assert_string_equal(verb(job, job_complete), "Job 'j' in state 'running' cannot accept command verb 'complete'");
-    assert_string_equal(verb(job, job_finalize), "Job 'j' in state 'running' cannot accept command verb 'finalize'");
+    assert_string_equal(verb(job, job_complete),
+                        "Job 'j' in state 'running' cannot accept command verb 'complete'");
+    assert_string_equal(verb(job, job_finalize),
+                        "Job 'j' in state 'running' cannot accept command verb 'finalize'");
     assert_string_equal(verb(job, verb_dismiss), "Job 'j' in state 'running' cannot accept command verb 'dismiss'");
     assert_string_equal(verb(job, job_user_pause), "");
     assert_string_equal(verb(job, job_user_pause), "Job is already paused");
@@ -270,14 +275,18 @@ static void test_refused_verbs(void **state)
     assert_string_equal(verb(job, job_user_resume), "");
     finish(job, 0);
     assert_string_equal(verb(job, job_user_pause), "Job 'j' in state 'pending' cannot accept command verb 'pause'");
-    assert_string_equal(verb(job, verb_set_speed), "Job 'j' in state 'pending' cannot accept command verb 'set-speed'");
-    assert_string_equal(verb(job, job_complete), "Job 'j' in state 'pending' cannot accept command verb 'complete'");
+    assert_string_equal(verb(job, verb_set_speed),
+                        "Job 'j' in state 'pending' cannot accept command verb 'set-speed'");
+    assert_string_equal(verb(job, job_complete),
+                        "Job 'j' in state 'pending' cannot accept command verb 'complete'");
     assert_string_equal(verb(job, verb_dismiss), "Job 'j' in state 'pending' cannot accept command verb 'dismiss'");
     assert_string_equal(verb(job, job_finalize), "");
     assert_string_equal(verb(job, verb_cancel_force),
                         "Job 'j' in state 'concluded' cannot accept command verb 'cancel'");
-    assert_string_equal(verb(job, job_finalize), "Job 'j' in state 'concluded' cannot accept command verb 'finalize'");
-    assert_string_equal(verb(job, job_user_pause), "Job 'j' in state 'concluded' cannot accept command verb 'pause'");
+    assert_string_equal(verb(job, job_finalize),
+                        "Job 'j' in state 'concluded' cannot accept command verb 'finalize'");
+    assert_string_equal(verb(job, job_user_pause),
+                        "Job 'j' in state 'concluded' cannot accept command verb 'pause'");
     assert_string_equal(verb(job, verb_dismiss), "");
     assert_gone();
 }
@@ -462,8 +471,8 @@ static void test_ready_soft_cancel(void **state)
     assert_string_equal(verb(job, job_complete), "The active block job 'j' cannot be completed");
     assert_string_equal(verb(job, job_user_resume), "");
     settle();
-    assert_string_equal(trail, BEGIN
-                        " S:ready READY S:standby S:ready S:waiting S:pending COMPLETED S:concluded S:null");
+    assert_string_equal(trail,
+                        BEGIN " S:ready READY S:standby S:ready S:waiting S:pending COMPLETED S:concluded S:null");
     assert_gone();
 }
 
@@ -792,8 +801,9 @@ static void test_group_prepare_failure(void **state)
     test_job(one)->prepare_ret = -EPERM;
     finish(one, 0);
     finish(two, 0);
-    assert_string_equal(trail, "S:waiting S:waiting S:pending S:pending S:aborting S:aborting CANCELLED S:concluded "
-                               "S:null COMPLETED(Operation not permitted) S:concluded S:null");
+    assert_string_equal(trail,
+                        "S:waiting S:waiting S:pending S:pending S:aborting S:aborting CANCELLED S:concluded "
+                        "S:null COMPLETED(Operation not permitted) S:concluded S:null");
     group_end("pal", "pal");
 }
 

@@ -261,8 +261,10 @@ static void test_refusals(void **state)
     args.replaces = "nobody";
     refuse("Failed to find node with node-name='nobody'", "");
     args.replaces = "d";
-    refuse("Cannot replace 'd' by a node mirrored from 's', because it cannot be guaranteed that doing so would not "
-           "lead to an abrupt change of visible data", "");
+    refuse(
+        "Cannot replace 'd' by a node mirrored from 's', because it cannot be guaranteed that doing so would not "
+        "lead to an abrupt change of visible data",
+        "");
     args.sync = MIRROR_SYNC_INCREMENTAL;
     refuse("Sync mode 'incremental' not supported", "");
     args.copy_mode = MIRROR_COPY_WRITE_BLOCKING;
@@ -385,7 +387,7 @@ static void test_switch_refused(void **state)
     assert_string_equal(verb(job, job_complete), "");
     settle();
     assert_string_equal(trail, TO_READY " S:waiting S:pending S:aborting COMPLETED(Operation not permitted) "
-                               "S:concluded S:null");
+                                        "S:concluded S:null");
     assert_int_equal(sim_mark_hits(world, MARK_mirror_switch), 0);
     on_main(drop_user, &other);
     assert_clean(src);

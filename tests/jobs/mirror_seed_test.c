@@ -1,5 +1,5 @@
-/* Protects facts of the mirror's history that no other test is named for: typed events, what belongs to whom, units,
- * times (reference/jobs.md, appendix A). */
+/* Protects facts of the mirror's history that no other test is named for: typed events, what belongs to whom,
+ * units, times (reference/jobs.md, appendix A). */
 #include "tests/jobs/mirror_world.h"
 
 #define TO_READY "S:created S:running S:ready READY"

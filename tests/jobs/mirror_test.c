@@ -1,5 +1,5 @@
-/* Protects the mirror: phases, completion and cancel, what the target holds afterwards, what is released (reference/
- * jobs.md 4). */
+/* Protects the mirror: phases, completion and cancel, what the target holds afterwards, what is released
+ * (reference/ jobs.md 4). */
 #include "tests/jobs/mirror_world.h"
 
 #define SUCCESS_TO_READY "S:created S:running S:ready READY"

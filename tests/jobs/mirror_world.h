@@ -196,7 +196,7 @@ struct failing {
     enum sim_op op;
     int64_t offset; /* of the request; -1: any */
     int error;
-    int count;      /* requests still to fail */
+    int count; /* requests still to fail */
     int64_t extra_latency_ns;
 };
 

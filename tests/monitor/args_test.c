@@ -70,7 +70,8 @@ static void test_types(void **state)
     check(&command, "{\"name\":\"x\",\"count\":\"12q\"}", "Invalid parameter type for 'count', expected: integer");
     check(&command, "{\"name\":\"x\",\"count\":\"--1\"}", "Invalid parameter type for 'count', expected: integer");
     check(&command, "{\"name\":\"x\",\"force\":1}", "Invalid parameter type for 'force', expected: boolean");
-    check(&command, "{\"name\":\"x\",\"force\":\"maybe\"}", "Invalid parameter type for 'force', expected: boolean");
+    check(&command, "{\"name\":\"x\",\"force\":\"maybe\"}",
+          "Invalid parameter type for 'force', expected: boolean");
     check(&command, "{\"name\":\"x\",\"options\":[]}", "Invalid parameter type for 'options', expected: object");
     check(&command, "{\"name\":\"x\",\"list\":{}}", "Invalid parameter type for 'list', expected: array");
     check(&command, "{\"name\":\"x\",\"colour\":\"blue\"}", "Parameter 'colour' does not accept value 'blue'");
@@ -80,10 +81,12 @@ static void test_types(void **state)
 
 static void test_conversions(void **state)
 {
-    check_becomes("{\"name\":\"x\",\"count\":\"-3\",\"bytes\":\"64k\"}", "{\"name\":\"x\",\"count\":-3,\"bytes\":65536}");
+    check_becomes("{\"name\":\"x\",\"count\":\"-3\",\"bytes\":\"64k\"}",
+                  "{\"name\":\"x\",\"count\":-3,\"bytes\":65536}");
     check_becomes("{\"name\":\"x\",\"count\":\"1M\"}", "{\"name\":\"x\",\"count\":1048576}");
     check_becomes("{\"name\":\"64k\",\"force\":\"on\"}", "{\"name\":\"64k\",\"force\":true}");
-    check_becomes("{\"name\":\"x\",\"force\":\"false\",\"any\":\"5\"}", "{\"name\":\"x\",\"force\":false,\"any\":\"5\"}");
+    check_becomes("{\"name\":\"x\",\"force\":\"false\",\"any\":\"5\"}",
+                  "{\"name\":\"x\",\"force\":false,\"any\":\"5\"}");
     check_becomes("{\"name\":\"x\",\"colour\":\"green\",\"options\":{},\"list\":[]}",
                   "{\"name\":\"x\",\"colour\":\"green\",\"options\":{},\"list\":[]}");
 }

@@ -156,20 +156,21 @@ static void test_query_block(void **state)
     ok("block-dirty-bitmap-add", "{\"node\":\"g\",\"name\":\"b\"}");
     expect("query-named-block-nodes", "{}",
            "[{" NODE_INFO("\"dirty-bitmaps\":[{\"name\":\"b\",\"count\":0,\"granularity\":65536,"
-                            "\"recording\":true,\"busy\":false,\"persistent\":false}],") "}]");
+                          "\"recording\":true,\"busy\":false,\"persistent\":false}],") "}]");
     ok("block-dirty-bitmap-remove", "{\"node\":\"g\",\"name\":\"b\"}");
 }
 
 static void test_blockstats(void **state)
 {
     write_bytes(4096, 4096);
-    expect("query-blockstats", "{}",
-           "[{\"device\":\"g\",\"qdev\":\"g\",\"node-name\":\"s\",\"stats\":{\"rd_bytes\":0,\"wr_bytes\":4096,"
-           "\"unmap_bytes\":0,\"rd_operations\":0,\"wr_operations\":1,\"flush_operations\":0,\"unmap_operations\":0,"
-           "\"wr_highest_offset\":8192,\"failed_rd_operations\":0,\"failed_wr_operations\":0,"
-           "\"failed_flush_operations\":0,\"failed_unmap_operations\":0,\"invalid_rd_operations\":0,"
-           "\"invalid_wr_operations\":0,\"invalid_flush_operations\":0,\"invalid_unmap_operations\":0,"
-           "\"account_invalid\":true,\"account_failed\":true}}]");
+    expect(
+        "query-blockstats", "{}",
+        "[{\"device\":\"g\",\"qdev\":\"g\",\"node-name\":\"s\",\"stats\":{\"rd_bytes\":0,\"wr_bytes\":4096,"
+        "\"unmap_bytes\":0,\"rd_operations\":0,\"wr_operations\":1,\"flush_operations\":0,\"unmap_operations\":0,"
+        "\"wr_highest_offset\":8192,\"failed_rd_operations\":0,\"failed_wr_operations\":0,"
+        "\"failed_flush_operations\":0,\"failed_unmap_operations\":0,\"invalid_rd_operations\":0,"
+        "\"invalid_wr_operations\":0,\"invalid_flush_operations\":0,\"invalid_unmap_operations\":0,"
+        "\"account_invalid\":true,\"account_failed\":true}}]");
 }
 
 static void test_nodes(void **state)
@@ -263,7 +264,8 @@ static void test_bitmap_errors(void **state)
     ok("block-dirty-bitmap-add", "{\"node\":\"s\",\"name\":\"b\",\"disabled\":true}");
     assert_false(bdrv_dirty_bitmap_enabled(bdrv_find_dirty_bitmap(bdrv_find_node(bed.host, "s"), "b")));
     refused("block-dirty-bitmap-add", "{\"node\":\"s\",\"name\":\"b\"}", "GenericError: Bitmap already exists: b");
-    refused("block-dirty-bitmap-add", "{\"node\":\"s\",\"name\":\"\"}", "GenericError: Bitmap name cannot be empty");
+    refused("block-dirty-bitmap-add", "{\"node\":\"s\",\"name\":\"\"}",
+            "GenericError: Bitmap name cannot be empty");
     refused("block-dirty-bitmap-add", "{\"node\":\"x\",\"name\":\"b\"}",
             "GenericError: Cannot find device='x' nor node-name='x'");
     refused("block-dirty-bitmap-add", "{\"node\":\"s\",\"name\":\"c\",\"granularity\":\"96k\"}",

@@ -272,19 +272,18 @@ static void test_in_coroutine(void **state)
     payload_clear(&seen);
 }
 
-#define TEST(name, fn) {name, fn, setup, teardown, NULL}
+#define TEST(name, fn) \
+    { \
+        name, fn, setup, teardown, NULL \
+    }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST("/disk/options/read", test_options),
-        TEST("/disk/options/refused", test_options_refused),
-        TEST("/disk/name-in-use", test_name_in_use),
-        TEST("/disk/file/round-trip", test_round_trip),
-        TEST("/disk/file/errors", test_file_errors),
-        TEST("/disk/file/empty", test_empty_file),
-        TEST("/disk/file/in-coroutine", test_in_coroutine),
-        TEST("/disk/file/zero-pages", test_zero_pages),
+        TEST("/disk/options/read", test_options),           TEST("/disk/options/refused", test_options_refused),
+        TEST("/disk/name-in-use", test_name_in_use),        TEST("/disk/file/round-trip", test_round_trip),
+        TEST("/disk/file/errors", test_file_errors),        TEST("/disk/file/empty", test_empty_file),
+        TEST("/disk/file/in-coroutine", test_in_coroutine), TEST("/disk/file/zero-pages", test_zero_pages),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

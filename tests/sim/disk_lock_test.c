@@ -18,10 +18,10 @@ static void test_conflict(void **state)
     struct disk_lock a = {0}, b = {0};
 
     disk_lock_set(disk, &a, NULL, 2, 8);
-    assert_int_equal(disk_lock_conflict(disk, &a, 2, 2), 0);                   /* never with oneself */
-    assert_int_equal(disk_lock_conflict(disk, &b, 1, 0), 0);                   /* a shares it */
-    assert_int_equal(disk_lock_conflict(disk, &b, 8, 0), 8);                   /* a does not share it */
-    assert_int_equal(disk_lock_conflict(disk, &b, 0, 2), UINT64_C(2) << 32);   /* a has taken it */
+    assert_int_equal(disk_lock_conflict(disk, &a, 2, 2), 0);                 /* never with oneself */
+    assert_int_equal(disk_lock_conflict(disk, &b, 1, 0), 0);                 /* a shares it */
+    assert_int_equal(disk_lock_conflict(disk, &b, 8, 0), 8);                 /* a does not share it */
+    assert_int_equal(disk_lock_conflict(disk, &b, 0, 2), UINT64_C(2) << 32); /* a has taken it */
     disk_lock_set(disk, &a, NULL, 0, 0);
     assert_int_equal(disk_lock_conflict(disk, &b, 8, 2), 0);
     sim_delete(sim);

@@ -75,7 +75,7 @@ SIM_UNUSED static void io_done(void *opaque, int ret)
 }
 
 SIM_UNUSED static void io_start(struct io *io, struct disk *disk, enum sim_op op, int64_t offset, int64_t bytes,
-                     uint32_t flags)
+                                uint32_t flags)
 {
     io->done = false;
     io->req.disk = disk;
@@ -98,7 +98,7 @@ SIM_UNUSED static void io_init(struct io *io, struct disk *disk)
 
 /* Submits a write of tags and returns at once. */
 SIM_UNUSED static void io_write_tags(struct io *io, struct disk *disk, int64_t offset, int64_t bytes, uint64_t tag,
-                          uint32_t flags)
+                                     uint32_t flags)
 {
     io_init(io, disk);
     payload_append_tags(&io->data, tag, bytes / SIM_SECTOR_BYTES);
@@ -191,6 +191,9 @@ SIM_UNUSED static void bend_at_effect(struct disk_interposer *self, struct disk_
     req->effect_offset += bend->shift;
 }
 
-#define TEST(name, fn) {name, fn, setup, teardown, NULL}
+#define TEST(name, fn) \
+    { \
+        name, fn, setup, teardown, NULL \
+    }
 
 #endif

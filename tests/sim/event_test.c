@@ -164,7 +164,8 @@ static void test_text(void **state)
         "origin=src number=0000000000000007\n"
         "#      2      0.000001500 h1       disk_submit            disk=src req=2 op=write offset=4096 bytes=512 "
         "origin=src number=0000000000000008\n"
-        "#      3      0.000001500 -        disk_submit            disk=\"strange \\\"name\\\"\\n\xef\xbf\xbd\" req=3 "
+        "#      3      0.000001500 -        disk_submit            disk=\"strange \\\"name\\\"\\n\xef\xbf\xbd\" "
+        "req=3 "
         "op=write offset=4096 bytes=512 origin=\"strange \\\"name\\\"\\n\xef\xbf\xbd\" number=0000000000000009\n"
         "#      4      2.000000007 h1       disk_complete          disk=src req=1 op=write offset=4096 bytes=512 "
         "ret=-EIO content=0000000000000abc\n"
@@ -232,7 +233,8 @@ static void test_timeline(void **state)
     json_t *item;
 
     assert_non_null(json);
-    json_array_foreach(json_object_get(json, "traceEvents"), i, item) {
+    json_array_foreach(json_object_get(json, "traceEvents"), i, item)
+    {
         const char *ph = json_string_value(json_object_get(item, "ph"));
 
         tracks += strcmp(json_string_value(json_object_get(item, "name")), "thread_name") == 0;

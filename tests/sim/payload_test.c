@@ -106,8 +106,8 @@ static void test_page_forms(void **state)
 /* The id of eight consecutive tags is computed in one step; it must be that of the tags one by one. */
 static void test_tag_page_id(void **state)
 {
-    static const uint64_t starts[] = {0, 5, POLY_MOD - 3, POLY_MOD, UINT64_MAX - 3, (UINT64_C(1) << 61) - 8,
-                                      UINT64_C(0xfedcba9876543210)};
+    static const uint64_t starts[] = {
+        0, 5, POLY_MOD - 3, POLY_MOD, UINT64_MAX - 3, (UINT64_C(1) << 61) - 8, UINT64_C(0xfedcba9876543210)};
 
     for (size_t i = 0; i < ARRAY_SIZE(starts); i++) {
         struct payload whole;
@@ -375,7 +375,10 @@ static void test_reset_drops_all(void **state)
     payload_clear(&p);
 }
 
-#define TEST(name, fn) {name, fn, setup, teardown, NULL}
+#define TEST(name, fn) \
+    { \
+        name, fn, setup, teardown, NULL \
+    }
 
 int main(void)
 {

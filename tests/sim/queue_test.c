@@ -93,7 +93,8 @@ static void arm_now(void *opaque)
     arm(&chain->now, 'n', sim_now(world), 9);
 }
 
-/* What was armed earlier for this instant goes before what is armed in it; a better rank goes first all the same. */
+/* What was armed earlier for this instant goes before what is armed in it; a better rank goes first all the same.
+ */
 static void test_heap_meets_fifo(void **state)
 {
     for (uint32_t rank = 0; rank < 2; rank++) {

@@ -126,12 +126,27 @@ static void test_sizes(void **state)
         int64_t value;
         const char *shortest;
     } good[] = {
-        {"0", 0, "0"},           {"1000", 1000, "1000"},  {"64k", 65536, "64k"}, {"64K", 65536, "64k"},
-        {"1024k", 1 << 20, "1M"}, {"3G", 3 * GiB, "3G"},  {"7E", (int64_t)7 << 60, "7E"},
+        {"0", 0, "0"},
+        {"1000", 1000, "1000"},
+        {"64k", 65536, "64k"},
+        {"64K", 65536, "64k"},
+        {"1024k", 1 << 20, "1M"},
+        {"3G", 3 * GiB, "3G"},
+        {"7E", (int64_t)7 << 60, "7E"},
         {"9223372036854775807", INT64_MAX, "9223372036854775807"},
     };
-    static const char *const bad[] = {"", "k", "-1", "1kk", "1.5k", "8E", "9223372036854775808", " 1", "1 ", "0x10",
-                                      "1B", "99999999999999999999999"};
+    static const char *const bad[] = {"",
+                                      "k",
+                                      "-1",
+                                      "1kk",
+                                      "1.5k",
+                                      "8E",
+                                      "9223372036854775808",
+                                      " 1",
+                                      "1 ",
+                                      "0x10",
+                                      "1B",
+                                      "99999999999999999999999"};
     char buf[24];
     int64_t value;
 
@@ -152,13 +167,20 @@ static void test_times(void **state)
         int64_t value;
         const char *shortest;
     } good[] = {
-        {"250", 250, "250ns"},        {"10ms", 10000000, "10ms"},    {"5us", 5000, "5us"},
-        {"1.5ms", 1500000, "1500us"}, {"0.000000001s", 1, "1ns"},    {"2.50s", 2500000000, "2500ms"},
-        {"0", 0, "0s"},               {"1.500us", 1500, "1500ns"},   {"3.0", 3, "3ns"},
+        {"250", 250, "250ns"},
+        {"10ms", 10000000, "10ms"},
+        {"5us", 5000, "5us"},
+        {"1.5ms", 1500000, "1500us"},
+        {"0.000000001s", 1, "1ns"},
+        {"2.50s", 2500000000, "2500ms"},
+        {"0", 0, "0s"},
+        {"1.500us", 1500, "1500ns"},
+        {"3.0", 3, "3ns"},
         {"9223372036s", 9223372036000000000, "9223372036s"},
     };
-    static const char *const bad[] = {"", "s", "1.s", ".5s", "-1s", "1m", "1.5", "0.0000000001s", "1.0005us",
-                                      "9223372037s", "1 s", "1s ", "1.5.5s"};
+    static const char *const bad[] = {"",    "s",   "1.s",           ".5s",      "-1s",
+                                      "1m",  "1.5", "0.0000000001s", "1.0005us", "9223372037s",
+                                      "1 s", "1s ", "1.5.5s"};
     char buf[32];
     int64_t value;
 
@@ -216,10 +238,14 @@ static void test_errnos(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T("/sim/qvalue/containers", test_containers), T("/sim/qvalue/json", test_json),
-        T("/sim/qvalue/bad-json", test_bad_json),     T("/sim/qvalue/typed", test_typed),
-        T("/sim/parse/sizes", test_sizes),            T("/sim/parse/times", test_times),
-        T("/sim/error/errp-may-be-null/cc67f4d/0fb6395", test_errors), T("/sim/error/errnos", test_errnos),
+        T("/sim/qvalue/containers", test_containers),
+        T("/sim/qvalue/json", test_json),
+        T("/sim/qvalue/bad-json", test_bad_json),
+        T("/sim/qvalue/typed", test_typed),
+        T("/sim/parse/sizes", test_sizes),
+        T("/sim/parse/times", test_times),
+        T("/sim/error/errp-may-be-null/cc67f4d/0fb6395", test_errors),
+        T("/sim/error/errnos", test_errnos),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,6 @@
 /*
- * A small host for tests of vm/ and monitor/: one disk, one node, a trail of what clients and guests see, and a medium
- * that fails or sticks on demand.
+ * A small host for tests of vm/ and monitor/: one disk, one node, a trail of what clients and guests see, and a
+ * medium that fails or sticks on demand.
  */
 #ifndef TESTS_VMLIB_H
 #define TESTS_VMLIB_H
@@ -21,7 +21,7 @@ struct bed {
     struct disk *disk;
     char trail[4096];
     struct disk_interposer interposer;
-    unsigned fail_ops;  /* bits of enum sim_op */
+    unsigned fail_ops; /* bits of enum sim_op */
     int fail_errno;
     unsigned fail_count; /* how many more; UINT_MAX: for ever */
     bool stick;
@@ -118,7 +118,8 @@ static void bed_on_main(host_fn *fn)
     struct bed_call call = {fn, false};
 
     host_command(bed.host, bed_call_entry, &call);
-    assert_int_equal(sim_run_idle(bed.sim, bed_call_done, &call, sim_now(bed.sim) + BED_PATIENCE_NS), SIM_STOP_COND);
+    assert_int_equal(sim_run_idle(bed.sim, bed_call_done, &call, sim_now(bed.sim) + BED_PATIENCE_NS),
+                     SIM_STOP_COND);
 }
 
 static struct qvalue *bed_json(const char *text)
