@@ -11,17 +11,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* clang-format off: it takes the parenthesised operands for casts */
-#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
+/* clang-format takes the parenthesised operands for casts. */
+/* clang-format off */
+#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 
 /* Alignments are powers of two; arguments are non-negative. */
-#define ROUND_DOWN(x, align) ((x) & ~((__typeof__(x))(align)-1))
-#define ROUND_UP(x, align) ROUND_DOWN((x) + (__typeof__(x))(align)-1, align)
-#define DIV_ROUND_UP(x, n) (((x) + (n)-1) / (n))
+#define ROUND_DOWN(x, align) ((x) & ~((__typeof__(x))(align) - 1))
+#define ROUND_UP(x, align) ROUND_DOWN((x) + (__typeof__(x))(align) - 1, align)
+#define DIV_ROUND_UP(x, n) (((x) + (n) - 1) / (n))
 /* clang-format on */
 
 static inline bool is_power_of_2(uint64_t x)
