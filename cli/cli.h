@@ -83,6 +83,8 @@ struct pool_job {
     struct scenario *(*item)(void *opaque, uint64_t index, Error **errp);
     const struct run_options *options;
     const char *profile;
+    /* The seed of item i, for an item whose worker died; may be NULL. */
+    uint64_t (*seed)(void *opaque, uint64_t index);
     /* In the parent, in order of items. False stops the sweep. */
     bool (*result)(void *opaque, const struct pool_result *result);
     void *opaque;

@@ -49,6 +49,13 @@ static uint64_t seed_of(const struct run_command *c, uint64_t index)
     return c->source.first_seed + (c->shard - 1) + index * c->shards;
 }
 
+static uint64_t item_seed(void *opaque, uint64_t index)
+{
+    const struct run_command *c = opaque;
+
+    return c->source.has_seeds ? seed_of(c, index) : 0;
+}
+
 static struct scenario *item(void *opaque, uint64_t index, Error **errp)
 {
     struct run_command *c = opaque;
@@ -365,7 +372,7 @@ static int run(int argc, char **argv)
         {"--heap-fill", "BYTE", CLI_U64, &c.heap_fill, NULL},
         {.name = NULL},
     };
-    struct pool_job job = {.item = item, .result = on_result, .opaque = &c, .stall_seconds = 120};
+    struct pool_job job = {.item = item, .seed = item_seed, .result = on_result, .opaque = &c, .stall_seconds = 120};
     bool written;
     int status;
 

@@ -287,6 +287,7 @@ static struct pool_result *lost_item(const struct pool *pool, const struct worke
 
     SIM_ASSERT(result && v);
     result->index = w->next;
+    result->r.seed = pool->job->seed ? pool->job->seed(pool->job->opaque, w->next) : 0;
     result->r.verdict = hang ? VERDICT_HANG : VERDICT_CRASH;
     v->check = strdup(hang ? "hang" : "crash");
     if (asprintf(&v->signature, "%s.%s", v->check, hang ? "never-yields" : how) < 0 ||

@@ -83,13 +83,22 @@ static bool violated(void *opaque)
     return check_violation_count(runner->checks) != 0;
 }
 
+/* The rule's name for each way in which a run stops without an end. */
+static const char *const stop_rules[] = {
+    [SIM_STOP_SETTLED] = "hang",
+    [SIM_STOP_LIVELOCK] = "livelock",
+    [SIM_STOP_EVENTS] = "event-limit",
+    [SIM_STOP_CLOCK] = "clock-limit",
+};
+
 static void stopped_badly(struct runner *runner, enum sim_stop stop)
 {
+    const char *rule = (size_t)stop < ARRAY_SIZE(stop_rules) && stop_rules[stop] ? stop_rules[stop] : "stopped";
     struct violation_where where = {.phase = runner->steps_done ? "end" : "steps"};
     const char *verb = runner->step < runner->scn->step_count ? runner->scn->steps[runner->step].verb->name : "-";
 
     where.op = verb;
-    check_violate(runner->checks, "liveness", stop == SIM_STOP_SETTLED ? "hang" : sim_stop_name(stop), &where,
+    check_violate(runner->checks, "liveness", rule, &where,
                   "the scenario waits in step %zu (%s), and %s", runner->step + 1, verb,
                   stop == SIM_STOP_SETTLED ? "nothing is pending" : "the world ran into its limits");
     if (runner->options->log) {
