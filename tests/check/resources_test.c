@@ -72,6 +72,48 @@ static void test_lost_node(void **state)
     assert_violated("resources.lost-node.-.-.-.-");
 }
 
+static void drain_node(void *opaque)
+{
+    bdrv_drained_begin(bdrv_find_node(host, opaque));
+}
+
+static void undrain_node(void *opaque)
+{
+    bdrv_drained_end(bdrv_find_node(host, opaque));
+}
+
+/* Somebody drained a node and forgot to let it go. */
+static void test_left_drained(void **state)
+{
+    mirror_world(MiB, 0);
+    on_main(drain_node, TEXT("d"));
+    settle();
+    assert_silent();
+    check_final(checks);
+    assert_violated("resources.not-at-rest.-.-.raw.-");
+    assert_said("node d at the end: drained 1 times, 0 requests in flight");
+    on_main(undrain_node, TEXT("d"));
+    finish();
+}
+
+/* The world is looked at for the last time, and a medium has not answered. */
+static void test_left_in_flight(void **state)
+{
+    struct io io;
+
+    mirror_world(MiB, 0);
+    arm("stuck", "{\"disk\":\"src\",\"op\":\"read\"}");
+    io_submit(&io, SIM_OP_READ, 0, 4096, 0);
+    settle();
+    check_final(checks);
+    assert_violated("resources.not-at-rest.-.-.raw.-");
+    assert_said("node s at the end: drained 0 times, 1 requests in flight");
+    fault_stop_all(world);
+    run_until(flag_set, &io.done);
+    guest_req_clear(&io.req);
+    finish();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -80,6 +122,8 @@ int main(void)
         T_SETUP("/check/resources/left-over", test_left_over, world_setup, world_teardown),
         T_SETUP("/check/resources/refused-reference", test_refused_reference, world_setup, world_teardown),
         T_SETUP("/check/resources/refused-blocker", test_refused_blocker, world_setup, world_teardown),
+        T_SETUP("/check/resources/not-at-rest/drained", test_left_drained, world_setup, world_teardown),
+        T_SETUP("/check/resources/not-at-rest/in-flight", test_left_in_flight, world_setup, world_teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
