@@ -156,7 +156,10 @@ const struct check_class check_liveness = {
     .doc = "everything terminates once faults stop: no lost wake-up, deadlock or livelock",
     .rules = "hang: no work is pending, and a guest request, a job or a command is unfinished\n"
              "livelock: 100,000 events at one instant\n"
-             "limit: the run used up its virtual time or its events\n",
+             "event-limit, clock-limit: the run used up its events or its virtual time\n"
+             "stopped: the run stopped otherwise while a step waited\n"
+             "unfinished: faults and pauses are over, and streams of requests do not come to their end\n"
+             "job-stays: everything was released or cancelled, and a job does not end\n",
     .attach = attach,
     .at_settled = at_settled,
 };
