@@ -148,19 +148,27 @@ static struct model_leaf *leaf_get(struct guest_model *model, int64_t index)
     return leaf;
 }
 
+/* The cells of a leaf are walked often, their ids seldom asked for: these lie behind, and cost nothing while wild.
+ */
+#define LEAF_CELLS_BYTES (MODEL_LEAF_PAGES * (sizeof(struct model_cell) + PAGE_SECTORS * sizeof(uint64_t)))
+
 static struct model_cell *leaf_cells(struct guest_model *model, struct model_leaf *leaf)
 {
     if (!leaf->cells) {
-        leaf->cells = (struct model_cell *)sim_alloc_raw(model->arena, SIM_TYPE_check_cell,
-                                                         MODEL_LEAF_PAGES * sizeof(*leaf->cells));
-        for (int i = 0; i < MODEL_LEAF_PAGES; i++) {
-            struct model_cell *cell = &leaf->cells[i];
+        void *block = sim_alloc_raw(model->arena, SIM_TYPE_check_cell, LEAF_CELLS_BYTES);
+        struct model_cell *cells = (struct model_cell *)block;
+        uint64_t *ids = (uint64_t *)(cells + MODEL_LEAF_PAGES);
 
-            *cell = (struct model_cell){.start = leaf->start, .end = leaf->end, .wild = leaf->wild ? 0xff : 0};
-            for (int s = 0; s < PAGE_SECTORS; s++) {
-                cell->id[s] = leaf->id;
-            }
+        for (int i = 0; i < MODEL_LEAF_PAGES; i++) {
+            cells[i] = (struct model_cell){.id = ids + i * PAGE_SECTORS,
+                                           .start = leaf->start,
+                                           .end = leaf->end,
+                                           .wild = leaf->wild ? 0xff : 0};
         }
+        for (int i = 0; !leaf->wild && i < MODEL_LEAF_PAGES * PAGE_SECTORS; i++) {
+            ids[i] = leaf->id;
+        }
+        leaf->cells = cells;
     }
     return leaf->cells;
 }
@@ -216,7 +224,7 @@ static void leaf_drop_cells(struct guest_model *model, struct model_leaf *leaf)
             cell_page_drop(model, &leaf->cells[i]);
             unspill(model, &leaf->cells[i]);
         }
-        sim_free(model->arena, SIM_TYPE_check_cell, leaf->cells, MODEL_LEAF_PAGES * sizeof(*leaf->cells));
+        sim_free(model->arena, SIM_TYPE_check_cell, leaf->cells, LEAF_CELLS_BYTES);
         leaf->cells = NULL;
     }
 }
@@ -249,7 +257,7 @@ void guest_model_truncate(struct guest_model *model, int64_t bytes)
                 if (base + (page + 1) * SIM_PAGE_BYTES > bytes) { /* coarse: a page with both forgets both */
                     cell_page_drop(model, &cells[page]);
                     unspill(model, &cells[page]);
-                    cells[page] = (struct model_cell){.wild = 0xff};
+                    cells[page] = (struct model_cell){.id = cells[page].id, .wild = 0xff};
                 }
             }
         }
@@ -674,7 +682,7 @@ static bool read_page(struct guest_model *model, struct model_cell *cell, int64_
     for (unsigned i = 0; i < count; i++) {
         uint64_t id = id_next(ids);
 
-        if (cell->spill || cell->id[first + i] != id || (cell->wild >> (first + i) & 1)) {
+        if (cell->spill || (cell->wild >> (first + i) & 1) || cell->id[first + i] != id) {
             struct look look = {.sector = sector + i, .seen = id, .rs = rs, .now = now, .min_start = UINT64_MAX};
 
             if (!read_slowly(model, cell, first + i, &look, mismatch)) {

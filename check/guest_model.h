@@ -39,9 +39,9 @@ struct model_spill {
 
 struct model_cell {
     struct page *page; /* a reference; then nothing is wild and the ids are those of the page; NULL: id[] says */
-    uint64_t id[PAGE_SECTORS];
-    uint64_t start;            /* smallest of the eight */
-    uint64_t end;              /* largest of the eight */
+    uint64_t *id;      /* PAGE_SECTORS, behind the cells of the leaf; that of a wild sector says nothing */
+    uint64_t start;    /* smallest of the eight */
+    uint64_t end;      /* largest of the eight */
     struct model_spill *spill; /* then the rest says nothing */
     uint8_t wild;              /* a bit for each sector whose content is unknown */
 };

@@ -158,6 +158,17 @@ static enum tree_state slot_state(const struct disk_tree *tree, tree_slot slot, 
     return tree_is_marker(slot) ? marker_state(tree, slot, page, end) : TREE_IS_DATA;
 }
 
+/* How many slots from `at` on are pages. */
+static unsigned leaf_pages(const struct disk_node *leaf, unsigned at)
+{
+    unsigned i = at;
+
+    while (i < TREE_FAN && !tree_is_marker(leaf->slot[i])) {
+        i++;
+    }
+    return i - at;
+}
+
 enum tree_state tree_state_at(const struct disk_tree *tree, int64_t page, int64_t limit, int64_t *end)
 {
     struct disk_node *leaf;
@@ -168,6 +179,12 @@ enum tree_state tree_state_at(const struct disk_tree *tree, int64_t page, int64_
     while (*end < limit) {
         int64_t next_end;
         if (leaf != NULL && (*end & (TREE_FAN - 1)) != 0) {
+            if (state == TREE_IS_DATA) {
+                *end += leaf_pages(leaf, (unsigned)*end & (TREE_FAN - 1));
+                if (*end >= limit || (*end & (TREE_FAN - 1)) == 0) {
+                    continue;
+                }
+            }
             next_end = *end + 1;
             slot = leaf->slot[*end & (TREE_FAN - 1)];
         } else {

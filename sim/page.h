@@ -149,5 +149,8 @@ extern const uint64_t poly_power[PAGE_SECTORS + 1]; /* R^0..R^8 */
 uint64_t sector_poly(const struct sector *s);
 uint64_t page_poly(struct page *page);                                      /* all eight, remembered */
 uint64_t page_poly_part(struct page *page, unsigned first, unsigned count); /* its sector `first` at R^0 */
+/* Pages of consecutive tags from `tag` on, all in one run of 2^61, with `beyond` behind them. */
+#define POLY_RUN_PAGES 16
+uint64_t tags_run_poly(uint64_t tag, unsigned pages, uint64_t beyond);
 
 #endif

@@ -82,3 +82,40 @@ uint64_t page_poly(struct page *page)
     page->poly_known = true;
     return page->poly;
 }
+
+/*
+ * n pages of tags that follow each other, from tag t on, make (t * A + K[t >> 61]) * sum + slope. With P = R^8: sum
+ * is that over j < n of P^j, slope 8 * A times that of j * P^j, power P^n.
+ */
+static const struct {
+    uint64_t sum, slope, power;
+} poly_tags_run[POLY_RUN_PAGES + 1] = {
+    {UINT64_C(0x0000000000000000), UINT64_C(0x0000000000000000), UINT64_C(0x0000000000000001)},
+    {UINT64_C(0x0000000000000001), UINT64_C(0x0000000000000000), UINT64_C(0x0431e0ac83a95f5d)},
+    {UINT64_C(0x0431e0ac83a95f5e), UINT64_C(0x1cdad876d2414de8), UINT64_C(0x0058728995008ba1)},
+    {UINT64_C(0x048a533618a9eaff), UINT64_C(0x130c180feed210ae), UINT64_C(0x0b1c976f792f5253)},
+    {UINT64_C(0x0fa6eaa591d93d52), UINT64_C(0x1cc75a8c038a26d2), UINT64_C(0x0c5b6d5344d2536b)},
+    {UINT64_C(0x1c0257f8d6ab90bd), UINT64_C(0x055cb975fabd0945), UINT64_C(0x1e6009a34ba5dfe7)},
+    {UINT64_C(0x1a62619c225170a5), UINT64_C(0x0bff91842ee26682), UINT64_C(0x0b88d4343dfd6e53)},
+    {UINT64_C(0x05eb35d0604edef9), UINT64_C(0x1f8d98826d4fd282), UINT64_C(0x1bdeea8952e2f773)},
+    {UINT64_C(0x01ca2059b331d66d), UINT64_C(0x1609a22263da2b08), UINT64_C(0x08c335b5816fd70a)},
+    {UINT64_C(0x0a8d560f34a1ad77), UINT64_C(0x15204517a8b767ef), UINT64_C(0x1b44d5b63d68c15a)},
+    {UINT64_C(0x05d22bc5720a6ed2), UINT64_C(0x0fbdc7c39345ae00), UINT64_C(0x03692d21c21e455b)},
+    {UINT64_C(0x093b58e73428b42d), UINT64_C(0x0161bce300a65615), UINT64_C(0x12773f8e0e0b80be)},
+    {UINT64_C(0x1bb29875423434eb), UINT64_C(0x0283d048c2f71826), UINT64_C(0x1b096623f37b1f93)},
+    {UINT64_C(0x16bbfe9935af547f), UINT64_C(0x00531feeb0bba93f), UINT64_C(0x0fad579aa7b77bd5)},
+    {UINT64_C(0x06695633dd66d055), UINT64_C(0x16faf54f143a71ff), UINT64_C(0x03db817a2672d5eb)},
+    {UINT64_C(0x0a44d7ae03d9a640), UINT64_C(0x031aaaf38d0158da), UINT64_C(0x05ec5031ec242875)},
+    {UINT64_C(0x103127dfeffdceb5), UINT64_C(0x02ce4acc9f38d285), UINT64_C(0x14446169f2447d3a)},
+};
+
+uint64_t tags_run_poly(uint64_t tag, unsigned pages, uint64_t beyond)
+{
+    uint64_t first = poly_add(poly_mul(poly_reduce(tag & POLY_MOD), POLY_TAGS_A), poly_tags_k[tag >> 61]);
+    uint64_t run;
+
+    SIM_ASSERT_LE(pages, POLY_RUN_PAGES);
+    SIM_ASSERT_EQ(tag >> 61, (tag + pages * PAGE_SECTORS - 1) >> 61);
+    run = poly_add(poly_mul(first, poly_tags_run[pages].sum), poly_tags_run[pages].slope);
+    return poly_add(run, poly_mul(beyond, poly_tags_run[pages].power));
+}

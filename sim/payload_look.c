@@ -226,6 +226,28 @@ static inline bool whole_known(const struct payload_elem *elem)
     return elem->count == PAGE_SECTORS && elem->page->poly_known;
 }
 
+static inline bool whole_tags(const struct payload_elem *elem)
+{
+    return elem->count == PAGE_SECTORS && elem->page->form == PAGE_FORM_TAGS;
+}
+
+/* How many pages up to and with `last`, of the `most` there are, hold tags that follow each other in one run. */
+static uint32_t consecutive_tags(const struct payload_elem *last, uint32_t most)
+{
+    uint64_t tag = last->page->value;
+    uint32_t n = 1;
+
+    if (!whole_tags(last)) {
+        return 0;
+    }
+    most = MIN(most, POLY_RUN_PAGES);
+    while (n < most && whole_tags(last - n) && (last - n)->page->value == tag - PAGE_SECTORS) {
+        tag -= PAGE_SECTORS;
+        n++;
+    }
+    return tag >> 61 == (tag + n * PAGE_SECTORS - 1) >> 61 ? n : 0;
+}
+
 /* The elements below `count`, the last at the highest powers, put before `sum`. */
 static uint64_t elems_poly(const struct payload_elem *elem, uint32_t count, uint64_t sum)
 {
@@ -236,6 +258,12 @@ static uint64_t elems_poly(const struct payload_elem *elem, uint32_t count, uint
 
     while (count > 0) {
         const struct payload_elem *e = &elem[count - 1];
+        uint32_t tags = consecutive_tags(e, count);
+        if (tags >= POLY_GROUP) {
+            sum = tags_run_poly(e[1 - (int64_t)tags].page->value, tags, sum);
+            count -= tags;
+            continue;
+        }
         if (count >= POLY_GROUP && whole_known(e) && whole_known(e - 1) && whole_known(e - 2) &&
             whole_known(e - 3)) {
             uint64_t high = poly_add(poly_mul(e[0].page->poly, r3), poly_mul(e[-1].page->poly, r2));

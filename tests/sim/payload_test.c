@@ -126,6 +126,32 @@ static void test_tag_page_id(void **state)
     }
 }
 
+/* So is that of pages of consecutive tags, whatever stands before and behind them. */
+static void test_tag_run_id(void **state)
+{
+    static const uint64_t starts[] = {0, POLY_MOD - 63, (UINT64_C(1) << 61) - 128, UINT64_MAX - 127};
+
+    for (size_t i = 0; i < ARRAY_SIZE(starts); i++) {
+        for (int64_t pages = 1; pages <= 35; pages++) {
+            struct payload whole;
+            struct payload parts;
+            payload_init(*state, &whole);
+            payload_init(*state, &parts);
+            payload_append_fill(&whole, 7, SIM_PAGE_BYTES);
+            payload_append_fill(&parts, 7, SIM_PAGE_BYTES);
+            payload_append_tags(&whole, starts[i], pages * PAGE_SECTORS);
+            for (int64_t j = 0; j < pages * PAGE_SECTORS; j++) {
+                payload_append_tags(&parts, starts[i] + (uint64_t)j, 1);
+            }
+            payload_append_tags(&whole, 99, 3);
+            payload_append_tags(&parts, 99, 3);
+            assert_int_equal(payload_content_id(&whole), payload_content_id(&parts));
+            payload_clear(&whole);
+            payload_clear(&parts);
+        }
+    }
+}
+
 static void test_zero_id(void **state)
 {
     struct payload p;
@@ -386,6 +412,7 @@ int main(void)
         TEST("/payload/tag-expansion", test_tag_expansion),
         TEST("/payload/page-forms", test_page_forms),
         TEST("/payload/id/tag-page", test_tag_page_id),
+        TEST("/payload/id/tag-run", test_tag_run_id),
         TEST("/payload/id/zero", test_zero_id),
         TEST("/payload/id/order", test_id_order),
         TEST("/payload/id/after-change", test_id_after_change),
