@@ -99,6 +99,26 @@ static void on_disk_submit(void *opaque, const struct sim_record *record)
     }
 }
 
+/* A guest's request that reaches the node marks it whatever becomes of it below, even when it never gets to the medium:
+ * a failed read of read-modify-write. */
+static void allow_flight(struct bitmap_model *m, const struct guest_req *req)
+{
+    BlockDriverState *top = blk_bs(guest_blk(req->guest));
+
+    if (check_op_writes(req->op) && top && guest_host(req->guest) == m->host && check_through_filters(top, m->bs)) {
+        allow(m, req->offset, req->bytes);
+    }
+}
+
+static void on_guest_submit(void *opaque, const struct sim_record *record)
+{
+    struct bitmap_exact *state = opaque;
+
+    for (struct bitmap_model *m = state->models; m; m = m->next) {
+        allow_flight(m, record->ref);
+    }
+}
+
 /* The job that writes into the node; its own count of what is in flight is enough to be careful. */
 static const Job *writing_job(const struct bitmap_model *m)
 {
@@ -226,6 +246,9 @@ static void on_reset(void *opaque, const struct sim_record *record)
         ranges_remove(&m->allowed, start, end);
         if (m->disk) {
             disk_each_in_flight(m->disk, allow_request, m);
+        }
+        for (struct flight *f = boundary->first; f; f = f->next) {
+            allow_flight(m, f->req);
         }
     }
     drop_cleared(state, m, boundary->first ? boundary->first->start : UINT64_MAX);
@@ -407,7 +430,7 @@ static void *attach(struct check *check)
         {EV_bitmap_reset, on_reset},
         {EV_bitmap_enable, on_enable},
         {EV_node_resize, on_resize},
-        {EV_disk_submit, on_disk_submit},
+        {EV_disk_submit, on_disk_submit}, {EV_guest_submit, on_guest_submit},
         {EV_mirror_op_begin, on_op_begin},
         {EV_guest_complete, on_complete},
         {EV_BLOCK_JOB_READY, on_job_event},

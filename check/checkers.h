@@ -33,6 +33,7 @@ struct flight {
     uint64_t start;      /* event number of the submission */
     uint64_t graph;      /* boundary->graph_changes at the submission */
     const void *model;   /* guest-view's: whose content it changes or reads */
+    bool tears;          /* guest-view's: its sectors lie across the medium's; an attempt may have failed half-way */
     struct flight *next; /* oldest first */
     struct flight *prev;
 };

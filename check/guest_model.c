@@ -527,7 +527,7 @@ static void look_at_flights(const struct guest_model *model, struct look *look)
             !ranges_overlap(f->offset, f->bytes, offset, SIM_SECTOR_BYTES)) {
             continue;
         }
-        if (f->op == SIM_OP_DISCARD) {
+        if (f->op == SIM_OP_DISCARD || f->tears) {
             look->anything = true;
         } else {
             struct id_iter iter;

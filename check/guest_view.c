@@ -290,7 +290,10 @@ static void on_submit(void *opaque, const struct sim_record *record)
     struct flight *flight = view ? check_flight_find(check_boundary(state->check), req) : NULL;
 
     if (flight) {
+        BlockDriverState *bs = guest_bs(view->guest);
+
         flight->model = &view->model->model;
+        flight->tears = check_op_writes(flight->op) && bs && !check_disk_below(bs);
     }
 }
 
@@ -332,7 +335,7 @@ static void on_complete(void *opaque, const struct sim_record *record)
     }
     /* A failed write leaves a prefix in sectors of the medium (DESIGN 4). Through a raw window, which may begin anywhere
      * in the file (block.md 2.15), the guest's sectors lie across those: one of them may be half old, half new. */
-    if (!ok && flight->op != SIM_OP_DISCARD && !check_disk_below(bs)) {
+    if (!ok && flight->op != SIM_OP_DISCARD && flight->tears) {
         any = *flight;
         any.op = SIM_OP_DISCARD;
         torn = &any;
