@@ -430,7 +430,10 @@ static void at_settled(struct check *check, void *opaque, bool final)
         Job *job = host ? job_find(host, m->id->str) : NULL;
 
         works(state, m);
-        if (job && m->stop_due && !job->force_cancel && ((1u << m->status) & (S(RUNNING) | S(READY)))) {
+        /* it parks once its operations are over (jobs.md 1.4): one that is stuck keeps it */
+        bool waits = job && block_job_is_mirror(job) && mirror_in_flight(job) > 0;
+
+        if (job && m->stop_due && !waits && !job->force_cancel && ((1u << m->status) & (S(RUNNING) | S(READY)))) {
             machine_violate(state, m, "stop-ignored", NULL,
                             "an error under policy stop, and the job has not paused");
         }

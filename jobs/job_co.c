@@ -111,7 +111,10 @@ static void job_park(Job *job)
     }
     job_state_transition(job, ready ? JOB_STATUS_STANDBY : JOB_STATUS_PAUSED);
     job->paused = true;
-    job_do_yield(job, -1, false);
+    do {
+        job_do_yield(job, -1, false);
+        /* Paused again between the kick and now: it never left. */
+    } while (job_pause_due(job));
     job->paused = false;
     job_state_transition(job, status);
 }
