@@ -95,7 +95,7 @@ BlockDriverState *bdrv_find_node(struct host *host, const char *node_name)
 
     TAILQ_FOREACH(bs, &host->graph->nodes, node_list)
     {
-        if (strcmp(bs->name->str, node_name) == 0) {
+        if (str_is(bs->name->str, node_name)) {
             return bs;
         }
     }

@@ -208,7 +208,7 @@ bool bdrv_options_generic(const struct qvalue *options, uint32_t flags, struct b
 static const BdrvOption *find_option(const BlockDriver *drv, const char *key)
 {
     for (const BdrvOption *option = drv->options; option && option->name; option++) {
-        if (strcmp(option->name, key) == 0) {
+        if (str_is(option->name, key)) {
             return option;
         }
     }

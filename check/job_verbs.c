@@ -79,7 +79,7 @@ static void on_command(void *opaque, const struct sim_record *record)
     p->next = state->pending;
     state->pending = p;
     for (size_t i = 0; i < ARRAY_SIZE(verbs); i++) {
-        if (strcmp(call->command->name, verbs[i].command) == 0) {
+        if (str_is(call->command->name, verbs[i].command)) {
             p->verb = &verbs[i];
             p->machine = find_str(state, record->host, check_call_str(call, verbs[i].key));
         }

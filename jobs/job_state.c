@@ -61,7 +61,7 @@ const char *job_status_name(enum job_status status)
 bool job_status_parse(const char *text, enum job_status *out)
 {
     for (unsigned i = 0; i < JOB_STATUS_COUNT; i++) {
-        if (strcmp(text, status_names[i]) == 0) {
+        if (str_is(text, status_names[i])) {
             *out = (enum job_status)i;
             return true;
         }

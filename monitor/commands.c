@@ -26,7 +26,7 @@ const struct qmp_command *qmp_find_command(const char *name)
 {
     for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
         for (const struct qmp_command *command = families[i]; command->name; command++) {
-            if (strcmp(command->name, name) == 0) {
+            if (str_is(command->name, name)) {
                 return command;
             }
         }

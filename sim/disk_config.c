@@ -64,7 +64,7 @@ static const struct key keys[] = {
 static const struct key *key_find(const char *name)
 {
     for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
-        if (strcmp(keys[i].name, name) == 0) {
+        if (str_is(keys[i].name, name)) {
             return &keys[i];
         }
     }

@@ -68,12 +68,12 @@ int sim_event_find(const char *name)
 {
     SIM_ASSERT(name != NULL);
     for (size_t i = 0; i < ARRAY_SIZE(sources); i++) {
-        if (strcmp(sources[i].name, name) == 0) {
+        if (str_is(sources[i].name, name)) {
             return (int)i;
         }
     }
     for (size_t i = 0; i < ARRAY_SIZE(sources); i++) {
-        if (sources[i].qmp && strcmp(sources[i].qmp, name) == 0) {
+        if (sources[i].qmp && str_is(sources[i].qmp, name)) {
             return (int)i;
         }
     }

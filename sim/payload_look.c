@@ -63,6 +63,9 @@ bool payload_is_zero(const struct payload *p, int64_t offset, int64_t bytes)
 
 static int64_t bytes_difference(const uint8_t *a, const uint8_t *b, int64_t n)
 {
+    if (memcmp(a, b, (size_t)n) == 0) {
+        return -1;
+    }
     for (int64_t i = 0; i < n; i++) {
         if (a[i] != b[i]) {
             return i;

@@ -193,7 +193,7 @@ static size_t dict_index(const struct qvalue *dict, const char *key)
 
     SIM_ASSERT_EQ(dict->type, QVALUE_DICT);
     for (i = 0; i < dict->seq.count; i++) {
-        if (dict->seq.keys[i][0] == key[0] && strcmp(dict->seq.keys[i], key) == 0) {
+        if (str_is(dict->seq.keys[i], key)) {
             break;
         }
     }

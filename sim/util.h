@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* clang-format takes the parenthesised operands for casts. */
 /* clang-format off */
@@ -28,6 +29,12 @@
 static inline bool is_power_of_2(uint64_t x)
 {
     return x != 0 && (x & (x - 1)) == 0;
+}
+
+/* For searches: most candidates differ in their first character, and then there is no call. */
+static inline bool str_is(const char *a, const char *b)
+{
+    return a[0] == b[0] && strcmp(a, b) == 0;
 }
 
 /* Half-open ranges [a, a+an) and [b, b+bn). An empty range overlaps nothing. */
