@@ -90,6 +90,7 @@ void report_failure(FILE *out, const struct run_result *result, const struct sce
         fprintf(out, "-\n");
     }
     free(path);
+    fflush(out); /* a sweep that is cut short has said what it found */
 }
 
 static double percent(uint64_t part, uint64_t whole)
