@@ -51,7 +51,7 @@ static bool end_release_job(struct runner *runner, const char *id)
     BlockJob *bjob;
     bool again = false;
 
-    if (job && job_user_paused(job)) {
+    if (job && job_user_paused(job) && !job_is_completed(job)) {
         end_command(runner, "job-resume", "id", id, NULL, NULL);
         again = true;
     } else if (job && job->status == JOB_STATUS_PENDING) {
