@@ -308,12 +308,13 @@ bool scn_choice_check(const struct scn_arg_def *def, const char *text, Error **e
     char hint[SCN_HINT];
     char shown[SCN_SHOWN];
 
-    scn_spell_init(&spell, text);
     for (const char *const *choice = def->choices; *choice; choice++) {
-        if (strcmp(*choice, text) == 0) {
-            free(all.bytes);
+        if (str_is(*choice, text)) {
             return true;
         }
+    }
+    scn_spell_init(&spell, text);
+    for (const char *const *choice = def->choices; *choice; choice++) {
         scn_text_str(&all, choice == def->choices ? "" : ", ");
         scn_text_str(&all, *choice);
         scn_spell_try(&spell, *choice);
