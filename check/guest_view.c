@@ -157,6 +157,24 @@ static void on_power_loss(void *opaque, const struct sim_record *record)
     }
 }
 
+static const BlockDriverState *bottom_of(const BlockDriverState *bs)
+{
+    while (bs && bdrv_primary_bs(bs)) {
+        bs = bdrv_primary_bs(bs);
+    }
+    return bs;
+}
+
+/* Another node over the medium of a guest that shares RESIZE: the guest's own node is not told. */
+static bool other_node_of_medium(const BlockDriverState *bs, const BlockDriverState *resized)
+{
+    const BlockDriverState *mine = bottom_of(bs);
+    const BlockDriverState *theirs = bottom_of(resized);
+
+    return mine && theirs && mine != theirs && strcmp(bdrv_driver_name(mine), "disk") == 0 &&
+           strcmp(bdrv_driver_name(theirs), "disk") == 0 && strcmp(bdrv_filename(mine), bdrv_filename(theirs)) == 0;
+}
+
 static void on_resize(void *opaque, const struct sim_record *record)
 {
     struct guest_view *state = opaque;
@@ -166,6 +184,8 @@ static void on_resize(void *opaque, const struct sim_record *record)
 
         if (bs == record->ref) {
             guest_model_truncate(&view->model->model, (int64_t)record->field[1]);
+        } else if (other_node_of_medium(bs, record->ref)) {
+            guest_model_reset(&view->model->model);
         }
     }
 }
@@ -298,11 +318,9 @@ static void on_submit(void *opaque, const struct sim_record *record)
 }
 
 /* null-co keeps nothing of what is written (reference/block.md 7.4): there is no promise about reads. */
-static bool keeps_nothing(BlockDriverState *bs)
+static bool keeps_nothing(const BlockDriverState *bs)
 {
-    while (bs && bdrv_primary_bs(bs)) {
-        bs = bdrv_primary_bs(bs);
-    }
+    bs = bottom_of(bs);
     return bs && strcmp(bdrv_driver_name(bs), "null-co") == 0;
 }
 
