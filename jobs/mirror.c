@@ -277,11 +277,13 @@ static int mirror_attach(MirrorJob *s, BlockDriverState *source, BlockDriverStat
     }
     s->target = blk_new(host, BLK_PERM_WRITE, BLK_PERM_WRITE_UNCHANGED);
     blk_set_disable_request_queuing(s->target, true);
-    blk_set_force_allow_inactivate(s->target);
     ret = blk_insert_bs(s->target, target, errp);
     if (ret < 0) {
         return ret;
     }
+    /* Only now: a migration may inactivate a running mirror's target, but none starts on an inactive one (block.md 8.2,
+     * 8.9). */
+    blk_set_force_allow_inactivate(s->target);
     return block_job_add_bdrv(&s->common, "target", target, 0, BLK_PERM_ALL, errp);
 }
 
