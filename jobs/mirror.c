@@ -281,8 +281,8 @@ static int mirror_attach(MirrorJob *s, BlockDriverState *source, BlockDriverStat
     if (ret < 0) {
         return ret;
     }
-    /* Only now: a migration may inactivate a running mirror's target, but none starts on an inactive one (block.md 8.2,
-     * 8.9). */
+    /* Only now: a migration may inactivate a running mirror's target, but none starts on an inactive one
+     * (block.md 8.2, 8.9). */
     blk_set_force_allow_inactivate(s->target);
     return block_job_add_bdrv(&s->common, "target", target, 0, BLK_PERM_ALL, errp);
 }
