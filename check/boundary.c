@@ -202,3 +202,17 @@ bool check_through_filters(BlockDriverState *top, const BlockDriverState *bs)
     }
     return top != NULL;
 }
+
+const BlockDriverState *check_bottom(const BlockDriverState *bs)
+{
+    while (bs && bdrv_primary_bs(bs)) {
+        bs = bdrv_primary_bs(bs);
+    }
+    return bs;
+}
+
+bool check_same_medium(const BlockDriverState *a, const BlockDriverState *b)
+{
+    return a && b && strcmp(bdrv_driver_name(a), "disk") == 0 && strcmp(bdrv_driver_name(b), "disk") == 0 &&
+           strcmp(bdrv_filename(a), bdrv_filename(b)) == 0;
+}

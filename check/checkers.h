@@ -30,10 +30,10 @@ struct flight {
     enum sim_op op;
     int64_t offset;
     int64_t bytes;
-    uint64_t start;      /* event number of the submission */
-    uint64_t graph;      /* boundary->graph_changes at the submission */
-    const void *model;   /* guest-view's: whose content it changes or reads */
-    bool tears;          /* guest-view's: its sectors lie across the medium's; an attempt may have failed half-way */
+    uint64_t start;    /* event number of the submission */
+    uint64_t graph;    /* boundary->graph_changes at the submission */
+    const void *model; /* guest-view's: whose content it changes or reads */
+    bool tears;        /* guest-view's: its sectors lie across the medium's; an attempt may have failed half-way */
     struct flight *next; /* oldest first */
     struct flight *prev;
 };
@@ -90,6 +90,10 @@ bool check_call_bool(const struct qmp_call *call, const char *key, bool def);
 /* The medium whose bytes lie under the node at the same offsets: through filters and raw without an offset; NULL
  * when there is none or it cannot be known. */
 struct disk *check_disk_below(const BlockDriverState *bs);
+/* The last node of the chain of primary children. */
+const BlockDriverState *check_bottom(const BlockDriverState *bs);
+/* Two protocol nodes stand for one medium. NULL is no node. */
+bool check_same_medium(const BlockDriverState *a, const BlockDriverState *b);
 /* bs is top, or lies below it through filters only. */
 bool check_through_filters(BlockDriverState *top, const BlockDriverState *bs);
 

@@ -157,22 +157,12 @@ static void on_power_loss(void *opaque, const struct sim_record *record)
     }
 }
 
-static const BlockDriverState *bottom_of(const BlockDriverState *bs)
+/* Another node over the medium of a guest that shares RESIZE cut it short: the guest's own node is not told. */
+static bool cut_by_other_node(const BlockDriverState *bs, const BlockDriverState *resized, int64_t bytes)
 {
-    while (bs && bdrv_primary_bs(bs)) {
-        bs = bdrv_primary_bs(bs);
-    }
-    return bs;
-}
+    const BlockDriverState *mine = check_bottom(bs);
 
-/* Another node over the medium of a guest that shares RESIZE: the guest's own node is not told. */
-static bool other_node_of_medium(const BlockDriverState *bs, const BlockDriverState *resized)
-{
-    const BlockDriverState *mine = bottom_of(bs);
-    const BlockDriverState *theirs = bottom_of(resized);
-
-    return mine && theirs && mine != theirs && strcmp(bdrv_driver_name(mine), "disk") == 0 &&
-           strcmp(bdrv_driver_name(theirs), "disk") == 0 && strcmp(bdrv_filename(mine), bdrv_filename(theirs)) == 0;
+    return mine != resized && check_same_medium(mine, resized) && bytes < bdrv_getlength_cached(mine);
 }
 
 static void on_resize(void *opaque, const struct sim_record *record)
@@ -184,7 +174,7 @@ static void on_resize(void *opaque, const struct sim_record *record)
 
         if (bs == record->ref) {
             guest_model_truncate(&view->model->model, (int64_t)record->field[1]);
-        } else if (other_node_of_medium(bs, record->ref)) {
+        } else if (cut_by_other_node(bs, record->ref, (int64_t)record->field[1])) {
             guest_model_reset(&view->model->model);
         }
     }
@@ -320,7 +310,7 @@ static void on_submit(void *opaque, const struct sim_record *record)
 /* null-co keeps nothing of what is written (reference/block.md 7.4): there is no promise about reads. */
 static bool keeps_nothing(const BlockDriverState *bs)
 {
-    bs = bottom_of(bs);
+    bs = check_bottom(bs);
     return bs && strcmp(bdrv_driver_name(bs), "null-co") == 0;
 }
 
@@ -351,8 +341,9 @@ static void on_complete(void *opaque, const struct sim_record *record)
     if (!ok && (!bs || flight->offset > bdrv_getlength_cached(bs) - flight->bytes)) {
         return; /* refused at the door */
     }
-    /* A failed write leaves a prefix in sectors of the medium (DESIGN 4). Through a raw window, which may begin anywhere
-     * in the file (block.md 2.15), the guest's sectors lie across those: one of them may be half old, half new. */
+    /* A failed write leaves a prefix in sectors of the medium (DESIGN 4). Through a raw window, which may begin
+     * anywhere in the file (block.md 2.15), the guest's sectors lie across those: one of them may be half old, half
+     * new. */
     if (!ok && flight->op != SIM_OP_DISCARD && flight->tears) {
         any = *flight;
         any.op = SIM_OP_DISCARD;

@@ -111,6 +111,25 @@ static bool excused(const struct target_at_pivot *state, const Job *job, int64_t
            check_flight_writing(check_boundary(state->check), NULL, offset, bytes);
 }
 
+/* Somebody writes one of the two media through a node beside the mirror's: neither the mirror nor its bitmap hears
+ * of that, and it promises nothing (bitmaps-qcow2.md 2.3: marking is per node). */
+static bool written_beside(const struct pivot *p, const BlockDriverState *source, const BlockDriverState *target)
+{
+    for (BlockDriverState *bs = bdrv_next_node(p->host, NULL); bs; bs = bdrv_next_node(p->host, bs)) {
+        uint64_t perm, shared;
+
+        if (strcmp(bdrv_driver_name(bs), "disk") != 0 || bs == check_bottom(source) || bs == check_bottom(target)) {
+            continue;
+        }
+        bdrv_cumulative_perms(bs, &perm, &shared);
+        if ((perm & BLK_PERM_WRITE) &&
+            (check_same_medium(bs, check_bottom(source)) || check_same_medium(bs, check_bottom(target)))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Looks at what is open. job: excuses what it knows to be different; NULL: nothing is excused. Returns the first
  * difference or -1; what was found equal is closed. */
 static int64_t compare(struct target_at_pivot *state, struct pivot *p, const Job *job)
@@ -123,7 +142,7 @@ static int64_t compare(struct target_at_pivot *state, struct pivot *p, const Job
     int64_t at = 0;
     const struct range *r;
 
-    if (!a || !b) {
+    if (!a || !b || written_beside(p, a, b)) {
         return -1;
     }
     length = MIN(bdrv_getlength_cached(a), bdrv_getlength_cached(b));
