@@ -70,17 +70,22 @@ bool gen_chance(struct gen *gen, const char *feature, unsigned permille)
 
 /* --- text ------------------------------------------------------------------------------------------------ */
 
-void gen_add(struct gen *gen, const char *fmt, ...)
+static void add_text(struct gen *gen, const char *fmt, va_list ap)
 {
     char buf[512];
-    va_list ap;
-    int length;
+    int length = vsnprintf(buf, sizeof(buf), fmt, ap);
 
-    va_start(ap, fmt);
-    length = vsnprintf(buf, sizeof(buf), fmt, ap);
-    va_end(ap);
     SIM_ASSERT_LT(length, sizeof(buf));
     scn_text_add(&gen->text, buf, (size_t)length);
+}
+
+void gen_add(struct gen *gen, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    add_text(gen, fmt, ap);
+    va_end(ap);
 }
 
 void gen_add_size(struct gen *gen, const char *key, int64_t bytes)
@@ -99,15 +104,11 @@ void gen_add_time(struct gen *gen, const char *key, int64_t time_ns)
 
 void gen_line(struct gen *gen, const char *fmt, ...)
 {
-    char buf[512];
     va_list ap;
-    int length;
 
     va_start(ap, fmt);
-    length = vsnprintf(buf, sizeof(buf), fmt, ap);
+    add_text(gen, fmt, ap);
     va_end(ap);
-    SIM_ASSERT_LT(length, sizeof(buf));
-    scn_text_add(&gen->text, buf, (size_t)length);
     scn_text_char(&gen->text, '\n');
 }
 
