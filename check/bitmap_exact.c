@@ -99,8 +99,8 @@ static void on_disk_submit(void *opaque, const struct sim_record *record)
     }
 }
 
-/* A guest's request that reaches the node marks it whatever becomes of it below, even when it never gets to the medium:
- * a failed read of read-modify-write. */
+/* A guest's request that reaches the node marks it whatever becomes of it below, even when it never gets to the
+ * medium: a failed read of read-modify-write. */
 static void allow_flight(struct bitmap_model *m, const struct guest_req *req)
 {
     BlockDriverState *top = blk_bs(guest_blk(req->guest));
@@ -420,17 +420,15 @@ static void *attach(struct check *check)
 {
     struct bitmap_exact *state =
         (struct bitmap_exact *)sim_alloc(check->arena, SIM_TYPE_check_state, sizeof(*state));
-    static const struct {
-        enum sim_event_kind kind;
-        sim_event_fn *fn;
-    } subscriptions[] = {
+    static const struct check_subscription subscriptions[] = {
         {EV_bitmap_create, on_create},
         {EV_bitmap_release, on_release},
         {EV_bitmap_set, on_set},
         {EV_bitmap_reset, on_reset},
         {EV_bitmap_enable, on_enable},
         {EV_node_resize, on_resize},
-        {EV_disk_submit, on_disk_submit}, {EV_guest_submit, on_guest_submit},
+        {EV_disk_submit, on_disk_submit},
+        {EV_guest_submit, on_guest_submit},
         {EV_mirror_op_begin, on_op_begin},
         {EV_guest_complete, on_complete},
         {EV_BLOCK_JOB_READY, on_job_event},
@@ -439,9 +437,7 @@ static void *attach(struct check *check)
     };
 
     state->check = check;
-    for (size_t i = 0; i < ARRAY_SIZE(subscriptions); i++) {
-        sim_subscribe(check->sim, subscriptions[i].kind, subscriptions[i].fn, state);
-    }
+    check_subscribe(check->sim, subscriptions, ARRAY_SIZE(subscriptions), state);
     return state;
 }
 

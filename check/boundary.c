@@ -216,3 +216,10 @@ bool check_same_medium(const BlockDriverState *a, const BlockDriverState *b)
     return a && b && strcmp(bdrv_driver_name(a), "disk") == 0 && strcmp(bdrv_driver_name(b), "disk") == 0 &&
            strcmp(bdrv_filename(a), bdrv_filename(b)) == 0;
 }
+
+void check_subscribe(struct sim *sim, const struct check_subscription *table, size_t count, void *opaque)
+{
+    for (size_t i = 0; i < count; i++) {
+        sim_subscribe(sim, table[i].kind, table[i].fn, opaque);
+    }
+}

@@ -90,6 +90,12 @@ bool check_call_bool(const struct qmp_call *call, const char *key, bool def);
 /* The medium whose bytes lie under the node at the same offsets: through filters and raw without an offset; NULL
  * when there is none or it cannot be known. */
 struct disk *check_disk_below(const BlockDriverState *bs);
+/* What a checker hears of. */
+struct check_subscription {
+    enum sim_event_kind kind;
+    sim_event_fn *fn;
+};
+void check_subscribe(struct sim *sim, const struct check_subscription *table, size_t count, void *opaque);
 /* The last node of the chain of primary children. */
 const BlockDriverState *check_bottom(const BlockDriverState *bs);
 /* Two protocol nodes stand for one medium. NULL is no node. */

@@ -447,10 +447,7 @@ static void at_settled(struct check *check, void *opaque, bool final)
 static void *attach(struct check *check)
 {
     struct job_machine *state = (struct job_machine *)sim_alloc(check->arena, SIM_TYPE_check_state, sizeof(*state));
-    static const struct {
-        enum sim_event_kind kind;
-        sim_event_fn *fn;
-    } subscriptions[] = {
+    static const struct check_subscription subscriptions[] = {
         {EV_JOB_STATUS_CHANGE, on_status},
         {EV_BLOCK_JOB_READY, on_ready},
         {EV_BLOCK_JOB_COMPLETED, on_completed},
@@ -466,9 +463,7 @@ static void *attach(struct check *check)
 
     state->check = check;
     job_verbs_attach(state);
-    for (size_t i = 0; i < ARRAY_SIZE(subscriptions); i++) {
-        sim_subscribe(check->sim, subscriptions[i].kind, subscriptions[i].fn, state);
-    }
+    check_subscribe(check->sim, subscriptions, ARRAY_SIZE(subscriptions), state);
     return state;
 }
 

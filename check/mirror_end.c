@@ -223,17 +223,12 @@ static void on_crash(void *opaque, const struct sim_record *record)
 void check_mirror_end_attach(struct check *check)
 {
     struct mirror_ends *state = (struct mirror_ends *)sim_alloc(check->arena, SIM_TYPE_check_state, sizeof(*state));
-    static const struct {
-        enum sim_event_kind kind;
-        sim_event_fn *fn;
-    } subscriptions[] = {
+    static const struct check_subscription subscriptions[] = {
         {EV_JOB_STATUS_CHANGE, on_status},      {EV_BLOCK_JOB_READY, on_ready}, {EV_disk_submit, on_disk_submit},
         {EV_disk_complete, on_disk_complete},   {EV_qmp_reply, on_reply},       {EV_edge_replace, on_replace},
         {EV_BLOCK_JOB_COMPLETED, on_completed}, {EV_host_crash, on_crash},
     };
 
     state->check = check;
-    for (size_t i = 0; i < ARRAY_SIZE(subscriptions); i++) {
-        sim_subscribe(check->sim, subscriptions[i].kind, subscriptions[i].fn, state);
-    }
+    check_subscribe(check->sim, subscriptions, ARRAY_SIZE(subscriptions), state);
 }

@@ -450,10 +450,7 @@ static void *attach(struct check *check)
 {
     struct target_at_pivot *state =
         (struct target_at_pivot *)sim_alloc(check->arena, SIM_TYPE_check_state, sizeof(*state));
-    static const struct {
-        enum sim_event_kind kind;
-        sim_event_fn *fn;
-    } subscriptions[] = {
+    static const struct check_subscription subscriptions[] = {
         {EV_JOB_STATUS_CHANGE, on_status},
         {EV_BLOCK_JOB_READY, on_ready},
         {EV_edge_replace, on_replace},
@@ -467,9 +464,7 @@ static void *attach(struct check *check)
 
     state->check = check;
     check_mirror_end_attach(check);
-    for (size_t i = 0; i < ARRAY_SIZE(subscriptions); i++) {
-        sim_subscribe(check->sim, subscriptions[i].kind, subscriptions[i].fn, state);
-    }
+    check_subscribe(check->sim, subscriptions, ARRAY_SIZE(subscriptions), state);
     return state;
 }
 
