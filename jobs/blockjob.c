@@ -87,16 +87,6 @@ void block_job_remove_all_bdrv(BlockJob *job)
     }
 }
 
-bool block_job_has_bdrv(const BlockJob *job, const BlockDriverState *bs)
-{
-    for (const BlockJobNode *node = job->nodes; node != NULL; node = node->next) {
-        if (node->child->bs == bs) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* --- events --------------------------------------------------------------------------------------------- */
 
 #define JOB_EMIT(job, kind, ...) \

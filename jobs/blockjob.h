@@ -48,7 +48,6 @@ BlockJob *block_job_create(const char *job_id, const BlockJobDriver *driver, Job
 int block_job_add_bdrv(BlockJob *job, const char *name, BlockDriverState *bs, uint64_t perm, uint64_t shared,
                        Error **errp);
 void block_job_remove_all_bdrv(BlockJob *job);
-bool block_job_has_bdrv(const BlockJob *job, const BlockDriverState *bs);
 const BlockJobDriver *block_job_driver(const BlockJob *job);
 /* NULL when the job is no block job. */
 BlockJob *block_job_of(Job *job);

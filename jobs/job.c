@@ -91,11 +91,6 @@ bool job_is_internal(const Job *job)
     return job->id == NULL;
 }
 
-bool job_is_cancelled(const Job *job)
-{
-    return job->force_cancel;
-}
-
 bool job_is_paused(const Job *job)
 {
     return job->paused;

@@ -156,7 +156,6 @@ void job_start(Job *job);
 bool job_is_internal(const Job *job);
 bool job_is_ready(const Job *job);     /* ready or standby */
 bool job_is_completed(const Job *job); /* waiting or later */
-bool job_is_cancelled(const Job *job); /* force */
 bool job_is_paused(const Job *job);
 const char *job_id(const Job *job); /* NULL: internal */
 

@@ -398,11 +398,6 @@ unsigned mirror_in_flight(const Job *job)
     return mirror_of(job)->in_flight;
 }
 
-int64_t mirror_bytes_in_flight(const Job *job)
-{
-    return mirror_of(job)->bytes_in_flight;
-}
-
 bool mirror_area_in_flight(const Job *job, int64_t offset, int64_t bytes)
 {
     const MirrorJob *s = mirror_of(job);

@@ -57,7 +57,6 @@ BlockDriverState *mirror_target(const Job *job);
 BlockDriverState *mirror_filter(const Job *job);
 BdrvDirtyBitmap *mirror_dirty_bitmap(const Job *job);
 unsigned mirror_in_flight(const Job *job); /* operations */
-int64_t mirror_bytes_in_flight(const Job *job);
 bool mirror_area_in_flight(const Job *job, int64_t offset, int64_t bytes);
 bool mirror_will_switch(const Job *job); /* completed with a switch, or about to */
 enum mirror_sync mirror_sync_mode(const Job *job);

@@ -12,18 +12,6 @@
 #define LIMIT_STEPS UINT64_C(50000000)
 #define LIVELOCK_STEPS 100000
 
-static const char *const stop_names[] = {
-    [SIM_STOP_COND] = "cond",         [SIM_STOP_SETTLED] = "settled",    [SIM_STOP_TIME] = "time",
-    [SIM_STOP_LIVELOCK] = "livelock", [SIM_STOP_EVENTS] = "event limit", [SIM_STOP_CLOCK] = "clock limit",
-    [SIM_STOP_HALTED] = "halted",
-};
-
-const char *sim_stop_name(enum sim_stop stop)
-{
-    SIM_ASSERT_LT((size_t)stop, ARRAY_SIZE(stop_names));
-    return stop_names[stop];
-}
-
 static void fresh(struct sim *sim)
 {
     sim->now_ns = 0;

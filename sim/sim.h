@@ -99,7 +99,6 @@ enum sim_stop {
     SIM_STOP_CLOCK,    /* the world's virtual-time limit */
     SIM_STOP_HALTED,   /* sim_halt() */
 };
-const char *sim_stop_name(enum sim_stop stop);
 
 /* Runs events until cond (may be NULL) holds, checked before each event, or until no *work* is pending, or until
  * the clock would pass until_ns (INT64_MAX: none; then the clock stands at until_ns). Called from outside of any
