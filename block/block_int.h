@@ -112,6 +112,12 @@ struct BlockDriver {
     void (*bdrv_drain_begin)(BlockDriverState *bs);
     void (*bdrv_drain_end)(BlockDriverState *bs);
 
+    /* Persistent dirty bitmaps (bitmaps-qcow2.md 3, 4); all NULL: the driver stores none. */
+    bool (*bdrv_supports_persistent_dirty_bitmap)(const BlockDriverState *bs);
+    bool (*bdrv_co_can_store_new_dirty_bitmap)(BlockDriverState *bs, const char *name, uint32_t granularity,
+                                               Error **errp);
+    int (*bdrv_co_remove_persistent_dirty_bitmap)(BlockDriverState *bs, const char *name, Error **errp);
+
     /* Const views. peek NULL: filters ask their child, others cannot. */
     int (*bdrv_peek)(const BlockDriverState *bs, int64_t offset, int64_t bytes, struct payload *out);
     bool (*bdrv_peek_status)(const BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *pnum);

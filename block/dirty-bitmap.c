@@ -1,35 +1,13 @@
 /* Dirty bitmaps of a node (reference/bitmaps-qcow2.md 2). */
-#include "block/block_int.h"
+#include "block/dirty-bitmap_int.h"
 
 #include <errno.h>
 #include <string.h>
-
-struct BdrvDirtyBitmap {
-    BlockDriverState *bs;
-    HBitmap *hbitmap;
-    uint64_t id;
-    char *name; /* NULL: anonymous */
-    uint32_t granularity;
-    unsigned active_iterators;
-    bool disabled;
-    bool busy;
-    bool readonly;
-    bool persistent;
-    bool inconsistent;
-    bool skip_store;            /* persistent, but not to be stored at the next inactivation */
-    BdrvDirtyBitmap *successor; /* anonymous child that records while this one is in use (2.2) */
-    LIST_ENTRY(BdrvDirtyBitmap) list;
-};
 
 struct BdrvDirtyBitmapIter {
     BdrvDirtyBitmap *bitmap;
     HBitmapIter hbi;
 };
-
-static struct sim *bitmap_sim(const BdrvDirtyBitmap *bitmap)
-{
-    return bitmap->bs->host->sim;
-}
 
 /* --- life ----------------------------------------------------------------------------------------------- */
 
@@ -64,10 +42,16 @@ BdrvDirtyBitmap *bdrv_create_dirty_bitmap(BlockDriverState *bs, uint32_t granula
     if (name != NULL && !name_usable(bs, name, errp)) {
         return NULL;
     }
+    return bdrv_dirty_bitmap_new(bs, size, granularity, name);
+}
+
+BdrvDirtyBitmap *bdrv_dirty_bitmap_new(BlockDriverState *bs, int64_t size_bytes, uint32_t granularity,
+                                       const char *name)
+{
     struct sim_arena *arena = bs->host->arena;
     BdrvDirtyBitmap *bitmap = SIM_NEW(arena, BdrvDirtyBitmap);
     bitmap->bs = bs;
-    bitmap->hbitmap = hbitmap_alloc(arena, size, __builtin_ctz(granularity));
+    bitmap->hbitmap = hbitmap_alloc(arena, size_bytes, __builtin_ctz(granularity));
     bitmap->granularity = granularity;
     bitmap->id = ++bs->host->graph->next_bitmap_id;
     bitmap->name = name != NULL ? sim_strdup(arena, name) : NULL;
@@ -197,9 +181,9 @@ bool bdrv_dirty_bitmap_inconsistent(const BdrvDirtyBitmap *bitmap)
     return bitmap->inconsistent;
 }
 
-bool bdrv_dirty_bitmap_has_successor(const BdrvDirtyBitmap *bitmap)
+bool bdrv_dirty_bitmap_skips_store(const BdrvDirtyBitmap *bitmap)
 {
-    return bitmap->successor != NULL;
+    return bitmap->skip_store;
 }
 
 const HBitmap *bdrv_dirty_bitmap_hbitmap(const BdrvDirtyBitmap *bitmap)
@@ -260,7 +244,7 @@ int bdrv_dirty_bitmap_check(const BdrvDirtyBitmap *bitmap, uint32_t flags, Error
 static void set_disabled(BdrvDirtyBitmap *bitmap, bool disabled)
 {
     bitmap->disabled = disabled;
-    SIM_EMIT(bitmap_sim(bitmap), bitmap->bs->host, bitmap_enable, bitmap, SIM_P(bitmap->bs->name), bitmap->id,
+    SIM_EMIT(bitmap->bs->host->sim, bitmap->bs->host, bitmap_enable, bitmap, SIM_P(bitmap->bs->name), bitmap->id,
              !disabled);
 }
 
@@ -278,6 +262,38 @@ void bdrv_disable_dirty_bitmap(BdrvDirtyBitmap *bitmap)
 void bdrv_dirty_bitmap_set_busy(BdrvDirtyBitmap *bitmap, bool busy)
 {
     bitmap->busy = busy;
+    SIM_EMIT(bitmap->bs->host->sim, bitmap->bs->host, bitmap_busy, bitmap, SIM_P(bitmap->bs->name), bitmap->id,
+             busy);
+}
+
+static void set_flag(BdrvDirtyBitmap *bitmap, bool *flag, const char *name, bool value)
+{
+    *flag = value;
+    SIM_EMIT(bitmap->bs->host->sim, bitmap->bs->host, bitmap_flag, bitmap, SIM_P(bitmap->bs->name), bitmap->id,
+             SIM_P(name), value);
+}
+
+void bdrv_dirty_bitmap_set_readonly(BdrvDirtyBitmap *bitmap, bool readonly)
+{
+    set_flag(bitmap, &bitmap->readonly, "readonly", readonly);
+}
+
+void bdrv_dirty_bitmap_set_persistence(BdrvDirtyBitmap *bitmap, bool persistent)
+{
+    set_flag(bitmap, &bitmap->persistent, "persistent", persistent);
+}
+
+void bdrv_dirty_bitmap_skip_store(BdrvDirtyBitmap *bitmap, bool skip)
+{
+    set_flag(bitmap, &bitmap->skip_store, "skip-store", skip);
+}
+
+void bdrv_dirty_bitmap_set_inconsistent(BdrvDirtyBitmap *bitmap)
+{
+    SIM_ASSERT(bitmap->persistent);
+    SIM_ASSERT(bitmap->successor == NULL);
+    bitmap->disabled = true;
+    set_flag(bitmap, &bitmap->inconsistent, "inconsistent", true);
 }
 
 /* --- bits ----------------------------------------------------------------------------------------------- */
@@ -286,7 +302,7 @@ void bdrv_set_dirty_bitmap(BdrvDirtyBitmap *bitmap, int64_t offset, int64_t byte
 {
     SIM_ASSERT(!bitmap->readonly);
     hbitmap_set(bitmap->hbitmap, offset, bytes);
-    SIM_EMIT(bitmap_sim(bitmap), bitmap->bs->host, bitmap_set, bitmap, SIM_P(bitmap->bs->name), bitmap->id,
+    SIM_EMIT(bitmap->bs->host->sim, bitmap->bs->host, bitmap_set, bitmap, SIM_P(bitmap->bs->name), bitmap->id,
              (uint64_t)offset, (uint64_t)bytes);
 }
 
@@ -294,15 +310,21 @@ void bdrv_reset_dirty_bitmap(BdrvDirtyBitmap *bitmap, int64_t offset, int64_t by
 {
     SIM_ASSERT(!bitmap->readonly);
     hbitmap_reset(bitmap->hbitmap, offset, bytes);
-    SIM_EMIT(bitmap_sim(bitmap), bitmap->bs->host, bitmap_reset, bitmap, SIM_P(bitmap->bs->name), bitmap->id,
+    SIM_EMIT(bitmap->bs->host->sim, bitmap->bs->host, bitmap_reset, bitmap, SIM_P(bitmap->bs->name), bitmap->id,
              (uint64_t)offset, (uint64_t)bytes);
 }
 
-void bdrv_clear_dirty_bitmap(BdrvDirtyBitmap *bitmap)
+void bdrv_clear_dirty_bitmap(BdrvDirtyBitmap *bitmap, HBitmap **backup)
 {
     SIM_ASSERT(!bitmap->readonly);
-    hbitmap_reset_all(bitmap->hbitmap);
-    SIM_EMIT(bitmap_sim(bitmap), bitmap->bs->host, bitmap_reset, bitmap, SIM_P(bitmap->bs->name), bitmap->id, 0,
+    if (backup != NULL) {
+        *backup = bitmap->hbitmap;
+        bitmap->hbitmap =
+            hbitmap_alloc(bitmap->bs->host->arena, hbitmap_length(*backup), hbitmap_granularity(*backup));
+    } else {
+        hbitmap_reset_all(bitmap->hbitmap);
+    }
+    SIM_EMIT(bitmap->bs->host->sim, bitmap->bs->host, bitmap_reset, bitmap, SIM_P(bitmap->bs->name), bitmap->id, 0,
              (uint64_t)hbitmap_length(bitmap->hbitmap));
 }
 

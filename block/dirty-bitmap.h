@@ -44,6 +44,8 @@ bool bdrv_dirty_bitmap_readonly(const BdrvDirtyBitmap *bitmap);
 bool bdrv_dirty_bitmap_persistent(const BdrvDirtyBitmap *bitmap);
 bool bdrv_dirty_bitmap_inconsistent(const BdrvDirtyBitmap *bitmap);
 bool bdrv_dirty_bitmap_has_successor(const BdrvDirtyBitmap *bitmap);
+const BdrvDirtyBitmap *bdrv_dirty_bitmap_successor(const BdrvDirtyBitmap *bitmap); /* NULL: not frozen */
+bool bdrv_dirty_bitmap_skips_store(const BdrvDirtyBitmap *bitmap);
 const HBitmap *bdrv_dirty_bitmap_hbitmap(const BdrvDirtyBitmap *bitmap);
 bool bdrv_dirty_bitmap_get(const BdrvDirtyBitmap *bitmap, int64_t offset);
 int64_t bdrv_dirty_bitmap_next_dirty(const BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes);
@@ -57,10 +59,38 @@ int bdrv_dirty_bitmap_check(const BdrvDirtyBitmap *bitmap, uint32_t flags, Error
 void bdrv_enable_dirty_bitmap(BdrvDirtyBitmap *bitmap);
 void bdrv_disable_dirty_bitmap(BdrvDirtyBitmap *bitmap);
 void bdrv_dirty_bitmap_set_busy(BdrvDirtyBitmap *bitmap, bool busy);
+void bdrv_dirty_bitmap_set_readonly(BdrvDirtyBitmap *bitmap, bool readonly);
+void bdrv_dirty_bitmap_set_persistence(BdrvDirtyBitmap *bitmap, bool persistent);
+void bdrv_dirty_bitmap_skip_store(BdrvDirtyBitmap *bitmap, bool skip);
+/* Loaded with in_use: content unusable, disabled for good. The bitmap is persistent. */
+void bdrv_dirty_bitmap_set_inconsistent(BdrvDirtyBitmap *bitmap);
 /* The owner's own marks. Marking rounds outward; clearing wants whole groups (or up to the end). */
 void bdrv_set_dirty_bitmap(BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes);
 void bdrv_reset_dirty_bitmap(BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes);
-void bdrv_clear_dirty_bitmap(BdrvDirtyBitmap *bitmap);
+/* All bits 0. backup not NULL: what was there goes to *backup, for bdrv_restore_dirty_bitmap or hbitmap_free. */
+void bdrv_clear_dirty_bitmap(BdrvDirtyBitmap *bitmap, HBitmap **backup);
+/* dst = dst OR src, of any two nodes. False with errp, nothing changed: dst busy, readonly or inconsistent; src
+ * busy or inconsistent; sizes differ. backup not NULL: a copy of dst from before goes to *backup. */
+bool bdrv_merge_dirty_bitmap(BdrvDirtyBitmap *dst, const BdrvDirtyBitmap *src, HBitmap **backup, Error **errp);
+/* Puts back what clear or merge kept, and takes it. Nothing may have resized the bitmap meanwhile. */
+void bdrv_restore_dirty_bitmap(BdrvDirtyBitmap *bitmap, HBitmap *backup);
+
+/* --- successors (2.2) [seed 9bd2b08] ----------------------------------------------------------------------
+ *
+ * Who copies what a bitmap says freezes it: an anonymous child records from then on, until the copy is done
+ * (abdicate: the child takes the name) or given up (reclaim: the child's bits come back).
+ */
+
+/* -EBUSY or -EINVAL with errp: busy, inconsistent, readonly or frozen already. The parent becomes busy and
+ * disabled, the child is anonymous, of the same size and granularity, clean, and enabled if the parent was. Never
+ * yields. */
+int bdrv_dirty_bitmap_create_successor(BdrvDirtyBitmap *parent, Error **errp);
+/* The child takes name and persistence, the parent is released. The child, or NULL with errp: no successor. */
+BdrvDirtyBitmap *bdrv_dirty_bitmap_abdicate(BdrvDirtyBitmap *parent, Error **errp);
+/* parent |= child, child released, parent thawed and as enabled as the child was. The parent, or NULL with errp. */
+BdrvDirtyBitmap *bdrv_reclaim_dirty_bitmap(BdrvDirtyBitmap *parent, Error **errp);
+/* Child records although the parent did not; for an incoming migration. */
+void bdrv_dirty_bitmap_enable_successor(BdrvDirtyBitmap *parent);
 
 /* Counted iterator: releasing or truncating the bitmap meanwhile is an assertion. The node's length must be > 0. */
 typedef struct BdrvDirtyBitmapIter BdrvDirtyBitmapIter;
@@ -68,6 +98,18 @@ BdrvDirtyBitmapIter *bdrv_dirty_iter_new(BdrvDirtyBitmap *bitmap);
 void bdrv_dirty_iter_free(BdrvDirtyBitmapIter *iter);
 int64_t bdrv_dirty_iter_next(BdrvDirtyBitmapIter *iter); /* -1 at the end */
 void bdrv_set_dirty_iter(BdrvDirtyBitmapIter *iter, int64_t offset);
+
+/* --- storing (driver hooks; 3, 4) ------------------------------------------------------------------------- */
+
+/* Whether bs could store one more of that name and granularity; false with the reference's text. Coroutine. */
+bool bdrv_co_can_store_new_dirty_bitmap(BlockDriverState *bs, const char *name, uint32_t granularity, Error **errp);
+/* Erases a persistent bitmap from the image; what was never stored is no error. 0 or -errno with errp. Coroutine.
+ */
+int bdrv_co_remove_persistent_dirty_bitmap(BlockDriverState *bs, const char *name, Error **errp);
+/* For a driver that has stored them and gives the image up (2.4 inactivation). */
+void bdrv_release_persistent_dirty_bitmaps(BlockDriverState *bs);
+/* Any bitmap at all, even anonymous: an internal snapshot cannot be gone back to (2.4). */
+bool bdrv_has_dirty_bitmaps(const BlockDriverState *bs);
 
 /* For the request path (block/ only). */
 void bdrv_set_dirty(BlockDriverState *bs, int64_t offset, int64_t bytes);

@@ -99,7 +99,7 @@ static bool cmd_clear(struct host *host, const struct qvalue *args, struct qvalu
 {
     BdrvDirtyBitmap *bitmap = usable(host, args, BDRV_BITMAP_DEFAULT, errp);
     if (bitmap) {
-        bdrv_clear_dirty_bitmap(bitmap);
+        bdrv_clear_dirty_bitmap(bitmap, NULL);
     }
     return bitmap != NULL;
 }

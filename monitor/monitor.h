@@ -32,6 +32,9 @@ struct qmp_command {
     /* Reply in *reply (may stay NULL: empty dictionary), or false with errp. */
     bool (*fn)(struct host *host, const struct qvalue *args, struct qvalue **reply, Error **errp);
     const char *doc;
+    /* What the table cannot say of the arguments, converting in place; pure. May be NULL. qmp_check_args calls it.
+     */
+    bool (*check)(struct qvalue *args, Error **errp);
 };
 
 const struct qmp_command *qmp_find_command(const char *name); /* NULL when there is none */

@@ -226,7 +226,7 @@ static void test_failed_write_marks(void **state)
     assert_true(bdrv_dirty_bitmap_get(a, 5 * G));
     assert_int_equal(do_req(p, SIM_OP_WRITE_ZEROES, 7 * G, 512, 1, BDRV_REQ_NO_FALLBACK), -ENOTSUP);
     assert_int_equal(do_req(p, W, -1, 512, 1, 0), -EIO);
-    bdrv_clear_dirty_bitmap(a);
+    bdrv_clear_dirty_bitmap(a, NULL);
     p->bs->open_flags &= ~(uint32_t)BDRV_O_RDWR;
     assert_int_equal(do_req(p, W, 0, 512, 1, 0), -EPERM);
     p->bs->open_flags |= BDRV_O_RDWR;
