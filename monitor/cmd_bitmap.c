@@ -139,11 +139,11 @@ static bool cmd_sha256(struct host *host, const struct qvalue *args, struct qval
 }
 
 const struct qmp_command qmp_bitmap_commands[] = {
-    {"block-dirty-bitmap-add", add_args, false, cmd_add, "makes a dirty bitmap, clean"},
-    {"block-dirty-bitmap-remove", name_args, false, cmd_remove, "removes a dirty bitmap"},
-    {"block-dirty-bitmap-clear", name_args, false, cmd_clear, "forgets what is dirty"},
-    {"block-dirty-bitmap-enable", name_args, false, cmd_enable, "records from now on"},
-    {"block-dirty-bitmap-disable", name_args, false, cmd_disable, "records no more"},
-    {"x-debug-block-dirty-bitmap-sha256", name_args, false, cmd_sha256, "hash of the bits"},
+    {"block-dirty-bitmap-add", add_args, false, cmd_add, "makes a dirty bitmap, clean", NULL},
+    {"block-dirty-bitmap-remove", name_args, false, cmd_remove, "removes a dirty bitmap", NULL},
+    {"block-dirty-bitmap-clear", name_args, false, cmd_clear, "forgets what is dirty", NULL},
+    {"block-dirty-bitmap-enable", name_args, false, cmd_enable, "records from now on", NULL},
+    {"block-dirty-bitmap-disable", name_args, false, cmd_disable, "records no more", NULL},
+    {"x-debug-block-dirty-bitmap-sha256", name_args, false, cmd_sha256, "hash of the bits", NULL},
     {.name = NULL},
 };

@@ -79,9 +79,10 @@ static bool cmd_set_threshold(struct host *host, const struct qvalue *args, stru
 }
 
 const struct qmp_command qmp_block_commands[] = {
-    {"blockdev-add", add_args, true, cmd_blockdev_add, "makes a node"},
-    {"blockdev-del", del_args, false, cmd_blockdev_del, "removes a node that nobody uses"},
-    {"block_resize", resize_args, false, cmd_block_resize, "changes the length of a disk"},
-    {"block-set-write-threshold", threshold_args, false, cmd_set_threshold, "asks for one event beyond an offset"},
+    {"blockdev-add", add_args, true, cmd_blockdev_add, "makes a node", NULL},
+    {"blockdev-del", del_args, false, cmd_blockdev_del, "removes a node that nobody uses", NULL},
+    {"block_resize", resize_args, false, cmd_block_resize, "changes the length of a disk", NULL},
+    {"block-set-write-threshold", threshold_args, false, cmd_set_threshold, "asks for one event beyond an offset",
+     NULL},
     {.name = NULL},
 };

@@ -152,15 +152,15 @@ static bool cmd_query(struct host *host, const struct qvalue *args, struct qvalu
 }
 
 const struct qmp_command qmp_block_job_commands[] = {
-    {"block-job-pause", device_args, false, cmd_pause, "pauses a block job until block-job-resume"},
-    {"block-job-resume", device_args, false, cmd_resume, "lifts the user's pause and clears the io-status"},
+    {"block-job-pause", device_args, false, cmd_pause, "pauses a block job until block-job-resume", NULL},
+    {"block-job-resume", device_args, false, cmd_resume, "lifts the user's pause and clears the io-status", NULL},
     {"block-job-cancel", cancel_args, false, cmd_cancel,
-     "cancels a block job; a ready mirror ends cleanly unless forced"},
-    {"block-job-complete", device_args, false, cmd_complete, "tells a ready block job to finish"},
-    {"block-job-set-speed", speed_args, false, cmd_set_speed, "limits a block job"},
-    {"block-job-finalize", id_args, false, cmd_finalize, "finalises a pending block job and its transaction"},
-    {"block-job-dismiss", id_args, false, cmd_dismiss, "forgets a concluded block job"},
-    {"block-job-change", change_args, false, cmd_change, "changes a running block job's options"},
-    {"query-block-jobs", QMP_NO_ARGS, false, cmd_query, "all block jobs, newest first"},
+     "cancels a block job; a ready mirror ends cleanly unless forced", NULL},
+    {"block-job-complete", device_args, false, cmd_complete, "tells a ready block job to finish", NULL},
+    {"block-job-set-speed", speed_args, false, cmd_set_speed, "limits a block job", NULL},
+    {"block-job-finalize", id_args, false, cmd_finalize, "finalises a pending block job and its transaction", NULL},
+    {"block-job-dismiss", id_args, false, cmd_dismiss, "forgets a concluded block job", NULL},
+    {"block-job-change", change_args, false, cmd_change, "changes a running block job's options", NULL},
+    {"query-block-jobs", QMP_NO_ARGS, false, cmd_query, "all block jobs, newest first", NULL},
     {.name = NULL},
 };

@@ -75,12 +75,12 @@ static bool cmd_query_jobs(struct host *host, const struct qvalue *args, struct 
 }
 
 const struct qmp_command qmp_job_commands[] = {
-    {"job-pause", id_args, false, cmd_job_pause, "pauses a job until job-resume"},
-    {"job-resume", id_args, false, cmd_job_resume, "lifts the user's pause"},
-    {"job-cancel", id_args, false, cmd_job_cancel, "cancels a job with force"},
-    {"job-complete", id_args, false, cmd_job_complete, "tells a ready job to finish"},
-    {"job-finalize", id_args, false, cmd_job_finalize, "finalises a pending job and its transaction"},
-    {"job-dismiss", id_args, false, cmd_job_dismiss, "forgets a concluded job"},
-    {"query-jobs", QMP_NO_ARGS, false, cmd_query_jobs, "all jobs, newest first"},
+    {"job-pause", id_args, false, cmd_job_pause, "pauses a job until job-resume", NULL},
+    {"job-resume", id_args, false, cmd_job_resume, "lifts the user's pause", NULL},
+    {"job-cancel", id_args, false, cmd_job_cancel, "cancels a job with force", NULL},
+    {"job-complete", id_args, false, cmd_job_complete, "tells a ready job to finish", NULL},
+    {"job-finalize", id_args, false, cmd_job_finalize, "finalises a pending job and its transaction", NULL},
+    {"job-dismiss", id_args, false, cmd_job_dismiss, "forgets a concluded job", NULL},
+    {"query-jobs", QMP_NO_ARGS, false, cmd_query_jobs, "all jobs, newest first", NULL},
     {.name = NULL},
 };

@@ -109,6 +109,6 @@ static bool cmd_blockdev_mirror(struct host *host, const struct qvalue *args, st
 
 const struct qmp_command qmp_mirror_commands[] = {
     {"blockdev-mirror", blockdev_mirror_args, false, cmd_blockdev_mirror,
-     "copies a device to a node and keeps both in sync"},
+     "copies a device to a node and keeps both in sync", NULL},
     {.name = NULL},
 };

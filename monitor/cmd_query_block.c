@@ -153,8 +153,8 @@ static bool cmd_query_blockstats(struct host *host, const struct qvalue *args, s
 }
 
 const struct qmp_command qmp_query_block_commands[] = {
-    {"query-block", QMP_NO_ARGS, false, cmd_query_block, "devices and what is inserted"},
-    {"query-named-block-nodes", flat_args, false, cmd_query_nodes, "all nodes, newest first"},
-    {"query-blockstats", stats_args, false, cmd_query_blockstats, "what devices did so far"},
+    {"query-block", QMP_NO_ARGS, false, cmd_query_block, "devices and what is inserted", NULL},
+    {"query-named-block-nodes", flat_args, false, cmd_query_nodes, "all nodes, newest first", NULL},
+    {"query-blockstats", stats_args, false, cmd_query_blockstats, "what devices did so far", NULL},
     {.name = NULL},
 };

@@ -28,8 +28,8 @@ static bool cmd_query_status(struct host *host, const struct qvalue *args, struc
 }
 
 const struct qmp_command qmp_vm_commands[] = {
-    {"stop", QMP_NO_ARGS, false, cmd_stop, "stops the guests, then drains and flushes everything"},
-    {"cont", QMP_NO_ARGS, false, cmd_cont, "lets the guests run; held requests are tried again"},
-    {"query-status", QMP_NO_ARGS, false, cmd_query_status, "whether the guests run"},
+    {"stop", QMP_NO_ARGS, false, cmd_stop, "stops the guests, then drains and flushes everything", NULL},
+    {"cont", QMP_NO_ARGS, false, cmd_cont, "lets the guests run; held requests are tried again", NULL},
+    {"query-status", QMP_NO_ARGS, false, cmd_query_status, "whether the guests run", NULL},
     {.name = NULL},
 };
