@@ -94,6 +94,19 @@ static const char *const verbs[] = {
     "block-job-pause",
     "block-job-resume",
     "block-job-cancel",
+    /* dirty bitmaps */
+    "bitmap freeze",
+    "bitmap abdicate",
+    "bitmap reclaim",
+    "bitmap iterate",
+    "transaction",
+    "block-dirty-bitmap-merge",
+    "x-debug-block-dirty-bitmap-sha256",
+    "transaction",
+    "block-dirty-bitmap-add",
+    "block-dirty-bitmap-merge",
+    "bitmap freeze",
+    "block_resize",
 };
 
 /* --- prologue -------------------------------------------------------------------------------------------- */

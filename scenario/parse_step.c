@@ -10,6 +10,16 @@
 
 /* --- the verb -------------------------------------------------------------------------------------------- */
 
+/* First words of verbs of two words, and what is expected after them. "io" is not among them: its guest stands
+ * between. */
+static const struct {
+    const char *word;
+    const char *seconds;
+} first_words[] = {
+    {"expect", "job, same, bitmap, event, view or error"},
+    {"bitmap", "freeze, abdicate, reclaim or iterate"},
+};
+
 /* First words of all verbs and of what is no step. */
 static void spell_verbs(struct scn_spell *spell)
 {
@@ -24,10 +34,12 @@ static void spell_verbs(struct scn_spell *spell)
         }
     }
     scn_spell_try(spell, "io");
-    scn_spell_try(spell, "expect");
+    for (size_t i = 0; i < ARRAY_SIZE(first_words); i++) {
+        scn_spell_try(spell, first_words[i].word);
+    }
 }
 
-static bool unknown_verb(struct scn_parser *p)
+static void unknown_verb(struct scn_parser *p)
 {
     struct scn_spell spell;
     char hint[SCN_HINT];
@@ -38,7 +50,7 @@ static bool unknown_verb(struct scn_parser *p)
         if (scn_token_is(&p->token, *later)) {
             scn_error(p->errp, p->lexer.file, p->token.place,
                       "'%s' is a verb that this version does not know, expected another", word);
-            return false;
+            return;
         }
     }
     scn_spell_init(&spell, word);
@@ -46,10 +58,9 @@ static bool unknown_verb(struct scn_parser *p)
     scn_error(p->errp, p->lexer.file, p->token.place,
               "'%s' is no verb or command, expected one of `blksim list commands`%s",
               scn_shown(word, strlen(word), shown), scn_spell_hint(&spell, hint));
-    return false;
 }
 
-/* "io" or "expect" and the word in hand make the verb's name. */
+/* "io", "expect" or "bitmap" and the word in hand make the verb's name. */
 static const struct scn_verb *find_second(struct scn_parser *p, const char *first)
 {
     char name[64];
@@ -370,11 +381,29 @@ static bool put_guest(struct scn_parser *p, struct scn_step *step, struct scn_to
     return ok;
 }
 
+/* The verb that begins with the word in hand, which is not "io". */
+static const struct scn_verb *parse_verb(struct scn_parser *p)
+{
+    const struct scn_verb *verb;
+
+    for (size_t i = 0; i < ARRAY_SIZE(first_words); i++) {
+        if (scn_token_is(&p->token, first_words[i].word)) {
+            return scn_parse_next(p, first_words[i].seconds) ? find_second(p, first_words[i].word) : NULL;
+        }
+    }
+    verb = p->token.has_key || p->token.quoted ? NULL : scn_verb_find(p->token.value.bytes);
+    if (!verb || verb->form == SCN_FORM_JSON) {
+        unknown_verb(p);
+        return NULL;
+    }
+    return verb;
+}
+
 bool scn_parse_step(struct scn_parser *p, struct scn_prefix *prefix)
 {
     struct scn_place place = p->token.place;
     struct scn_token guest = {.quoted = false};
-    const struct scn_verb *verb = NULL;
+    const struct scn_verb *verb;
     struct scn_step *step = NULL;
     bool is_io = scn_token_is(&p->token, "io");
     bool ok;
@@ -382,16 +411,7 @@ bool scn_parse_step(struct scn_parser *p, struct scn_prefix *prefix)
     if (p->token.json && !p->token.has_key) {
         return parse_json_step(p, prefix);
     }
-    if (is_io) {
-        verb = parse_io_verb(p, &guest);
-    } else if (scn_token_is(&p->token, "expect")) {
-        verb = scn_parse_next(p, "job, same, bitmap, event, view or error") ? find_second(p, "expect") : NULL;
-    } else {
-        verb = p->token.has_key || p->token.quoted ? NULL : scn_verb_find(p->token.value.bytes);
-        if (!verb || verb->form == SCN_FORM_JSON) {
-            return unknown_verb(p);
-        }
-    }
+    verb = is_io ? parse_io_verb(p, &guest) : parse_verb(p);
     step = verb ? add_step(p, prefix, verb) : NULL;
     ok = step && (!is_io || put_guest(p, step, &guest)) && parse_args(p, step) && check_step(p, step, place);
     scn_token_clear(&guest);

@@ -202,6 +202,7 @@ void runner_play_end(struct runner *runner)
         qvalue_free(runner->result->hosts);
         runner->result->hosts = result_hosts(runner, runner->options->digest);
     }
+    runner_reclaim_bitmaps(runner);
     end_rounds(runner, end_jobs);
     if (!runner->stop && !check_violation_count(runner->checks)) {
         judge_jobs(runner);

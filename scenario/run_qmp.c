@@ -25,6 +25,16 @@ static void judge_expected(struct runner *runner, const struct scn_step *step, c
     }
 }
 
+void runner_judge_reply(struct runner *runner, const struct scn_step *step, const Error *err)
+{
+    if (runner->expected_error) {
+        judge_expected(runner, step, err);
+    } else if (err && !step->try_) {
+        runner_expect_failed(runner, step, "refused", "%s: %s", error_class_name(error_get_class(err)),
+                             error_get_pretty(err));
+    }
+}
+
 static void call_command(struct runner *runner, const struct scn_step *step, const struct qmp_command *command,
                          struct qvalue *args)
 {
@@ -36,12 +46,7 @@ static void call_command(struct runner *runner, const struct scn_step *step, con
     bool ok = monitor_co_call(runner->host, &call);
 
     SIM_ASSERT_EQ(ok, call.err == NULL);
-    if (runner->expected_error) {
-        judge_expected(runner, step, call.err);
-    } else if (call.err && !step->try_) {
-        runner_expect_failed(runner, step, "refused", "%s: %s", error_class_name(error_get_class(call.err)),
-                             error_get_pretty(call.err));
-    }
+    runner_judge_reply(runner, step, call.err);
     qvalue_free(call.reply);
     error_free(call.err);
 }

@@ -204,6 +204,7 @@ static void run_once(struct runner *runner, const struct scenario *scn, const st
     result->hosts = want_hosts ? qvalue_dict() : NULL;
     LIST_INIT(&runner->workloads);
     LIST_INIT(&runner->aios);
+    TAILQ_INIT(&runner->owners);
     TAILQ_INIT(&runner->events);
     TAILQ_INIT(&runner->outcomes);
     if (begin(runner)) {
@@ -213,6 +214,7 @@ static void run_once(struct runner *runner, const struct scenario *scn, const st
     check_set_free(runner->checks);
     runner->checks = NULL;
     recorder_clear(runner);
+    runner_forget_owners(runner);
     sim_reset(sim);
 }
 

@@ -3,7 +3,7 @@
  *
  *   runner.c        one run from fresh world to census      run_loop.c      playing the steps
  *   run_services.c  what steps share                        run_end.c       the end of a run
- *   run_qmp.c       commands, expected refusals
+ *   run_qmp.c       commands, expected refusals             run_bitmap.c    owners of dirty bitmaps
  *   run_world.c     disks, guests, faults, power            run_io.c        single guest requests
  *   run_workload.c  streams of guest requests               run_expect.c    waiting and expecting
  *   recorder.c      events, outcomes and statistics         result.c        the result as JSON
@@ -50,8 +50,10 @@ struct copy_in_flight {
 
 struct workload;
 struct aio_request;
+struct bitmap_owner;
 LIST_HEAD(workload_list, workload);
 LIST_HEAD(aio_list, aio_request);
+TAILQ_HEAD(bitmap_owner_list, bitmap_owner);
 
 /* What the calm run before a PCT run measured. */
 struct pct_measure {
@@ -87,7 +89,8 @@ struct runner {
     uint32_t next_write_id; /* stamps: write id << 32 | low bits of the sector */
     struct workload_list workloads;
     struct aio_list aios;
-    unsigned outstanding; /* aio requests and workloads not finished */
+    struct bitmap_owner_list owners; /* of frozen bitmaps, oldest first */
+    unsigned outstanding;            /* aio requests and workloads not finished */
 
     /* expect error CLASS TEXT, for the next command */
     const struct scn_step *expected_error;
@@ -108,6 +111,9 @@ struct runner {
 /* Violation of checker `expect` at the step in hand. */
 void runner_expect_failed(struct runner *runner, const struct scn_step *step, const char *rule, const char *fmt,
                           ...) SIM_PRINTF(4, 5);
+/* What a step that may be refused was told, NULL: it succeeded. Matches an `expect error` before it; else a refusal
+ * is a violation unless the step only tries. */
+void runner_judge_reply(struct runner *runner, const struct scn_step *step, const Error *err);
 uint64_t runner_step_entity(struct runner *runner, const struct scn_step *step);
 /* Waits until no work is pending, at most limit_ns of virtual time (then settle_gave_up). A scenario may meet work
  * that only ends with its faults, so a settle that only tries, and the one before faults stop, give up soon. */
@@ -143,6 +149,13 @@ bool runner_guest_has_workload(struct runner *runner, const struct guest *guest)
 void runner_stream_ended(struct runner *runner);
 /* Stamps for a write of whole sectors at offset; fills data otherwise. */
 void runner_stamp(struct runner *runner, struct payload *data, int64_t offset, int64_t bytes);
+
+/* --- owners of dirty bitmaps ------------------------------------------------------------------------------ */
+
+/* Reclaims whatever is still frozen, as a job does that fails. */
+void runner_reclaim_bitmaps(struct runner *runner);
+/* The owners are gone with their host. */
+void runner_forget_owners(struct runner *runner);
 
 /* --- hosts ----------------------------------------------------------------------------------------------- */
 

@@ -146,6 +146,19 @@ static const struct scn_arg_def expect_bitmap_args[] = {
     END,
 };
 
+static const struct scn_arg_def owned_bitmap_args[] = {
+    {"node", SCN_NAME, POSITIONAL, .domain = SCN_DOM_NODE, .doc = "node"},
+    {"bitmap", SCN_NAME, POSITIONAL, .domain = SCN_DOM_BITMAP, .doc = "bitmap on it"},
+    END,
+};
+
+static const struct scn_arg_def iterate_args[] = {
+    {"node", SCN_NAME, POSITIONAL, .domain = SCN_DOM_NODE, .doc = "node"},
+    {"bitmap", SCN_NAME, POSITIONAL, .domain = SCN_DOM_BITMAP, .doc = "bitmap on it"},
+    {"hold", SCN_TIME, .min = 0, .max = 10 * NS_PER_S, .doc = "pause after each of the first areas, default 0"},
+    END,
+};
+
 static const struct scn_arg_def expect_event_args[] = {
     {"event", SCN_NAME, POSITIONAL, .domain = SCN_DOM_EVENT, .doc = "QMP event"},
     END,
@@ -356,6 +369,15 @@ static const struct scn_verb world_verbs[] = {
     VERB("settle", no_args, NULL, scn_run_settle, "waits until no work is pending", "settle"),
     VERB("run", run_args, NULL, scn_run_run, "lets virtual time pass", "run 10ms"),
     VERB("check", no_args, NULL, scn_run_check, "settles, then runs the end-of-scenario checks", "check"),
+    VERB("bitmap freeze", owned_bitmap_args, NULL, scn_run_bitmap_freeze,
+         "begins to copy what a dirty bitmap says: a successor records until abdicate or reclaim",
+         "bitmap freeze s b0"),
+    VERB("bitmap abdicate", owned_bitmap_args, NULL, scn_run_bitmap_abdicate,
+         "the copy is done: the successor takes the bitmap's name", "bitmap abdicate s b0"),
+    VERB("bitmap reclaim", owned_bitmap_args, NULL, scn_run_bitmap_reclaim,
+         "the copy is given up: what the successor recorded comes back", "bitmap reclaim s b0"),
+    VERB("bitmap iterate", iterate_args, NULL, scn_run_bitmap_iterate,
+         "walks the dirty areas, as who copies them does", "bitmap iterate s b0 hold=20us"),
     VERB("expect job", expect_job_args, check_expect_job, scn_run_expect_job, "state and outcome of a job",
          "expect job m concluded ok"),
     VERB("expect same", expect_same_args, NULL, scn_run_expect_same, "two nodes hold the same", "expect same s d"),
