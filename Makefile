@@ -171,6 +171,10 @@ determinism: build/blksim ## the same hashes from every compiler, option, heap a
 mutants: build/blksim ## put known bugs back and see which checker finds them: [M=NAME] [SEEDS=N]
 	@tools/mutants.sh $(M)
 
+.PHONY: facts
+facts: ## the facts of the reference and the tests that protect each: [PAGE=bitmaps]
+	@tools/facts.sh $(PAGE)
+
 # --- coverage -------------------------------------------------------------------------------------------------
 
 .PHONY: coverage
