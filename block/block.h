@@ -109,7 +109,8 @@ enum bdrv_op {
 enum bdrv_prealloc { PREALLOC_OFF, PREALLOC_METADATA, PREALLOC_FALLOC, PREALLOC_FULL };
 
 typedef struct BlockDriverInfo {
-    int64_t cluster_size; /* 0: no clusters */
+    int64_t cluster_size;    /* 0: no clusters */
+    int64_t subcluster_size; /* 0: clusters have no parts */
     bool is_dirty;
 } BlockDriverInfo;
 
@@ -242,12 +243,16 @@ unsigned bdrv_op_blockers(const BlockDriverState *bs); /* how many, for the cens
 
 /* --- requests (2) ---------------------------------------------------------------------------------------- */
 
-/* out is appended to, exactly `bytes` on success. */
+/* out is appended to, exactly `bytes` on success. BDRV_REQ_COPY_ON_READ: what is unallocated in the node is written
+ * there (4.3). BDRV_REQ_PREFETCH: only for the sake of that; nothing is appended, and out may be NULL. */
 int bdrv_co_preadv(BdrvChild *child, int64_t offset, int64_t bytes, struct payload *out, uint32_t flags);
 int bdrv_co_pwritev(BdrvChild *child, int64_t offset, int64_t bytes, const struct payload *in, uint32_t flags);
 int bdrv_co_pwrite_zeroes(BdrvChild *child, int64_t offset, int64_t bytes, uint32_t flags);
 int bdrv_co_pdiscard(BdrvChild *child, int64_t offset, int64_t bytes);
 int bdrv_co_flush(BlockDriverState *bs);
+/* While enabled, every read of the node is a copy-on-read (4.3); counted. The node must be writable. */
+void bdrv_enable_copy_on_read(BlockDriverState *bs);
+void bdrv_disable_copy_on_read(BlockDriverState *bs);
 int bdrv_co_truncate(BdrvChild *child, int64_t length, bool exact, enum bdrv_prealloc prealloc, uint32_t flags,
                      Error **errp);
 /* Length asked of the driver (may be an I/O); updates the cached one. Negative errno on failure. */

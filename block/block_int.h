@@ -83,7 +83,8 @@ struct BlockDriver {
     int (*bdrv_open)(BlockDriverState *bs, const struct qvalue *options, Error **errp);
     void (*bdrv_close)(BlockDriverState *bs);
 
-    /* Requests are aligned to request_alignment and inside max_transfer. read appends exactly bytes to out. */
+    /* Requests are aligned to request_alignment and inside max_transfer. read appends exactly bytes to out, unless
+     * BDRV_REQ_PREFETCH is among the flags, which only a driver gets that supports it. */
     int (*bdrv_co_preadv)(BlockDriverState *bs, int64_t offset, int64_t bytes, struct payload *out, uint32_t flags);
     int (*bdrv_co_pwritev)(BlockDriverState *bs, int64_t offset, int64_t bytes, const struct payload *in,
                            uint32_t flags);
@@ -191,6 +192,7 @@ struct BlockDriverState {
 
     int64_t total_bytes; /* rounded up to 512 */
     BlockLimits bl;
+    uint32_t supported_read_flags;
     uint32_t supported_write_flags;
     uint32_t supported_zero_flags;
     uint32_t supported_truncate_flags;
@@ -198,7 +200,7 @@ struct BlockDriverState {
     unsigned in_flight;
     unsigned serialising_in_flight;
     unsigned quiesce_counter;
-    unsigned copy_on_read;
+    unsigned copy_on_read;                            /* users of bdrv_enable_copy_on_read */
     LIST_HEAD(, BdrvTrackedRequest) tracked_requests; /* newest first */
 
     uint64_t write_gen;

@@ -112,14 +112,15 @@ void bdrv_write_finish(BdrvTrackedRequest *req, int64_t offset, int64_t bytes, i
 
 /* --- reads ----------------------------------------------------------------------------------------------- */
 
-static int driver_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes, struct payload *out, uint32_t flags)
+int bdrv_driver_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes, struct payload *out, uint32_t flags)
 {
     if (bs->drv->bdrv_co_preadv == NULL) {
         return -ENOTSUP;
     }
     int64_t before = out->size_bytes;
+    flags &= bs->supported_read_flags;
     int ret = bs->drv->bdrv_co_preadv(bs, offset, bytes, out, flags);
-    SIM_ASSERT(ret < 0 || out->size_bytes == before + bytes);
+    SIM_ASSERT(ret < 0 || (flags & BDRV_REQ_PREFETCH) || out->size_bytes == before + bytes);
     return ret < 0 ? ret : 0;
 }
 
@@ -136,7 +137,7 @@ static int fragmented_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes
         int64_t num = bytes - done;
         if (done < inside) {
             num = MIN(MIN(inside, bytes) - done, max_transfer);
-            int ret = driver_preadv(bs, offset + done, num, out, flags);
+            int ret = bdrv_driver_preadv(bs, offset + done, num, out, flags);
             if (ret < 0) {
                 return ret;
             }
@@ -153,10 +154,25 @@ static int aligned_preadv(BdrvTrackedRequest *req, int64_t offset, int64_t bytes
 {
     BlockDriverState *bs = req->bs;
     SIM_ASSERT(is_aligned(bs, offset, bytes));
+    if (flags & BDRV_REQ_COPY_ON_READ) {
+        /* Nobody may write to a cluster between its being read and its being filled. */
+        bdrv_mark_request_serialising(req, serialise_align(bs));
+    }
     bdrv_wait_serialising_requests(req);
     int64_t inside = ROUND_UP(MAX(bs->total_bytes - offset, 0), bs->bl.request_alignment);
+    if (flags & BDRV_REQ_COPY_ON_READ) {
+        int64_t num = MIN(bytes, inside);
+        if (bdrv_copy_on_read_needed(bs, offset, num)) {
+            int ret = bdrv_do_copy_on_readv(bs, offset, num, out, flags);
+            payload_append_zero(out, ret == 0 ? bytes - num : 0);
+            return ret;
+        }
+        if (flags & BDRV_REQ_PREFETCH) {
+            return 0;
+        }
+    }
     if (bytes <= inside && bytes <= bdrv_max_transfer(bs)) {
-        return driver_preadv(bs, offset, bytes, out, flags);
+        return bdrv_driver_preadv(bs, offset, bytes, out, flags);
     }
     return fragmented_preadv(bs, offset, bytes, inside, out, flags);
 }
@@ -174,11 +190,9 @@ static int padded_preadv(BdrvTrackedRequest *req, int64_t offset, int64_t bytes,
     return ret;
 }
 
-int bdrv_co_preadv(BdrvChild *child, int64_t offset, int64_t bytes, struct payload *out, uint32_t flags)
+static int do_preadv(BdrvChild *child, int64_t offset, int64_t bytes, struct payload *out, uint32_t flags)
 {
     BlockDriverState *bs = child->bs;
-    /* Copy-on-read belongs to a later layer; silently reading without copying would hide that. */
-    SIM_ASSERT_EQ(flags & (BDRV_REQ_COPY_ON_READ | BDRV_REQ_PREFETCH), 0);
     int ret = bdrv_check_request(bs, offset, bytes, true);
     if (ret < 0 || bytes == 0) {
         return ret;
@@ -188,9 +202,10 @@ int bdrv_co_preadv(BdrvChild *child, int64_t offset, int64_t bytes, struct paylo
     int64_t start = ROUND_DOWN(offset, align);
     int64_t end = ROUND_UP(offset + bytes, align);
     BdrvTrackedRequest req;
+    flags |= bs->copy_on_read > 0 ? BDRV_REQ_COPY_ON_READ : 0;
     bdrv_tracked_request_begin(&req, bs, start, end - start, BDRV_TRACKED_READ);
-    if (end - start == bytes) {
-        ret = aligned_preadv(&req, offset, bytes, out, flags);
+    if (end - start == bytes || (flags & BDRV_REQ_PREFETCH)) {
+        ret = aligned_preadv(&req, start, end - start, out, flags);
     } else {
         ret = padded_preadv(&req, offset, bytes, out, flags);
     }
@@ -199,6 +214,23 @@ int bdrv_co_preadv(BdrvChild *child, int64_t offset, int64_t bytes, struct paylo
     }
     bdrv_tracked_request_end(&req);
     return ret;
+}
+
+/* Nobody wants the bytes: what counts is what the read does to this node or to one below. */
+static int prefetch(BdrvChild *child, int64_t offset, int64_t bytes, uint32_t flags)
+{
+    struct payload nowhere;
+    payload_init(child->bs->host->sim, &nowhere);
+    int ret = do_preadv(child, offset, bytes, &nowhere, flags);
+    payload_clear(&nowhere);
+    return ret;
+}
+
+int bdrv_co_preadv(BdrvChild *child, int64_t offset, int64_t bytes, struct payload *out, uint32_t flags)
+{
+    SIM_ASSERT(out != NULL || (flags & BDRV_REQ_PREFETCH));
+    return flags & BDRV_REQ_PREFETCH ? prefetch(child, offset, bytes, flags)
+                                     : do_preadv(child, offset, bytes, out, flags);
 }
 
 /* --- aligned writes --------------------------------------------------------------------------------------- */

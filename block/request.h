@@ -1,5 +1,6 @@
 /*
- * The request path from inside: what io.c, tracked.c, zeroes.c, flush.c, status.c and resize.c share
+ * The request path from inside: what io.c, tracked.c, zeroes.c, copy-on-read.c, flush.c, status.c and
+ * resize.c share
  * (reference/block.md 2). Nobody else includes it.
  *
  *     bdrv_co_pwritev -> range check -> padding (serialise, read edges) -> aligned write
@@ -39,6 +40,8 @@ int bdrv_check_request(const BlockDriverState *bs, int64_t offset, int64_t bytes
 int bdrv_write_prepare(BdrvChild *child, BdrvTrackedRequest *req, int64_t offset, int64_t bytes, uint32_t flags);
 /* Step (9): generation, highest offset, growth, dirty bitmaps. ret: the driver's result. */
 void bdrv_write_finish(BdrvTrackedRequest *req, int64_t offset, int64_t bytes, int ret);
+/* One read from the driver, within max_transfer: flags masked. */
+int bdrv_driver_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes, struct payload *out, uint32_t flags);
 /* One write to the driver, within max_transfer: flags masked, FUA emulated. */
 int bdrv_driver_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes, const struct payload *in,
                         uint32_t flags);
@@ -55,9 +58,15 @@ static inline void bdrv_status_cache_drop(BlockDriverState *bs, int64_t offset, 
     }
 }
 
-/* --- zeroes.c, flush.c ------------------------------------------------------------------------------------ */
+/* --- zeroes.c, copy-on-read.c --------------------------------------------------------------------------------- */
 
 /* A zero write aligned to request_alignment, cut as the driver wants it (2.10). */
 int bdrv_do_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes, uint32_t flags);
+/* Something in an aligned range is unallocated, or nobody knows; an image that belongs to somebody else (inactive)
+ * needs nothing. */
+bool bdrv_copy_on_read_needed(BlockDriverState *bs, int64_t offset, int64_t bytes);
+/* An aligned read inside the node's length that fills the node with what it finds unallocated (4.3). The caller's
+ * request serialises on whole clusters and has waited. BDRV_REQ_PREFETCH: nothing is appended to out. */
+int bdrv_do_copy_on_readv(BlockDriverState *bs, int64_t offset, int64_t bytes, struct payload *out, uint32_t flags);
 
 #endif
