@@ -113,7 +113,8 @@ struct BlockDriver {
     void (*bdrv_drain_begin)(BlockDriverState *bs);
     void (*bdrv_drain_end)(BlockDriverState *bs);
 
-    /* Persistent dirty bitmaps (bitmaps-qcow2.md 3, 4); all NULL: the driver stores none. */
+    /* Persistent dirty bitmaps (bitmaps-qcow2.md 3, 4); all NULL: the driver stores none. can_store gives the bare
+     * reason, for a name that is free. */
     bool (*bdrv_supports_persistent_dirty_bitmap)(const BlockDriverState *bs);
     bool (*bdrv_co_can_store_new_dirty_bitmap)(BlockDriverState *bs, const char *name, uint32_t granularity,
                                                Error **errp);

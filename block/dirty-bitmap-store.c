@@ -9,7 +9,15 @@ bool bdrv_co_can_store_new_dirty_bitmap(BlockDriverState *bs, const char *name, 
         error_setg(errp, "Can't store persistent bitmaps to %s: Operation not supported", bdrv_get_node_name(bs));
         return false;
     }
-    return bs->drv->bdrv_co_can_store_new_dirty_bitmap(bs, name, granularity, errp);
+    if (bdrv_find_dirty_bitmap(bs, name) != NULL) {
+        error_setg(errp, "Bitmap already exists: %s", name);
+        return false;
+    }
+    if (!bs->drv->bdrv_co_can_store_new_dirty_bitmap(bs, name, granularity, errp)) {
+        error_prepend(errp, "Can't make bitmap '%s' persistent in '%s': ", name, bdrv_get_node_name(bs));
+        return false;
+    }
+    return true;
 }
 
 int bdrv_co_remove_persistent_dirty_bitmap(BlockDriverState *bs, const char *name, Error **errp)

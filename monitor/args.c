@@ -8,7 +8,8 @@
 
 static const char *const expected_type[] = {
     [QMP_STR] = "string",  [QMP_BOOL] = "boolean", [QMP_INT] = "integer", [QMP_SIZE] = "integer",
-    [QMP_ENUM] = "string", [QMP_DICT] = "object",  [QMP_LIST] = "array",  [QMP_ANY] = "any",
+    [QMP_ENUM] = "string", [QMP_DICT] = "object",  [QMP_LIST] = "array",  [QMP_ALTERNATE] = "string or object",
+    [QMP_ANY] = "any",
 };
 
 /* A string that spells the value in another type becomes that value, in place. */
@@ -79,6 +80,8 @@ static bool type_fits(enum qmp_arg_type type, const struct qvalue *value)
         return value->type == QVALUE_DICT;
     case QMP_LIST:
         return value->type == QVALUE_LIST;
+    case QMP_ALTERNATE:
+        return value->type == QVALUE_DICT || (value->type == QVALUE_STR && !has_nul(value));
     case QMP_ANY:
         break;
     }
@@ -96,27 +99,84 @@ static bool is_choice(const struct qmp_arg *arg, const char *text)
     return false;
 }
 
-static bool check_value(const struct qmp_arg *arg, struct qvalue *value, Error **errp)
+char *qmp_place_text(const struct qmp_place *place)
 {
-    convert(arg, value);
-    if (!type_fits(arg->type, value)) {
-        error_setg(errp, "Invalid parameter type for '%s', expected: %s", arg->name, expected_type[arg->type]);
-        return false;
+    char *text = NULL;
+    int length;
+    if (!place->above) {
+        SIM_ASSERT(place->name);
+        length = asprintf(&text, "%s", place->name);
+    } else {
+        char *above = qmp_place_text(place->above);
+        length = place->name ? asprintf(&text, "%s.%s", above, place->name)
+                             : asprintf(&text, "%s[%zu]", above, place->index);
+        free(above);
     }
-    if (arg->type == QMP_ENUM && !is_choice(arg, value->str.bytes)) {
-        error_setg(errp, "Parameter '%s' does not accept value '%s'", arg->name, value->str.bytes);
-        return false;
-    }
-    if (arg->type == QMP_SIZE && value->integer < 0) {
-        error_setg(errp, "Parameter '%s' expects uint64", arg->name);
-        return false;
+    SIM_ASSERT(length > 0);
+    return text;
+}
+
+static bool refuse(const struct qmp_place *place, const char *why, Error **errp)
+{
+    char *text = qmp_place_text(place);
+    error_setg(errp, "Parameter '%s' %s", text, why);
+    free(text);
+    return false;
+}
+
+static bool wrong_type(const struct qmp_arg *arg, const struct qmp_place *place, Error **errp)
+{
+    char *text = qmp_place_text(place);
+    error_setg(errp, "Invalid parameter type for '%s', expected: %s", text,
+               arg->type == QMP_ALTERNATE ? arg->name : expected_type[arg->type]);
+    free(text);
+    return false;
+}
+
+bool qmp_refuse_choice(const struct qmp_place *place, const char *value, Error **errp)
+{
+    char *text = qmp_place_text(place);
+    error_setg(errp, "Parameter '%s' does not accept value '%s'", text, value);
+    free(text);
+    return false;
+}
+
+static bool check_elements(const struct qmp_arg *arg, const struct qvalue *list, const struct qmp_place *place,
+                           Error **errp)
+{
+    for (size_t i = 0; i < list->seq.count; i++) {
+        const struct qmp_place at = {.above = place, .index = i};
+        if (!qmp_check_value(arg, list->seq.items[i], &at, errp)) {
+            return false;
+        }
     }
     return true;
 }
 
-static bool is_known(const struct qmp_command *command, const char *name)
+bool qmp_check_value(const struct qmp_arg *arg, struct qvalue *value, const struct qmp_place *place, Error **errp)
 {
-    for (const struct qmp_arg *arg = command->args; arg->name; arg++) {
+    convert(arg, value);
+    if (!type_fits(arg->type, value)) {
+        return wrong_type(arg, place, errp);
+    }
+    if (arg->type == QMP_ENUM && !is_choice(arg, value->str.bytes)) {
+        return qmp_refuse_choice(place, value->str.bytes, errp);
+    }
+    if (arg->type == QMP_SIZE && value->integer < 0) {
+        return refuse(place, "expects uint64", errp);
+    }
+    if (!arg->of) {
+        return true;
+    }
+    if (value->type == QVALUE_LIST) {
+        return check_elements(arg->of, value, place, errp);
+    }
+    return value->type != QVALUE_DICT || qmp_check_table(arg->of, false, value, place, errp);
+}
+
+static bool is_known(const struct qmp_arg *table, const char *name)
+{
+    for (const struct qmp_arg *arg = table; arg->name; arg++) {
         if (strcmp(arg->name, name) == 0) {
             return true;
         }
@@ -124,27 +184,34 @@ static bool is_known(const struct qmp_command *command, const char *name)
     return false;
 }
 
-bool qmp_check_args(const struct qmp_command *command, struct qvalue *args, Error **errp)
+bool qmp_check_table(const struct qmp_arg *table, bool open, struct qvalue *dict, const struct qmp_place *place,
+                     Error **errp)
 {
-    SIM_ASSERT(command->args);
-    SIM_ASSERT(!args || args->type == QVALUE_DICT);
-    for (const struct qmp_arg *arg = command->args; arg->name; arg++) {
-        struct qvalue *value = qdict_get(args, arg->name);
+    SIM_ASSERT(table);
+    SIM_ASSERT(!dict || dict->type == QVALUE_DICT);
+    for (const struct qmp_arg *arg = table; arg->name; arg++) {
+        const struct qmp_place at = {.above = place, .name = arg->name};
+        struct qvalue *value = qdict_get(dict, arg->name);
         if (!value && !arg->optional) {
-            error_setg(errp, "Parameter '%s' is missing", arg->name);
-            return false;
+            return refuse(&at, "is missing", errp);
         }
-        if (value && !check_value(arg, value, errp)) {
+        if (value && !qmp_check_value(arg, value, &at, errp)) {
             return false;
         }
     }
-    for (size_t i = 0; args && !command->open_args && i < args->seq.count; i++) {
-        if (!is_known(command, args->seq.keys[i])) {
-            error_setg(errp, "Parameter '%s' is unexpected", args->seq.keys[i]);
-            return false;
+    for (size_t i = 0; dict && !open && i < dict->seq.count; i++) {
+        if (!is_known(table, dict->seq.keys[i])) {
+            const struct qmp_place at = {.above = place, .name = dict->seq.keys[i]};
+            return refuse(&at, "is unexpected", errp);
         }
     }
     return true;
+}
+
+bool qmp_check_args(const struct qmp_command *command, struct qvalue *args, Error **errp)
+{
+    return qmp_check_table(command->args, command->open_args, args, NULL, errp) &&
+           (!command->check || command->check(args, errp));
 }
 
 const char *qmp_arg_str(const struct qvalue *args, const char *name, const char *def)

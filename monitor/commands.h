@@ -14,11 +14,28 @@ extern const struct qmp_command qmp_vm_commands[];
 extern const struct qmp_command qmp_block_commands[];
 extern const struct qmp_command qmp_query_block_commands[];
 extern const struct qmp_command qmp_bitmap_commands[];
+extern const struct qmp_command qmp_transaction_commands[];
 extern const struct qmp_command qmp_job_commands[];
 extern const struct qmp_command qmp_block_job_commands[];
 extern const struct qmp_command qmp_mirror_commands[];
 
-#define QMP_NO_ARGS ((const struct qmp_arg[]){{NULL, QMP_ANY, false, NULL, NULL, NULL}})
+#define QMP_NO_ARGS ((const struct qmp_arg[]){{.name = NULL}})
+
+/* Where a value stands among the arguments: "actions[1].data". Lives as long as the check of what is inside. */
+struct qmp_place {
+    const struct qmp_place *above; /* NULL: outermost */
+    const char *name;              /* key; NULL: element of a list */
+    size_t index;
+};
+/* For messages; the caller frees it with free(). */
+char *qmp_place_text(const struct qmp_place *place);
+/* "Parameter 'PLACE' does not accept value 'VALUE'"; false. */
+bool qmp_refuse_choice(const struct qmp_place *place, const char *value, Error **errp);
+/* One value against a row, and a dictionary against a table (place NULL: the arguments themselves; open: further
+ * keys allowed). Both convert in place and name the place of what they refuse. Pure. */
+bool qmp_check_value(const struct qmp_arg *arg, struct qvalue *value, const struct qmp_place *place, Error **errp);
+bool qmp_check_table(const struct qmp_arg *table, bool open, struct qvalue *dict, const struct qmp_place *place,
+                     Error **errp);
 
 /* Readings of checked arguments; absent ones give the default. */
 const char *qmp_arg_str(const struct qvalue *args, const char *name, const char *def);

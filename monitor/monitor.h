@@ -3,8 +3,8 @@
  *
  * A command is one row: name, argument table, handler. Arguments are checked against the table before the handler
  * runs: unknown ("Parameter 'x' is unexpected"), missing ("Parameter 'x' is missing") and wrongly typed ones
- * ("Invalid parameter type for 'x', expected: integer") are GenericError. JSON exists only outside; here values are
- * qvalue trees.
+ * ("Invalid parameter type for 'x', expected: integer") are GenericError. What stands inside lists and dictionaries
+ * is named by its place ("actions[1].data.node"). JSON exists only outside; here values are qvalue trees.
  *
  * Handlers run on the host's main coroutine. Nothing is left behind by a refused command.
  */
@@ -14,7 +14,8 @@
 #include "sim/qvalue.h"
 #include "sim/sim.h"
 
-enum qmp_arg_type { QMP_STR, QMP_BOOL, QMP_INT, QMP_SIZE, QMP_ENUM, QMP_DICT, QMP_LIST, QMP_ANY };
+/* QMP_ALTERNATE: a string, or a dictionary of the table `of`. */
+enum qmp_arg_type { QMP_STR, QMP_BOOL, QMP_INT, QMP_SIZE, QMP_ENUM, QMP_DICT, QMP_LIST, QMP_ALTERNATE, QMP_ANY };
 
 struct qmp_arg {
     const char *name; /* NULL ends the table */
@@ -23,6 +24,9 @@ struct qmp_arg {
     const char *const *choices; /* QMP_ENUM: NULL-ended */
     const char *def;            /* default as text, for documentation; NULL: none */
     const char *doc;
+    /* What is inside; NULL: anything. QMP_DICT, QMP_ALTERNATE: the table of its keys. QMP_LIST: one row, which
+     * every element follows (its name is that of the type). */
+    const struct qmp_arg *of;
 };
 
 struct qmp_command {

@@ -43,6 +43,4 @@ const struct qmp_action *qmp_find_action(const char *name);
  * terms of qmp_check_args with the place ("actions[1].data.node"). Converts in place. Pure: usable before a run. */
 bool qmp_check_transaction(struct qvalue *args, Error **errp);
 
-extern const struct qmp_command qmp_transaction_commands[];
-
 #endif
