@@ -25,9 +25,7 @@ bool bdrv_merge_dirty_bitmap(BdrvDirtyBitmap *dst, const BdrvDirtyBitmap *src, H
         return false;
     }
     if (backup != NULL) {
-        *backup =
-            hbitmap_alloc(dst->bs->host->arena, hbitmap_length(dst->hbitmap), hbitmap_granularity(dst->hbitmap));
-        hbitmap_merge(*backup, dst->hbitmap);
+        *backup = hbitmap_copy(dst->hbitmap);
     }
     hbitmap_merge(dst->hbitmap, src->hbitmap);
     SIM_EMIT(dst->bs->host->sim, dst->bs->host, bitmap_merge, dst, SIM_P(dst->bs->name), dst->id,

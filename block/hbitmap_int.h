@@ -1,5 +1,5 @@
 /*
- * The inside of an HBitmap, shared by block/hbitmap.c and block/hbitmap_serial.c only.
+ * The inside of an HBitmap, shared by the block/hbitmap*.c only.
  *
  * A radix tree over the bits. A slot of a level (and the root) is one of three:
  *
@@ -23,7 +23,8 @@
 
 #define HBITMAP_FAN_BITS 6
 #define HBITMAP_LEAF_BITS 12
-#define HBITMAP_LEAF_WORDS 64
+#define HBITMAP_LEAF_WORDS (1 << (HBITMAP_LEAF_BITS - 6))
+#define HBITMAP_LEAF_MASK ((UINT64_C(1) << HBITMAP_LEAF_BITS) - 1)
 #define HBITMAP_FULL ((void *)(uintptr_t)1)
 #define HBITMAP_NONE UINT64_MAX
 
@@ -44,7 +45,8 @@ struct HBitmap {
     int64_t length;
     uint64_t bit_count;
     uint64_t set_count;
-    uint64_t resets; /* changes whenever a bit may have been cleared: iterators look */
+    uint64_t resets;     /* changes whenever a bit may have been cleared: iterators look */
+    uint64_t leaf_moves; /* changes whenever a leaf leaves its place: iterators keep a pointer to one */
     void *root;
     int granularity;
     int height;                 /* level of the root; 0: a leaf */
@@ -76,8 +78,39 @@ static inline void *hbitmap_leaf_at(const HBitmap *hb, uint64_t bit)
     return slot;
 }
 
+static inline bool hbitmap_leaf_is_full(const struct hbitmap_leaf *leaf)
+{
+    return leaf->count == (uint64_t)1 << HBITMAP_LEAF_BITS;
+}
+
+static inline void hbitmap_node_note_child(struct hbitmap_node *node, unsigned c)
+{
+    uint64_t bit = (uint64_t)1 << c;
+    node->any = node->child[c] != NULL ? node->any | bit : node->any & ~bit;
+    node->full = node->child[c] == HBITMAP_FULL ? node->full | bit : node->full & ~bit;
+}
+
+/* --- hbitmap_tree.c */
+
+/* Groups of that size that `items` touch. */
+uint64_t hbitmap_items_to_bits(int64_t items, int granularity);
+/* Level of the root that spans so many bits. */
+int hbitmap_height_for(uint64_t bit_count);
+/* All clear. */
+struct hbitmap_leaf *hbitmap_leaf_new(HBitmap *hb);
+/* For a leaf taken out of its slot, whatever it holds. */
+void hbitmap_leaf_release(HBitmap *hb, struct hbitmap_leaf *leaf);
+struct hbitmap_node *hbitmap_node_new(HBitmap *hb);
+void hbitmap_node_free(HBitmap *hb, struct hbitmap_node *node);
+/* Frees what is under a slot and makes it NULL; returns how many bits were set there. */
+uint64_t hbitmap_drop_slot(HBitmap *hb, void **slot, int level);
+
+/* --- hbitmap.c */
+
 /* Bits first..last, both inside bit_count. */
 void hbitmap_set_bits(HBitmap *hb, uint64_t first, uint64_t last);
+/* The bits of value in word w; none lies beyond bit_count. */
+void hbitmap_set_word(HBitmap *hb, uint64_t w, uint64_t value);
 void hbitmap_reset_bits(HBitmap *hb, uint64_t first, uint64_t last);
 
 #endif

@@ -82,6 +82,32 @@ static uint64_t find_set(const void *slot, int level, uint64_t from)
     return HBITMAP_NONE;
 }
 
+/* First set bit at or after `from`, which is inside the bit count, and the rest of its word from it on. Most often
+ * both lie in the leaf of `from`, and one way down finds them. */
+static inline uint64_t next_set(const HBitmap *hb, uint64_t from, uint64_t *rest)
+{
+    const struct hbitmap_leaf *leaf = hbitmap_leaf_at(hb, from);
+    uint64_t found = HBITMAP_NONE;
+    if (leaf == HBITMAP_FULL) {
+        *rest = ~(uint64_t)0 << (from & 63);
+        return from;
+    }
+    if (leaf != NULL) {
+        uint64_t in_leaf = leaf_find_set(leaf, from & HBITMAP_LEAF_MASK);
+        found = in_leaf == HBITMAP_NONE ? HBITMAP_NONE : (from & ~HBITMAP_LEAF_MASK) + in_leaf;
+    }
+    if (found == HBITMAP_NONE) {
+        found = find_set(hb->root, hb->height, from);
+        leaf = found == HBITMAP_NONE ? NULL : hbitmap_leaf_at(hb, found);
+    }
+    if (leaf == NULL) {
+        return HBITMAP_NONE;
+    }
+    uint64_t word = leaf == HBITMAP_FULL ? ~(uint64_t)0 : leaf->word[(found & HBITMAP_LEAF_MASK) >> 6];
+    *rest = word & ~(uint64_t)0 << (found & 63);
+    return found;
+}
+
 static uint64_t leaf_find_clear(const struct hbitmap_leaf *leaf, uint64_t from)
 {
     uint64_t w = from >> 6;
@@ -135,7 +161,8 @@ int64_t hbitmap_next_dirty(const HBitmap *hb, int64_t start, int64_t count)
     if (start >= hb->length || count == 0) {
         return -1;
     }
-    return clip_found(hb, find_set(hb->root, hb->height, (uint64_t)start >> hb->granularity), start, count);
+    uint64_t rest;
+    return clip_found(hb, next_set(hb, (uint64_t)start >> hb->granularity, &rest), start, count);
 }
 
 int64_t hbitmap_next_zero(const HBitmap *hb, int64_t start, int64_t count)
@@ -182,25 +209,49 @@ void hbitmap_iter_init(HBitmapIter *iter, const HBitmap *hb, int64_t first_item)
     SIM_ASSERT((uint64_t)first_item >> hb->granularity < hb->bit_count);
     *iter = (HBitmapIter){
         .hb = hb,
-        .next_bit = (int64_t)((uint64_t)first_item >> hb->granularity),
-        .word_index = -1,
+        .next_bit = (uint64_t)first_item >> hb->granularity,
         .resets = hb->resets,
     };
+}
+
+/* Loads the next word that has something set from the leaf of the last one; false when it has no more or is gone.
+ */
+static inline bool iter_next_in_leaf(HBitmapIter *iter)
+{
+    const struct hbitmap_leaf *leaf = iter->leaf;
+    unsigned next = iter->next_bit >> 6 & (HBITMAP_LEAF_WORDS - 1);
+    if (leaf == NULL || iter->leaf_moves != iter->hb->leaf_moves || next == 0) {
+        return false;
+    }
+    uint64_t later = leaf->any >> next;
+    if (later == 0) {
+        return false;
+    }
+    unsigned skip = (unsigned)__builtin_ctzll(later);
+    iter->word = leaf->word[next + skip];
+    iter->word_index = (iter->next_bit >> 6) + skip;
+    iter->next_bit = (iter->word_index + 1) << 6;
+    return true;
 }
 
 /* Loads the next word that has something set; false at the end. */
 static bool iter_next_word(HBitmapIter *iter)
 {
     const HBitmap *hb = iter->hb;
-    if ((uint64_t)iter->next_bit >= hb->bit_count) {
+    if (iter_next_in_leaf(iter)) {
+        return true;
+    }
+    if (iter->next_bit >= hb->bit_count) {
         return false;
     }
-    uint64_t bit = find_set(hb->root, hb->height, (uint64_t)iter->next_bit);
+    uint64_t bit = next_set(hb, iter->next_bit, &iter->word);
     if (bit == HBITMAP_NONE) {
         return false;
     }
-    iter->word_index = (int64_t)(bit >> 6);
-    iter->word = live_word(hb, bit >> 6) & ~(uint64_t)0 << (bit & 63);
+    const void *leaf = hbitmap_leaf_at(hb, bit);
+    iter->leaf = hbitmap_is_real(leaf) ? leaf : NULL;
+    iter->leaf_moves = hb->leaf_moves;
+    iter->word_index = bit >> 6;
     iter->next_bit = (iter->word_index + 1) << 6;
     return true;
 }
@@ -211,13 +262,13 @@ int64_t hbitmap_iter_next(HBitmapIter *iter)
     if (iter->resets != hb->resets) {
         iter->resets = hb->resets;
         if (iter->word != 0) {
-            iter->word &= live_word(hb, (uint64_t)iter->word_index);
+            iter->word &= live_word(hb, iter->word_index);
         }
     }
     if (iter->word == 0 && !iter_next_word(iter)) {
         return -1;
     }
-    uint64_t bit = ((uint64_t)iter->word_index << 6) + (uint64_t)__builtin_ctzll(iter->word);
+    uint64_t bit = (iter->word_index << 6) + (uint64_t)__builtin_ctzll(iter->word);
     iter->word &= iter->word - 1;
     return (int64_t)(bit << hb->granularity);
 }

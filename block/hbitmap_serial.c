@@ -25,9 +25,10 @@ static uint64_t load_le64(const uint8_t *buf)
 /* Words of the part [start, start+count), as first and one past the last. */
 static void part_words(const HBitmap *hb, int64_t start, int64_t count, uint64_t *first, uint64_t *end)
 {
-    uint64_t align_mask = (uint64_t)hbitmap_serialization_align(hb) - 1;
+    uint64_t align_mask = hbitmap_serialization_align(hb) - 1;
     SIM_ASSERT(start >= 0 && count >= 0);
     SIM_ASSERT_EQ((uint64_t)start & align_mask, 0);
+    SIM_ASSERT(count == 0 || hb->bit_count > 0);
     *first = (uint64_t)start >> hb->granularity >> 6;
     *end = *first;
     if (count == 0) {
@@ -40,10 +41,10 @@ static void part_words(const HBitmap *hb, int64_t start, int64_t count, uint64_t
     *end = (last_bit >> 6) + 1;
 }
 
-int64_t hbitmap_serialization_align(const HBitmap *hb)
+uint64_t hbitmap_serialization_align(const HBitmap *hb)
 {
-    SIM_ASSERT_LT(hb->granularity, 57);
-    return (int64_t)64 << hb->granularity;
+    SIM_ASSERT_LT(hb->granularity, 58);
+    return (uint64_t)64 << hb->granularity;
 }
 
 int64_t hbitmap_serialization_size(const HBitmap *hb, int64_t start, int64_t count)
@@ -86,19 +87,6 @@ void hbitmap_serialize_part(const HBitmap *hb, uint8_t *buf, int64_t start, int6
     }
 }
 
-/* Sets the bits of value in word w, whose bits are all clear now and none beyond the bit count. */
-static void set_word(HBitmap *hb, uint64_t w, uint64_t value)
-{
-    while (value != 0) {
-        unsigned lo = (unsigned)__builtin_ctzll(value);
-        uint64_t after = ~(value >> lo);
-        unsigned run = after == 0 ? 64 : (unsigned)__builtin_ctzll(after);
-        run = MIN(run, 64 - lo);
-        hbitmap_set_bits(hb, (w << 6) + lo, (w << 6) + lo + run - 1);
-        value &= run == 64 ? 0 : ~(((((uint64_t)1 << run) - 1)) << lo);
-    }
-}
-
 static uint64_t last_bit_of(const HBitmap *hb, uint64_t end_word)
 {
     return MIN(end_word << 6, hb->bit_count) - 1;
@@ -109,14 +97,13 @@ void hbitmap_deserialize_part(HBitmap *hb, const uint8_t *buf, int64_t start, in
     uint64_t first;
     uint64_t end;
     part_words(hb, start, count, &first, &end);
-    if (first == end) {
-        return;
+    if (first < end) {
+        hbitmap_reset_bits(hb, first << 6, last_bit_of(hb, end));
     }
-    hbitmap_reset_bits(hb, first << 6, last_bit_of(hb, end));
     for (uint64_t w = first; w < end; w++) {
         uint64_t value = load_le64(buf + (w - first) * 8);
         uint64_t bits = hb->bit_count - (w << 6);
-        set_word(hb, w, bits < 64 ? value & (((uint64_t)1 << bits) - 1) : value);
+        hbitmap_set_word(hb, w, bits < 64 ? value & (((uint64_t)1 << bits) - 1) : value);
     }
 }
 
