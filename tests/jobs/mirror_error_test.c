@@ -27,6 +27,7 @@ static void complete_and_compare(Job *job)
 
 /* --- policies ------------------------------------------------------------------------------------------- */
 
+/* fact: bitmaps 2.6/clear-first */
 static void test_ignore_target(void **state)
 {
     setup_failing(SIM_OP_WRITE, 128 * KiB, -ENOSPC, 1, true);
@@ -38,6 +39,7 @@ static void test_ignore_target(void **state)
     complete_and_compare(job);
 }
 
+/* fact: bitmaps 2.6/clear-first */
 static void test_ignore_source(void **state)
 {
     setup_failing(SIM_OP_READ, 128 * KiB, -EIO, 1, false);
@@ -48,6 +50,7 @@ static void test_ignore_source(void **state)
     complete_and_compare(job);
 }
 
+/* fact: bitmaps 2.6/clear-first */
 static void test_report(void **state)
 {
     setup_failing(SIM_OP_WRITE, 128 * KiB, -EIO, 1, true);
@@ -57,6 +60,7 @@ static void test_report(void **state)
     assert_clean(src);
 }
 
+/* fact: bitmaps 2.6/clear-first */
 static void test_report_source(void **state)
 {
     setup_failing(SIM_OP_READ, 0, -EIO, 1, false);
@@ -67,6 +71,7 @@ static void test_report_source(void **state)
     assert_clean(src);
 }
 
+/* fact: bitmaps 2.6/clear-first */
 static void test_stop_and_resume(void **state)
 {
     setup_failing(SIM_OP_WRITE, 64 * KiB, -EIO, 1, true);
@@ -299,6 +304,7 @@ static void test_refuse_read_only_target(void **state)
     assert_clean(src);
 }
 
+/* fact: bitmaps 2.1/length-error */
 static void test_bitmap_length_unknown(void **state)
 {
     setup_failing(SIM_OP_GETLENGTH, -1, -EIO, 1, false);

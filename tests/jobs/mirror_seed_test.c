@@ -151,6 +151,7 @@ static void release_users_bitmap(void *opaque)
 }
 
 /* The mirror clears its own bits, of its own size; the user's stay. */
+/* fact: bitmaps 2.1/one-each */
 static void test_bitmap_of_its_own(void **state)
 {
     mirror_world(MiB, MiB, 0);

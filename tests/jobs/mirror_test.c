@@ -125,6 +125,7 @@ static void test_cancel_in_pending(void **state)
 
 /* --- empty disks ---------------------------------------------------------------------------------------- */
 
+/* fact: bitmaps 1.3/zero-length, edge/4 */
 static void test_zero_length_ready(void **state)
 {
     mirror_world(0, 0, 0);
@@ -138,6 +139,7 @@ static void test_zero_length_ready(void **state)
     assert_clean(dst);
 }
 
+/* fact: bitmaps 1.3/zero-length, edge/4 */
 static void test_zero_length_soft_cancel(void **state)
 {
     mirror_world(0, 0, 0);
@@ -216,6 +218,7 @@ static void test_sync_none(void **state)
 }
 
 /* An area dirtied again while its copy is in flight is copied again, after that copy and not beside it. */
+/* fact: bitmaps 2.6/in-flight */
 static void test_overlap_waits(void **state)
 {
     struct failing slow = {.op = SIM_OP_WRITE, .offset = 0, .count = 1, .extra_latency_ns = 50 * NS_PER_MS};
@@ -280,6 +283,7 @@ static void count_ops(void *opaque, const struct sim_record *r)
 }
 
 /* One mebibyte in chunks of 64 KiB goes as one operation of 1 MiB. */
+/* fact: bitmaps 2.6/coalesce */
 static void test_merge(void **state)
 {
     int64_t stats[2] = {0, 0};
@@ -318,6 +322,7 @@ static void test_buf_size(void **state)
     assert_clean(src);
 }
 
+/* fact: bitmaps 2.1/granularity-mirror */
 static void test_granularity_default(void **state)
 {
     mirror_world(MiB, MiB, 0);
