@@ -39,7 +39,10 @@ enum codec_kind {
     CODEC_SIZE,
     CODEC_TIME,
     CODEC_BYTE,
-    CODEC_FILE_NODE
+    CODEC_FILE_NODE,
+    CODEC_ACTIONS,    /* of a transaction */
+    CODEC_SOURCES,    /* of a merge of bitmaps */
+    CODEC_PROPERTIES, /* of a transaction */
 };
 struct codec_hint {
     enum codec_kind kind;
@@ -58,6 +61,10 @@ void code_text(struct coder *c, struct scn_text *text);
 void code_number(struct coder *c, const struct codec_hint *hint, int64_t *value);
 /* Decoding makes *value, never NULL. */
 void code_value(struct coder *c, const struct codec_hint *hint, struct qvalue **value);
+/* Any value, as it is. depth: 0 but inside of another. */
+void code_literal(struct coder *c, struct qvalue **value, unsigned depth);
+/* CODEC_ACTIONS, CODEC_SOURCES. */
+void code_list(struct coder *c, const struct codec_hint *hint, struct qvalue **list);
 /* All arguments of a step; decoding fills step->args. */
 void code_args(struct coder *c, struct scn_step *step);
 

@@ -55,6 +55,16 @@ static struct codec_hint world_hint(const struct scn_arg_def *def)
 
 static const char *const drivers[] = {"disk", "raw", "disk", "null-co", NULL};
 
+static const struct {
+    const char *command;
+    const char *arg;
+    enum codec_kind kind;
+} nested[] = {
+    {"transaction", "actions", CODEC_ACTIONS},
+    {"transaction", "properties", CODEC_PROPERTIES},
+    {"block-dirty-bitmap-merge", "bitmaps", CODEC_SOURCES},
+};
+
 static struct codec_hint qmp_hint(const struct scn_verb *verb, const struct scn_arg_def *def)
 {
     static const enum codec_kind kinds[] = {
@@ -73,6 +83,11 @@ static struct codec_hint qmp_hint(const struct scn_verb *verb, const struct scn_
     if (strcmp(def->name, "driver") == 0) {
         hint.kind = CODEC_WORD;
         hint.choices = drivers;
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(nested); i++) {
+        if (strcmp(verb->name, nested[i].command) == 0 && strcmp(def->name, nested[i].arg) == 0) {
+            hint.kind = nested[i].kind;
+        }
     }
     return hint;
 }

@@ -147,8 +147,6 @@ void code_number(struct coder *c, const struct codec_hint *hint, int64_t *value)
 
 /* --- literals -------------------------------------------------------------------------------------------- */
 
-static void code_literal(struct coder *c, struct qvalue **value, unsigned depth);
-
 static void code_sequence(struct coder *c, struct qvalue *seq, unsigned depth)
 {
     uint64_t count = c->encoding ? seq->seq.count : 0;
@@ -204,7 +202,7 @@ static void code_integer(struct coder *c, struct qvalue **value)
     }
 }
 
-static void code_literal(struct coder *c, struct qvalue **value, unsigned depth)
+void code_literal(struct coder *c, struct qvalue **value, unsigned depth)
 {
     uint8_t type = c->encoding ? (uint8_t)(*value)->type : 0;
     uint8_t boolean = c->encoding && type == QVALUE_BOOL ? (*value)->boolean : 0;
@@ -327,6 +325,14 @@ static struct qvalue *file_node(const struct coder *c, uint8_t byte)
     return dict;
 }
 
+static struct qvalue *properties(uint8_t byte)
+{
+    struct qvalue *dict = qvalue_dict();
+
+    qdict_put(dict, "completion-mode", qvalue_str(byte & 1 ? "individual" : "grouped"));
+    return dict;
+}
+
 static size_t choice_count(const struct codec_hint *hint)
 {
     size_t count = 0;
@@ -355,7 +361,11 @@ static struct qvalue *short_value(const struct coder *c, const struct codec_hint
         return number_value(c, hint, byte);
     case CODEC_FILE_NODE:
         return file_node(c, byte);
+    case CODEC_PROPERTIES:
+        return properties(byte);
     case CODEC_FREE:
+    case CODEC_ACTIONS:
+    case CODEC_SOURCES:
         return qvalue_str("x");
     }
     return qvalue_null();
@@ -389,8 +399,13 @@ static void tame_value(const struct coder *c, const struct codec_hint *hint, str
 
 void code_value(struct coder *c, const struct codec_hint *hint, struct qvalue **value)
 {
-    uint8_t byte = c->encoding ? find_short(c, hint, *value) : 0;
+    uint8_t byte;
 
+    if (hint->kind == CODEC_ACTIONS || hint->kind == CODEC_SOURCES) {
+        code_list(c, hint, value);
+        return;
+    }
+    byte = c->encoding ? find_short(c, hint, *value) : 0;
     code_u8(c, &byte);
     if (byte >= CODEC_NATURAL) {
         code_literal(c, value, 0);

@@ -7,7 +7,8 @@
  *   verbs_io.c   io rows                            print.c     steps to canonical text
  *   verbs_qmp.c  rows made from the QMP table       precheck.c  names and files before a run
  *   spell.c      "did you mean"                     names.c     what a step defines and needs
- *   codec*.c     bytes                              gen*.c      the scenario of a seed
+ *   nested.c     names in lists of commands         codec*.c    bytes
+ *   gen*.c       the scenario of a seed
  */
 #ifndef SCENARIO_LANG_H
 #define SCENARIO_LANG_H
@@ -111,6 +112,8 @@ extern const struct scn_verb scn_io_verbs[]; /* verbs_io.c; NULL name ends */
 extern const char *const scn_unknown_yet[];  /* verbs of the language that this version does not have */
 /* The rows of the QMP table, made at first use (verbs_qmp.c). */
 const struct scn_verb *scn_qmp_verb_at(size_t index);
+/* What an argument of a command names, by the command's name; SCN_DOM_NONE: nothing. */
+enum scn_domain scn_qmp_domain(const char *command, const char *arg, bool *defines);
 const struct scn_arg_def *scn_verb_arg(const struct scn_verb *verb, const char *name);
 /* Whether `try` means something before it. */
 bool scn_verb_takes_try(const struct scn_verb *verb);
@@ -131,6 +134,14 @@ const char *scn_names_at(const struct scn_names *names, enum scn_domain domain, 
 void scn_names_add(struct scn_names *names, enum scn_domain domain, const char *name);
 /* Puts what the step defines into names. */
 void scn_step_define(struct scn_names *names, const struct scn_step *step);
+
+/* --- names inside lists (nested.c) ----------------------------------------------------------------------- */
+
+/* False ends the walk. */
+typedef bool scn_nested_fn(void *opaque, enum scn_domain domain, bool defines, const char *name);
+/* The names in the actions of a transaction or the sources of a merge, in order; false when fn said so. Whatever is
+ * of another form is passed over. */
+bool scn_each_nested_name(const char *command, const struct qvalue *args, scn_nested_fn *fn, void *opaque);
 
 /* --- pre-run checks (precheck.c) ------------------------------------------------------------------------- */
 

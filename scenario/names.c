@@ -121,6 +121,14 @@ static void define_nodes(struct scn_names *names, const struct qvalue *options)
     }
 }
 
+static bool define_nested(void *opaque, enum scn_domain domain, bool defines, const char *name)
+{
+    if (defines) {
+        scn_names_add(opaque, domain, name);
+    }
+    return true;
+}
+
 static void define_args(struct scn_names *names, const struct scn_verb *verb, const struct qvalue *args)
 {
     const struct qvalue *device;
@@ -135,6 +143,7 @@ static void define_args(struct scn_names *names, const struct scn_verb *verb, co
             scn_names_add(names, def->domain, value->str.bytes);
         }
     }
+    scn_each_nested_name(verb->name, args, define_nested, names);
     /* a job without a name gets that of its device */
     device = scn_verb_arg(verb, "job-id") && !qdict_get(args, "job-id") ? qdict_get(args, "device") : NULL;
     if (device && device->type == QVALUE_STR) {

@@ -148,6 +148,33 @@ static bool check_node_options(const struct scn_names *names, const struct qvalu
     return true;
 }
 
+/* The names of a list in order: what one action makes, those after it may use. */
+struct nested_check {
+    const struct scn_names *names;
+    struct scn_names *made;
+    Error **errp;
+};
+
+static bool check_nested(void *opaque, enum scn_domain domain, bool defines, const char *name)
+{
+    struct nested_check *check = opaque;
+
+    if (defines) {
+        scn_names_add(check->made, domain, name);
+        return true;
+    }
+    return is_known(check->made, domain, name) || check_name(check->names, domain, name, check->errp);
+}
+
+static bool check_lists(const struct scn_names *names, const char *command, const struct qvalue *args, Error **errp)
+{
+    struct nested_check check = {.names = names, .made = scn_names_new(), .errp = errp};
+    bool ok = scn_each_nested_name(command, args, check_nested, &check);
+
+    scn_names_free(check.made);
+    return ok;
+}
+
 static bool check_args(const struct scn_names *names, const struct scn_verb *verb, const struct qvalue *args,
                        Error **errp)
 {
@@ -159,7 +186,10 @@ static bool check_args(const struct scn_names *names, const struct scn_verb *ver
             return false;
         }
     }
-    return strcmp(verb->name, "blockdev-add") != 0 || check_node_options(names, args, errp);
+    if (strcmp(verb->name, "blockdev-add") == 0 && !check_node_options(names, args, errp)) {
+        return false;
+    }
+    return check_lists(names, verb->name, args, errp);
 }
 
 /* --- checks of single verbs ------------------------------------------------------------------------------ */

@@ -192,6 +192,85 @@ static bool drop_arguments(struct shrinker *s)
     return any;
 }
 
+/* --- items of lists --------------------------------------------------------------------------------------- */
+
+/* Takes the nth item of all the lists in a tree, each after those inside of it. False: there are fewer. */
+static bool take_item(struct qvalue *v, size_t *nth)
+{
+    if (v->type != QVALUE_LIST && v->type != QVALUE_DICT) {
+        return false;
+    }
+    for (size_t i = 0; i < v->seq.count; i++) {
+        if (take_item(v->seq.items[i], nth)) {
+            return true;
+        }
+        if (v->type == QVALUE_LIST && (*nth)-- == 0) {
+            qvalue_free(v->seq.items[i]);
+            memmove(&v->seq.items[i], &v->seq.items[i + 1], (v->seq.count - i - 1) * sizeof(*v->seq.items));
+            v->seq.count--;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Single actions of a transaction, single sources of a merge. */
+static bool drop_items(struct shrinker *s)
+{
+    bool any = false;
+
+    for (size_t step = 0; step < s->best->step_count; step++) {
+        for (size_t nth = 0;;) {
+            struct scenario *copy = scenario_copy(s->best);
+            size_t left = nth;
+
+            if (!take_item(copy->steps[step].args, &left)) {
+                scenario_free(copy);
+                break;
+            }
+            if (shrink_try(s, copy)) {
+                any = true;
+            } else {
+                nth++;
+            }
+        }
+    }
+    return any;
+}
+
+/* A transaction of one action as the command of that name; NULL: it is none. */
+static struct scenario *one_command(const struct scenario *scn, size_t step)
+{
+    const struct qvalue *actions = qdict_get(scn->steps[step].args, "actions");
+    const struct qvalue *action =
+        actions && actions->type == QVALUE_LIST && actions->seq.count == 1 ? actions->seq.items[0] : NULL;
+    const struct qvalue *type = action ? qdict_get(action, "type") : NULL;
+    const struct qvalue *data = type ? qdict_get(action, "data") : NULL;
+    const struct scn_verb *verb = data && type->type == QVALUE_STR ? scn_verb_find(type->str.bytes) : NULL;
+    struct scenario *copy;
+
+    if (strcmp(scn->steps[step].verb->name, "transaction") != 0 || !verb) {
+        return NULL;
+    }
+    copy = scenario_copy(scn);
+    qvalue_free(copy->steps[step].args);
+    copy->steps[step].args = qvalue_copy(data);
+    copy->steps[step].verb = verb;
+    return copy;
+}
+
+static bool unwrap_transactions(struct shrinker *s)
+{
+    bool any = false;
+
+    for (size_t step = 0; step < s->best->step_count; step++) {
+        struct scenario *copy = one_command(s->best, step);
+
+        any = (copy && shrink_try(s, copy)) || any;
+    }
+    return any;
+}
+
 /* One write in the place of a workload. */
 static struct scenario *one_write(const struct scenario *scn, size_t step, const char *verb, int64_t bytes)
 {
@@ -228,6 +307,8 @@ bool shrink_arguments(struct shrinker *s)
 {
     bool any = simplify_workloads(s);
 
+    any = drop_items(s) || any;
+    any = unwrap_transactions(s) || any;
     any = drop_arguments(s) || any;
     return shrink_numbers(s) || any;
 }

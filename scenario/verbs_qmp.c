@@ -14,8 +14,8 @@ static bool starts_with(const char *text, const char *prefix)
     return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
-/* What an argument names. The monitor's table knows types only; the names of the protocol are regular enough. */
-static enum scn_domain domain_of(const char *command, const char *arg, bool *defines)
+/* The monitor's table knows types only; the names of the protocol are regular enough. */
+enum scn_domain scn_qmp_domain(const char *command, const char *arg, bool *defines)
 {
     static const struct {
         const char *command; /* prefix */
@@ -31,6 +31,7 @@ static enum scn_domain domain_of(const char *command, const char *arg, bool *def
         {"block-dirty-bitmap-add", "name", SCN_DOM_BITMAP, true},
         {"block-dirty-bitmap-", "name", SCN_DOM_BITMAP, false},
         {"block-dirty-bitmap-", "node", SCN_DOM_NODE, false},
+        {"block-dirty-bitmap-merge", "target", SCN_DOM_BITMAP, false},
         {"x-debug-block-dirty-bitmap-", "name", SCN_DOM_BITMAP, false},
         {"x-debug-block-dirty-bitmap-", "node", SCN_DOM_NODE, false},
         {"block_resize", "node-name", SCN_DOM_NODE, false},
@@ -76,7 +77,7 @@ static const struct scn_arg_def *make_args(const struct qmp_command *command)
             .choices = arg->choices,
             .doc = arg->doc,
         };
-        defs[i].domain = domain_of(command->name, arg->name, &defs[i].defines);
+        defs[i].domain = scn_qmp_domain(command->name, arg->name, &defs[i].defines);
     }
     return defs;
 }
