@@ -75,6 +75,11 @@ static void what_people_write(void **state)
     lossless_text(
         HEAD "blockdev-add driver=qcow2 a.b.c=1 d=[1,{\"e\":null}] f={\"\":-9223372036854775808} g=true h=\"\"\n");
     lossless_text(HEAD "{\"execute\": \"job-pause\", \"arguments\": {\"id\": [[[[1]]]]}}\n");
+    lossless_text(HEAD "transaction actions=[{\"data\":{},\"type\":\"abort\"}]\n");
+    lossless_text(HEAD
+                  "transaction actions=[{\"type\":\"block-dirty-bitmap-merge\",\"data\":{\"node\":\"s\",\"target\":"
+                  "\"a\",\"bitmaps\":[\"b\",{\"node\":\"t\",\"name\":\"c\"}]}}] "
+                  "properties.completion-mode=grouped\n");
     for (size_t i = 0; (verb = scn_verb_at(i)); i++) {
         if (verb->example) {
             snprintf(text, sizeof(text), HEAD "%s\n", verb->example);
@@ -219,6 +224,42 @@ static void bounds(void **state)
     }
 }
 
+/* Fuzz bytes make transactions that are let through to the command, of every action. */
+static void transactions(void **state)
+{
+    static const char *const types[] = {"-add\"",     "-clear\"",  "-merge\"", "-enable\"",
+                                        "-disable\"", "-remove\"", "abort"};
+    size_t found = 0;
+    bool seen[7] = {false};
+    uint64_t random = 4;
+    uint8_t bytes[200];
+
+    for (int round = 0; round < 2000; round++) {
+        struct scenario *scn;
+
+        for (size_t i = 0; i < sizeof(bytes); i++) {
+            bytes[i] = (uint8_t)mix(&random);
+        }
+        scn = scenario_decode(bytes, sizeof(bytes));
+        for (size_t i = 0; i < scn->step_count; i++) {
+            if (strcmp(scn->steps[i].verb->name, "transaction") == 0) {
+                char *text = scn_step_print(scn, i);
+
+                found += qdict_get(scn->steps[i].args, "actions")->seq.count > 1;
+                for (size_t t = 0; t < 7; t++) {
+                    seen[t] |= strstr(text, types[t]) != NULL;
+                }
+                free(text);
+            }
+        }
+        scenario_free(scn);
+    }
+    assert_true(found > 100);
+    for (size_t t = 0; t < 7; t++) {
+        assert_true(seen[t]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -229,6 +270,7 @@ int main(void)
         {"/scenario/codec/decoded-is-text", decoded_is_printable, NULL, NULL, NULL},
         {"/scenario/codec/changed", changed_bytes, NULL, NULL, NULL},
         {"/scenario/codec/bounds", bounds, NULL, NULL, NULL},
+        {"/scenario/codec/transactions", transactions, NULL, NULL, NULL},
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

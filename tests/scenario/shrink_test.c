@@ -214,6 +214,42 @@ static void pins_in_chunks(void **state)
     scenario_free(scn);
 }
 
+static const char three_actions[] =
+    "blksim 1\n"
+    "try transaction actions=[{\"type\":\"abort\",\"data\":{}},{\"type\":\"block-dirty-bitmap-merge\",\"data\":"
+    "{\"node\":\"n\",\"target\":\"t\",\"bitmaps\":[\"a\",\"b\",\"c\"]}},{\"type\":\"abort\",\"data\":{}}] "
+    "properties.completion-mode=individual\n";
+
+static bool says(const struct scenario *scn, const char *what)
+{
+    char *text = scenario_print(scn);
+    bool found = strstr(text, what) != NULL;
+
+    free(text);
+    return found;
+}
+
+static bool merges_b(void *opaque, const struct scenario *scn)
+{
+    return says(scn, "\"b\"") && says(scn, "block-dirty-bitmap-merge");
+}
+
+static bool merges_b_in_transaction(void *opaque, const struct scenario *scn)
+{
+    return merges_b(opaque, scn) && says(scn, "transaction");
+}
+
+/* Actions and sources that do not matter go; what is left alone is a command. */
+static void actions_and_sources(void **state)
+{
+    assert_shrunk(three_actions, merges_b, NULL,
+                  "blksim 1\ntry block-dirty-bitmap-merge node=n target=t bitmaps=[\"b\"]\n");
+    assert_shrunk(
+        three_actions, merges_b_in_transaction, NULL,
+        "blksim 1\ntry transaction actions=[{\"type\":\"block-dirty-bitmap-merge\",\"data\":{\"node\":\"n\","
+        "\"target\":\"t\",\"bitmaps\":[\"b\"]}}]\n");
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -223,6 +259,7 @@ int main(void)
         {"/scenario/shrink/ops-stay", ops_stay, NULL, NULL, NULL},
         {"/scenario/shrink/labels", labels, NULL, NULL, NULL},
         {"/scenario/shrink/delays", delays, NULL, NULL, NULL},
+        {"/scenario/shrink/actions-and-sources", actions_and_sources, NULL, NULL, NULL},
         {"/scenario/shrink/pins-in-chunks", pins_in_chunks, NULL, NULL, NULL},
     };
 
