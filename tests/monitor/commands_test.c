@@ -1,116 +1,5 @@
 /* Protects the commands: classes and texts of errors, shapes of queries; a refusal leaves nothing behind. */
-#include "tests/vm/vmlib.h"
-
-#include "block/dirty-bitmap.h"
-#include "monitor/monitor.h"
-
-static struct guest *guest;
-
-static void plug(void *opaque)
-{
-    struct guest_config config;
-
-    guest_config_default(&config);
-    config.name = "g";
-    config.node = "s";
-    guest = guest_new(bed.host, &config, NULL);
-    assert_non_null(guest);
-}
-
-static int setup(void **state)
-{
-    bed_setup(state);
-    monitor_init(bed.host);
-    bed_on_main(plug);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    bed_teardown_with(monitor_cleanup);
-    return 0;
-}
-
-static void call_done(struct qmp_call *call)
-{
-    assert_true(host_in_main(bed.host));
-    *(bool *)call->opaque = true;
-}
-
-static bool is_set(void *opaque)
-{
-    return *(bool *)opaque;
-}
-
-/* The reply as JSON, or "Class: text". The caller frees it. */
-static char *call(const char *name, const char *json)
-{
-    bool done = false;
-    struct qmp_call c = {
-        .command = qmp_find_command(name),
-        .args = bed_json(json),
-        .done = call_done,
-        .opaque = &done,
-    };
-    char *text = NULL;
-
-    assert_non_null(c.command);
-    monitor_submit(bed.host, &c);
-    assert_false(done);
-    assert_int_equal(sim_run_idle(bed.sim, is_set, &done, sim_now(bed.sim) + BED_PATIENCE_NS), SIM_STOP_COND);
-    if (c.err) {
-        assert_null(c.reply);
-        const char *class_name = error_class_name(error_get_class(c.err));
-        assert_true(asprintf(&text, "%s: %s", class_name, error_get_pretty(c.err)) > 0);
-        error_free(c.err);
-    } else {
-        text = qvalue_to_json(c.reply);
-    }
-    qvalue_free(c.reply);
-    qvalue_free(c.args);
-    return text;
-}
-
-static void expect(const char *name, const char *json, const char *expected)
-{
-    char *text = call(name, json);
-
-    assert_string_equal(text, expected);
-    free(text);
-}
-
-static void ok(const char *name, const char *json)
-{
-    expect(name, json, "{}");
-}
-
-/* Refused with this text, and the host is as it was. */
-static void refused(const char *name, const char *json, const char *expected)
-{
-    bed_settle();
-    uint64_t host_bytes = sim_arena_live_bytes(bed.host->arena);
-    uint64_t world_bytes = sim_arena_live_bytes(sim_arena(bed.sim));
-
-    expect(name, json, expected);
-    bed_settle();
-    assert_int_equal(sim_arena_live_bytes(bed.host->arena), host_bytes);
-    assert_int_equal(sim_arena_live_bytes(sim_arena(bed.sim)), world_bytes);
-}
-
-static void write_bytes(int64_t offset, int64_t bytes)
-{
-    struct guest_req req;
-
-    guest_req_init(bed.host, &req);
-    req.op = SIM_OP_WRITE;
-    req.offset = offset;
-    req.bytes = bytes;
-    payload_append_fill(&req.data, 0x33, bytes);
-    guest_submit(guest, &req);
-    bed_settle();
-    assert_int_equal(req.ret, 0);
-    guest_req_clear(&req);
-}
+#include "tests/monitor/qmplib.h"
 
 static void test_table(void **state)
 {
@@ -228,56 +117,6 @@ static void test_threshold(void **state)
     bed_expect("1:0 OVER(4096,65536) 2:0 3:0 ");
     refused("block-set-write-threshold", "{\"node-name\":\"g\",\"write-threshold\":0}",
             "GenericError: Device 'g' not found");
-}
-
-/* Hashes of reference/vectors/bitmap-sha256.tsv. */
-static void test_bitmap(void **state)
-{
-    ok("block-dirty-bitmap-add", "{\"node\":\"s\",\"name\":\"b\",\"granularity\":65536}");
-    expect("x-debug-block-dirty-bitmap-sha256", "{\"node\":\"g\",\"name\":\"b\"}",
-           "{\"sha256\":\"af5570f5a1810b7af78caf4bc70a660f0df51e42baf91d4de5b2328de0e83dfc\"}");
-    write_bytes(0, 66048);
-    expect("x-debug-block-dirty-bitmap-sha256", "{\"node\":\"g\",\"name\":\"b\"}",
-           "{\"sha256\":\"35be322d094f9d154a8aba4733b8497f180353bd7ae7b0a15f90b586b549f28b\"}");
-    ok("block-dirty-bitmap-disable", "{\"node\":\"s\",\"name\":\"b\"}");
-    ok("block-dirty-bitmap-clear", "{\"node\":\"s\",\"name\":\"b\"}");
-    write_bytes(0, 512);
-    BdrvDirtyBitmap *bitmap = bdrv_find_dirty_bitmap(bdrv_find_node(bed.host, "s"), "b");
-    assert_int_equal(bdrv_get_dirty_count(bitmap), 0);
-    ok("block-dirty-bitmap-enable", "{\"node\":\"s\",\"name\":\"b\"}");
-    write_bytes(0, 512);
-    assert_int_equal(bdrv_get_dirty_count(bitmap), 65536);
-    bdrv_dirty_bitmap_set_busy(bitmap, true);
-    static const char *const commands[] = {"remove", "clear", "enable", "disable"};
-    for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
-        char name[40];
-        snprintf(name, sizeof(name), "block-dirty-bitmap-%s", commands[i]);
-        refused(name, "{\"node\":\"s\",\"name\":\"b\"}",
-                "GenericError: Bitmap 'b' is currently in use by another operation and cannot be used");
-    }
-    bdrv_dirty_bitmap_set_busy(bitmap, false);
-    ok("block-dirty-bitmap-remove", "{\"node\":\"s\",\"name\":\"b\"}");
-}
-
-static void test_bitmap_errors(void **state)
-{
-    ok("block-dirty-bitmap-add", "{\"node\":\"s\",\"name\":\"b\",\"disabled\":true}");
-    assert_false(bdrv_dirty_bitmap_enabled(bdrv_find_dirty_bitmap(bdrv_find_node(bed.host, "s"), "b")));
-    refused("block-dirty-bitmap-add", "{\"node\":\"s\",\"name\":\"b\"}", "GenericError: Bitmap already exists: b");
-    refused("block-dirty-bitmap-add", "{\"node\":\"s\",\"name\":\"\"}",
-            "GenericError: Bitmap name cannot be empty");
-    refused("block-dirty-bitmap-add", "{\"node\":\"x\",\"name\":\"b\"}",
-            "GenericError: Cannot find device='x' nor node-name='x'");
-    refused("block-dirty-bitmap-add", "{\"node\":\"s\",\"name\":\"c\",\"granularity\":\"96k\"}",
-            "GenericError: Granularity must be power of 2 and at least 512");
-    refused("block-dirty-bitmap-add", "{\"node\":\"s\",\"name\":\"c\",\"granularity\":\"8G\"}",
-            "GenericError: Parameter 'granularity' expects uint32_t");
-    refused("block-dirty-bitmap-add", "{\"node\":\"s\",\"name\":\"c\",\"persistent\":true}",
-            "GenericError: Can't store persistent bitmaps to s: Operation not supported");
-    refused("block-dirty-bitmap-clear", "{\"node\":\"x\",\"name\":\"b\"}", "GenericError: Node 'x' not found");
-    refused("block-dirty-bitmap-remove", "{\"node\":\"s\",\"name\":\"c\"}",
-            "GenericError: Dirty bitmap 'c' not found");
-    ok("block-dirty-bitmap-remove", "{\"node\":\"s\",\"name\":\"b\"}");
 }
 
 static void test_unknown_jobs(void **state)
@@ -436,19 +275,17 @@ static void test_from_coroutine(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T_SETUP("/monitor/commands/table", test_table, setup, teardown),
-        T_SETUP("/monitor/commands/vm", test_vm, setup, teardown),
-        T_SETUP("/monitor/commands/from-coroutine", test_from_coroutine, setup, teardown),
-        T_SETUP("/monitor/commands/query-block", test_query_block, setup, teardown),
-        T_SETUP("/monitor/commands/query-blockstats", test_blockstats, setup, teardown),
-        T_SETUP("/monitor/commands/nodes", test_nodes, setup, teardown),
-        T_SETUP("/monitor/commands/resize", test_resize, setup, teardown),
-        T_SETUP("/monitor/commands/write-threshold", test_threshold, setup, teardown),
-        T_SETUP("/monitor/commands/bitmap", test_bitmap, setup, teardown),
-        T_SETUP("/monitor/commands/bitmap/errors", test_bitmap_errors, setup, teardown),
-        T_SETUP("/monitor/commands/job/unknown", test_unknown_jobs, setup, teardown),
-        T_SETUP("/monitor/commands/mirror/errors", test_mirror_errors, setup, teardown),
-        T_SETUP("/monitor/commands/mirror/live", test_mirror, setup, teardown),
+        T_SETUP("/monitor/commands/table", test_table, qmp_setup, qmp_teardown),
+        T_SETUP("/monitor/commands/vm", test_vm, qmp_setup, qmp_teardown),
+        T_SETUP("/monitor/commands/from-coroutine", test_from_coroutine, qmp_setup, qmp_teardown),
+        T_SETUP("/monitor/commands/query-block", test_query_block, qmp_setup, qmp_teardown),
+        T_SETUP("/monitor/commands/query-blockstats", test_blockstats, qmp_setup, qmp_teardown),
+        T_SETUP("/monitor/commands/nodes", test_nodes, qmp_setup, qmp_teardown),
+        T_SETUP("/monitor/commands/resize", test_resize, qmp_setup, qmp_teardown),
+        T_SETUP("/monitor/commands/write-threshold", test_threshold, qmp_setup, qmp_teardown),
+        T_SETUP("/monitor/commands/job/unknown", test_unknown_jobs, qmp_setup, qmp_teardown),
+        T_SETUP("/monitor/commands/mirror/errors", test_mirror_errors, qmp_setup, qmp_teardown),
+        T_SETUP("/monitor/commands/mirror/live", test_mirror, qmp_setup, qmp_teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
