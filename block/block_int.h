@@ -119,6 +119,11 @@ struct BlockDriver {
     bool (*bdrv_co_can_store_new_dirty_bitmap)(BlockDriverState *bs, const char *name, uint32_t granularity,
                                                Error **errp);
     int (*bdrv_co_remove_persistent_dirty_bitmap)(BlockDriverState *bs, const char *name, Error **errp);
+    /* Writes every bdrv_dirty_bitmap_storable one of the node into the image, durably; there is at least one, and
+     * the node is writable. They stay as they are in memory. */
+    int (*bdrv_co_store_dirty_bitmaps)(BlockDriverState *bs, Error **errp);
+    /* Marks the stored ones as in use, in the image: their copies are out of date from now on. */
+    int (*bdrv_co_reopen_bitmaps_rw)(BlockDriverState *bs, Error **errp);
 
     /* Const views. peek NULL: filters ask their child, others cannot. */
     int (*bdrv_peek)(const BlockDriverState *bs, int64_t offset, int64_t bytes, struct payload *out);

@@ -27,6 +27,8 @@ bool bdrv_merge_dirty_bitmap(BdrvDirtyBitmap *dst, const BdrvDirtyBitmap *src, H
     if (backup != NULL) {
         *backup = hbitmap_copy(dst->hbitmap);
     }
+    SIM_ASSERT(bdrv_dirty_bitmap_may(dst, BITMAP_MERGE));
+    SIM_ASSERT(bdrv_dirty_bitmap_may(src, BITMAP_MERGE));
     hbitmap_merge(dst->hbitmap, src->hbitmap);
     SIM_EMIT(dst->bs->host->sim, dst->bs->host, bitmap_merge, dst, SIM_P(dst->bs->name), dst->id,
              SIM_P(src->bs->name), src->id);
@@ -36,10 +38,11 @@ bool bdrv_merge_dirty_bitmap(BdrvDirtyBitmap *dst, const BdrvDirtyBitmap *src, H
 void bdrv_restore_dirty_bitmap(BdrvDirtyBitmap *bitmap, HBitmap *backup)
 {
     SIM_ASSERT(!bitmap->readonly);
-    SIM_ASSERT_EQ(hbitmap_length(backup), hbitmap_length(bitmap->hbitmap));
+    SIM_ASSERT(bdrv_dirty_bitmap_may(bitmap, BITMAP_CLEAR));
     SIM_ASSERT_EQ(hbitmap_granularity(backup), hbitmap_granularity(bitmap->hbitmap));
-    SIM_ASSERT_EQ(bitmap->active_iterators, 0);
-    hbitmap_free(bitmap->hbitmap);
-    bitmap->hbitmap = backup;
+    if (hbitmap_length(backup) != hbitmap_length(bitmap->hbitmap)) {
+        hbitmap_truncate(backup, hbitmap_length(bitmap->hbitmap));
+    }
+    hbitmap_free(bdrv_dirty_bitmap_swap(bitmap, backup));
     SIM_EMIT(bitmap->bs->host->sim, bitmap->bs->host, bitmap_restore, bitmap, SIM_P(bitmap->bs->name), bitmap->id);
 }

@@ -28,19 +28,46 @@ int bdrv_co_remove_persistent_dirty_bitmap(BlockDriverState *bs, const char *nam
     return bs->drv->bdrv_co_remove_persistent_dirty_bitmap(bs, name, errp);
 }
 
-void bdrv_release_persistent_dirty_bitmaps(BlockDriverState *bs)
+bool bdrv_dirty_bitmap_storable(const BdrvDirtyBitmap *bitmap)
 {
-    BdrvDirtyBitmap *bitmap = LIST_FIRST(&bs->dirty_bitmaps);
-    while (bitmap != NULL) {
-        BdrvDirtyBitmap *next = LIST_NEXT(bitmap, list);
-        if (bitmap->persistent && !bitmap->skip_store) {
-            bdrv_release_dirty_bitmap(bitmap);
-        }
-        bitmap = next;
-    }
+    return bitmap->persistent && !bitmap->skip_store && !bitmap->inconsistent && !bitmap->readonly;
 }
 
-bool bdrv_has_dirty_bitmaps(const BlockDriverState *bs)
+static bool has_storable(const BlockDriverState *bs)
 {
-    return !LIST_EMPTY(&bs->dirty_bitmaps);
+    const BdrvDirtyBitmap *bitmap;
+    LIST_FOREACH(bitmap, &bs->dirty_bitmaps, list)
+    {
+        if (bdrv_dirty_bitmap_storable(bitmap)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int ask_driver_to_store(BlockDriverState *bs, Error **errp)
+{
+    if (bs->drv == NULL || bs->drv->bdrv_co_store_dirty_bitmaps == NULL) {
+        error_setg(errp, "Can't store persistent bitmaps to %s: Operation not supported", bdrv_get_node_name(bs));
+        return -ENOTSUP;
+    }
+    if (bdrv_is_read_only(bs) || bdrv_is_inactive(bs)) {
+        error_setg(errp, "No write access");
+        return -EPERM;
+    }
+    return bs->drv->bdrv_co_store_dirty_bitmaps(bs, errp);
+}
+
+int bdrv_co_store_dirty_bitmaps(BlockDriverState *bs, Error **errp)
+{
+    if (!has_storable(bs)) {
+        return 0;
+    }
+    int ret = ask_driver_to_store(bs, errp);
+    SIM_ASSERT_LE(ret, 0);
+    if (ret < 0) {
+        SIM_MARK(bs->host->sim, bitmap_not_stored);
+        error_prepend(errp, "Lost persistent bitmaps during inactivation of node '%s': ", bdrv_get_node_name(bs));
+    }
+    return ret;
 }

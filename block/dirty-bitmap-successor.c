@@ -3,11 +3,6 @@
 
 #include <errno.h>
 
-static const char *shown(const BdrvDirtyBitmap *bitmap)
-{
-    return bitmap->name != NULL ? bitmap->name : "";
-}
-
 int bdrv_dirty_bitmap_create_successor(BdrvDirtyBitmap *parent, Error **errp)
 {
     BlockDriverState *bs = parent->bs;
@@ -15,15 +10,17 @@ int bdrv_dirty_bitmap_create_successor(BdrvDirtyBitmap *parent, Error **errp)
         error_setg(errp, "Cannot create a successor for a bitmap that already has one");
         return -EINVAL;
     }
-    int ret = bdrv_dirty_bitmap_check(parent, BDRV_BITMAP_DEFAULT, errp);
+    int ret = bdrv_dirty_bitmap_check(parent, BDRV_BITMAP_ALLOW_RO, errp);
     if (ret < 0) {
         return ret;
     }
+    SIM_ASSERT(bdrv_dirty_bitmap_may(parent, BITMAP_FREEZE));
     BdrvDirtyBitmap *child = bdrv_dirty_bitmap_new(bs, hbitmap_length(parent->hbitmap), parent->granularity, NULL);
     child->disabled = parent->disabled;
     parent->disabled = true;
     parent->busy = true;
     parent->successor = child;
+    parent->kept_bytes = hbitmap_length(parent->hbitmap);
     SIM_EMIT(bs->host->sim, bs->host, bitmap_freeze, parent, SIM_P(bs->name), parent->id, child->id);
     return 0;
 }
@@ -33,11 +30,11 @@ static BdrvDirtyBitmap *successor_to_thaw(const BdrvDirtyBitmap *parent, bool ab
 {
     if (parent->successor == NULL) {
         error_setg(errp, "Cannot %s bitmap '%s': it has no successor", abdicate ? "relinquish" : "reclaim",
-                   shown(parent));
+                   bdrv_dirty_bitmap_shown_name(parent));
         return NULL;
     }
-    SIM_ASSERT(parent->busy);
-    SIM_ASSERT_EQ(parent->active_iterators, 0);
+    SIM_ASSERT(parent->busy && parent->disabled && !parent->loading);
+    SIM_ASSERT(bdrv_dirty_bitmap_may(parent, BITMAP_THAW));
     SIM_EMIT(parent->bs->host->sim, parent->bs->host, bitmap_thaw, parent, SIM_P(parent->bs->name), parent->id,
              parent->successor->id, abdicate);
     return parent->successor;
@@ -53,6 +50,7 @@ BdrvDirtyBitmap *bdrv_dirty_bitmap_abdicate(BdrvDirtyBitmap *parent, Error **err
     SIM_ASSERT(child->name == NULL);
     child->name = parent->name;
     child->persistent = parent->persistent;
+    child->readonly = parent->readonly;
     parent->name = NULL;
     parent->persistent = false;
     parent->busy = false;
@@ -69,7 +67,9 @@ BdrvDirtyBitmap *bdrv_reclaim_dirty_bitmap(BdrvDirtyBitmap *parent, Error **errp
     if (child == NULL) {
         return NULL;
     }
-    SIM_ASSERT_EQ(hbitmap_length(parent->hbitmap), hbitmap_length(child->hbitmap));
+    /* What the length did to the others, this one makes up for: bits that a shrink would have dropped are gone. */
+    bdrv_dirty_bitmap_set_size(parent, parent->kept_bytes);
+    bdrv_dirty_bitmap_set_size(parent, hbitmap_length(child->hbitmap));
     hbitmap_merge(parent->hbitmap, child->hbitmap);
     parent->disabled = child->disabled;
     parent->busy = false;

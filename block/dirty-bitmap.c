@@ -4,11 +4,6 @@
 #include <errno.h>
 #include <string.h>
 
-struct BdrvDirtyBitmapIter {
-    BdrvDirtyBitmap *bitmap;
-    HBitmapIter hbi;
-};
-
 /* --- life ----------------------------------------------------------------------------------------------- */
 
 static bool name_usable(BlockDriverState *bs, const char *name, Error **errp)
@@ -61,18 +56,13 @@ BdrvDirtyBitmap *bdrv_dirty_bitmap_new(BlockDriverState *bs, int64_t size_bytes,
     return bitmap;
 }
 
-static bool is_in_use(const BdrvDirtyBitmap *bitmap)
-{
-    return bitmap->busy || bitmap->successor != NULL || bitmap->active_iterators > 0;
-}
-
 void bdrv_release_dirty_bitmap(BdrvDirtyBitmap *bitmap)
 {
     BlockDriverState *bs = bitmap->bs;
     struct sim_arena *arena = bs->host->arena;
-    SIM_ASSERT(!bitmap->busy);
-    SIM_ASSERT(bitmap->successor == NULL);
-    SIM_ASSERT_EQ(bitmap->active_iterators, 0);
+    SIM_ASSERT(bdrv_dirty_bitmap_may(bitmap, BITMAP_RELEASE));
+    SIM_ASSERT(LIST_EMPTY(&bitmap->iterators));
+    SIM_ASSERT(!bitmap->loading);
     SIM_EMIT(bs->host->sim, bs->host, bitmap_release, bitmap, SIM_P(bs->name), SIM_P(bitmap->name), bitmap->id);
     LIST_REMOVE(bitmap, list);
     hbitmap_free(bitmap->hbitmap);
@@ -206,6 +196,17 @@ int64_t bdrv_dirty_bitmap_next_zero(const BdrvDirtyBitmap *bitmap, int64_t offse
     return hbitmap_next_zero(bitmap->hbitmap, offset, bytes);
 }
 
+bool bdrv_dirty_bitmap_next_dirty_area(const BdrvDirtyBitmap *bitmap, int64_t offset, int64_t end,
+                                       int64_t max_bytes, int64_t *area_offset, int64_t *area_bytes)
+{
+    return hbitmap_next_dirty_area(bitmap->hbitmap, offset, end, max_bytes, area_offset, area_bytes);
+}
+
+bool bdrv_dirty_bitmap_status(const BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes, int64_t *run)
+{
+    return hbitmap_status(bitmap->hbitmap, offset, bytes, run);
+}
+
 bool bdrv_dirty_bitmap_sha256(const BdrvDirtyBitmap *bitmap, char out[65])
 {
     out[0] = '\0';
@@ -216,91 +217,12 @@ bool bdrv_dirty_bitmap_sha256(const BdrvDirtyBitmap *bitmap, char out[65])
     return true;
 }
 
-/* --- state ---------------------------------------------------------------------------------------------- */
-
-static const char *shown_name(const BdrvDirtyBitmap *bitmap)
-{
-    return bitmap->name != NULL ? bitmap->name : "";
-}
-
-int bdrv_dirty_bitmap_check(const BdrvDirtyBitmap *bitmap, uint32_t flags, Error **errp)
-{
-    if ((flags & BDRV_BITMAP_BUSY) && bitmap->busy) {
-        error_setg(errp, "Bitmap '%s' is currently in use by another operation and cannot be used",
-                   shown_name(bitmap));
-        return -EBUSY;
-    }
-    if ((flags & BDRV_BITMAP_RO) && bitmap->readonly) {
-        error_setg(errp, "Bitmap '%s' is readonly and cannot be modified", shown_name(bitmap));
-        return -EPERM;
-    }
-    if ((flags & BDRV_BITMAP_INCONSISTENT) && bitmap->inconsistent) {
-        error_setg(errp, "Bitmap '%s' is inconsistent and cannot be used", shown_name(bitmap));
-        return -EINVAL;
-    }
-    return 0;
-}
-
-static void set_disabled(BdrvDirtyBitmap *bitmap, bool disabled)
-{
-    bitmap->disabled = disabled;
-    SIM_EMIT(bitmap->bs->host->sim, bitmap->bs->host, bitmap_enable, bitmap, SIM_P(bitmap->bs->name), bitmap->id,
-             !disabled);
-}
-
-void bdrv_enable_dirty_bitmap(BdrvDirtyBitmap *bitmap)
-{
-    SIM_ASSERT(!bitmap->inconsistent);
-    set_disabled(bitmap, false);
-}
-
-void bdrv_disable_dirty_bitmap(BdrvDirtyBitmap *bitmap)
-{
-    set_disabled(bitmap, true);
-}
-
-void bdrv_dirty_bitmap_set_busy(BdrvDirtyBitmap *bitmap, bool busy)
-{
-    bitmap->busy = busy;
-    SIM_EMIT(bitmap->bs->host->sim, bitmap->bs->host, bitmap_busy, bitmap, SIM_P(bitmap->bs->name), bitmap->id,
-             busy);
-}
-
-static void set_flag(BdrvDirtyBitmap *bitmap, bool *flag, const char *name, bool value)
-{
-    *flag = value;
-    SIM_EMIT(bitmap->bs->host->sim, bitmap->bs->host, bitmap_flag, bitmap, SIM_P(bitmap->bs->name), bitmap->id,
-             SIM_P(name), value);
-}
-
-void bdrv_dirty_bitmap_set_readonly(BdrvDirtyBitmap *bitmap, bool readonly)
-{
-    set_flag(bitmap, &bitmap->readonly, "readonly", readonly);
-}
-
-void bdrv_dirty_bitmap_set_persistence(BdrvDirtyBitmap *bitmap, bool persistent)
-{
-    set_flag(bitmap, &bitmap->persistent, "persistent", persistent);
-}
-
-void bdrv_dirty_bitmap_skip_store(BdrvDirtyBitmap *bitmap, bool skip)
-{
-    set_flag(bitmap, &bitmap->skip_store, "skip-store", skip);
-}
-
-void bdrv_dirty_bitmap_set_inconsistent(BdrvDirtyBitmap *bitmap)
-{
-    SIM_ASSERT(bitmap->persistent);
-    SIM_ASSERT(bitmap->successor == NULL);
-    bitmap->disabled = true;
-    set_flag(bitmap, &bitmap->inconsistent, "inconsistent", true);
-}
-
 /* --- bits ----------------------------------------------------------------------------------------------- */
 
 void bdrv_set_dirty_bitmap(BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes)
 {
     SIM_ASSERT(!bitmap->readonly);
+    SIM_ASSERT(bdrv_dirty_bitmap_may(bitmap, BITMAP_SET));
     hbitmap_set(bitmap->hbitmap, offset, bytes);
     SIM_EMIT(bitmap->bs->host->sim, bitmap->bs->host, bitmap_set, bitmap, SIM_P(bitmap->bs->name), bitmap->id,
              (uint64_t)offset, (uint64_t)bytes);
@@ -309,6 +231,7 @@ void bdrv_set_dirty_bitmap(BdrvDirtyBitmap *bitmap, int64_t offset, int64_t byte
 void bdrv_reset_dirty_bitmap(BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes)
 {
     SIM_ASSERT(!bitmap->readonly);
+    SIM_ASSERT(bdrv_dirty_bitmap_may(bitmap, BITMAP_SET));
     hbitmap_reset(bitmap->hbitmap, offset, bytes);
     SIM_EMIT(bitmap->bs->host->sim, bitmap->bs->host, bitmap_reset, bitmap, SIM_P(bitmap->bs->name), bitmap->id,
              (uint64_t)offset, (uint64_t)bytes);
@@ -317,10 +240,11 @@ void bdrv_reset_dirty_bitmap(BdrvDirtyBitmap *bitmap, int64_t offset, int64_t by
 void bdrv_clear_dirty_bitmap(BdrvDirtyBitmap *bitmap, HBitmap **backup)
 {
     SIM_ASSERT(!bitmap->readonly);
+    SIM_ASSERT(bdrv_dirty_bitmap_may(bitmap, BITMAP_CLEAR));
     if (backup != NULL) {
-        *backup = bitmap->hbitmap;
-        bitmap->hbitmap =
-            hbitmap_alloc(bitmap->bs->host->arena, hbitmap_length(*backup), hbitmap_granularity(*backup));
+        *backup =
+            bdrv_dirty_bitmap_swap(bitmap, hbitmap_alloc(bitmap->bs->host->arena, bdrv_dirty_bitmap_size(bitmap),
+                                                         hbitmap_granularity(bitmap->hbitmap)));
     } else {
         hbitmap_reset_all(bitmap->hbitmap);
     }
@@ -336,7 +260,7 @@ void bdrv_set_dirty(BlockDriverState *bs, int64_t offset, int64_t bytes)
         if (bitmap->disabled) {
             continue;
         }
-        SIM_ASSERT(!bitmap->readonly);
+        SIM_ASSERT(!bitmap->readonly && bitmap->successor == NULL && !bitmap->inconsistent);
         /* A write past the end that failed has not grown the node: what lies beyond has no bits. */
         int64_t inside = MIN(bytes, hbitmap_length(bitmap->hbitmap) - offset);
         if (inside > 0) {
@@ -350,11 +274,30 @@ void bdrv_dirty_bitmap_truncate(BlockDriverState *bs, int64_t bytes)
     BdrvDirtyBitmap *bitmap;
     LIST_FOREACH(bitmap, &bs->dirty_bitmaps, list)
     {
-        if (hbitmap_length(bitmap->hbitmap) == bytes) {
+        if (!bdrv_dirty_bitmap_may(bitmap, BITMAP_TRUNCATE)) {
+            bitmap->kept_bytes = MIN(bitmap->kept_bytes, bytes);
+            SIM_MARK(bs->host->sim, bitmap_resized_frozen);
             continue;
         }
-        SIM_ASSERT(!is_in_use(bitmap));
+        bdrv_dirty_bitmap_set_size(bitmap, bytes);
+    }
+}
+
+HBitmap *bdrv_dirty_bitmap_swap(BdrvDirtyBitmap *bitmap, HBitmap *hbitmap)
+{
+    HBitmap *old = bitmap->hbitmap;
+    SIM_ASSERT(!bitmap->loading);
+    SIM_ASSERT_EQ(hbitmap_length(hbitmap), hbitmap_length(old));
+    bitmap->hbitmap = hbitmap;
+    bdrv_dirty_bitmap_repoint_iterators(bitmap);
+    return old;
+}
+
+void bdrv_dirty_bitmap_set_size(BdrvDirtyBitmap *bitmap, int64_t bytes)
+{
+    if (hbitmap_length(bitmap->hbitmap) != bytes) {
         hbitmap_truncate(bitmap->hbitmap, bytes);
+        bdrv_dirty_bitmap_repoint_iterators(bitmap);
     }
 }
 
@@ -368,35 +311,4 @@ bool bdrv_has_readonly_bitmaps(const BlockDriverState *bs)
         }
     }
     return false;
-}
-
-/* --- iterators ------------------------------------------------------------------------------------------ */
-
-BdrvDirtyBitmapIter *bdrv_dirty_iter_new(BdrvDirtyBitmap *bitmap)
-{
-    BdrvDirtyBitmapIter *iter = SIM_NEW(bitmap->bs->host->arena, BdrvDirtyBitmapIter);
-    iter->bitmap = bitmap;
-    hbitmap_iter_init(&iter->hbi, bitmap->hbitmap, 0);
-    bitmap->active_iterators++;
-    return iter;
-}
-
-void bdrv_dirty_iter_free(BdrvDirtyBitmapIter *iter)
-{
-    if (iter == NULL) {
-        return;
-    }
-    SIM_ASSERT(iter->bitmap->active_iterators > 0);
-    iter->bitmap->active_iterators--;
-    SIM_FREE(iter->bitmap->bs->host->arena, BdrvDirtyBitmapIter, iter);
-}
-
-int64_t bdrv_dirty_iter_next(BdrvDirtyBitmapIter *iter)
-{
-    return hbitmap_iter_next(&iter->hbi);
-}
-
-void bdrv_set_dirty_iter(BdrvDirtyBitmapIter *iter, int64_t offset)
-{
-    hbitmap_iter_init(&iter->hbi, iter->bitmap->hbitmap, offset);
 }

@@ -220,6 +220,7 @@ static void delete_node(void *opaque)
     bdrv_run_co(bs->host, "flush before close", flush_before_close, bs); /* nobody is left to be told */
     bdrv_drained_begin(bs);
     bdrv_drained_end(bs);
+    bdrv_close_dirty_bitmaps(bs);
     if (bs->drv->bdrv_close) {
         bdrv_run_co(bs->host, "close", close_driver, bs);
     }

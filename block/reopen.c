@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 
+#include "block/dirty-bitmap.h"
 #include "block/tran.h"
 
 /* The nodes that change together: bs and its inline storage whose own options do not say otherwise. */
@@ -47,6 +48,51 @@ static int flush_entry(void *opaque)
     return bdrv_co_flush(opaque);
 }
 
+/* --- dirty bitmaps -------------------------------------------------------------------------------------- */
+
+struct bitmaps {
+    BlockDriverState *bs;
+    Error **errp;
+};
+
+static int bitmaps_ro_entry(void *opaque)
+{
+    struct bitmaps *b = opaque;
+    return bdrv_co_reopen_dirty_bitmaps_ro(b->bs, b->errp);
+}
+
+static int bitmaps_rw_entry(void *opaque)
+{
+    struct bitmaps *b = opaque;
+    return bdrv_co_reopen_dirty_bitmaps_rw(b->bs, b->errp);
+}
+
+/* No reason to stay read-only: the bitmaps do, and refuse writes, until somebody reopens the node again. */
+static void make_bitmaps_writable(BlockDriverState *bs)
+{
+    for (; bs; bs = storage_below(bs)) {
+        struct bitmaps b = {bs, NULL};
+        if (bdrv_has_dirty_bitmaps(bs)) {
+            bdrv_run_co(bs->host, "make bitmaps writable", bitmaps_rw_entry, &b);
+        }
+    }
+}
+
+/* The image is written for the last time: bitmaps that it keeps are stored, those of a node before those of its
+ * storage. */
+static int store_bitmaps(BlockDriverState *top, Error **errp)
+{
+    int ret = 0;
+    for (BlockDriverState *bs = top; bs && ret == 0; bs = storage_below(bs)) {
+        struct bitmaps b = {bs, errp};
+        ret = bdrv_has_dirty_bitmaps(bs) ? bdrv_run_co(bs->host, "store bitmaps", bitmaps_ro_entry, &b) : 0;
+    }
+    if (ret < 0) {
+        make_bitmaps_writable(top);
+    }
+    return ret;
+}
+
 /* Drained. */
 static int change_read_only(BlockDriverState *bs, bool read_only, Error **errp)
 {
@@ -63,10 +109,17 @@ static int change_read_only(BlockDriverState *bs, bool read_only, Error **errp)
             return ret;
         }
     }
+    int ret = read_only ? store_bitmaps(bs, errp) : 0;
+    if (ret < 0) {
+        return ret;
+    }
     set_flags(bs, read_only);
-    int ret = bdrv_refresh_perms(bs, errp);
+    ret = bdrv_refresh_perms(bs, errp);
     if (ret < 0) {
         set_flags(bs, !read_only);
+    }
+    if (!bdrv_is_read_only(bs)) {
+        make_bitmaps_writable(bs);
     }
     return ret;
 }

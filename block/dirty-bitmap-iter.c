@@ -1,0 +1,128 @@
+/* Iterators of dirty bitmaps, and their bits as bytes (reference/bitmaps-qcow2.md 1.3, 1.6, 2.6). */
+#include "block/dirty-bitmap_int.h"
+
+/* --- iterators ------------------------------------------------------------------------------------------ */
+
+struct BdrvDirtyBitmapIter {
+    BdrvDirtyBitmap *bitmap;
+    HBitmapIter hbi;
+    int64_t next_offset; /* where it goes on when the bits below it are exchanged */
+    bool at_end;         /* that is beyond the bitmap: hbi is not to be used */
+    LIST_ENTRY(BdrvDirtyBitmapIter) list;
+};
+
+static void start_at(BdrvDirtyBitmapIter *iter, int64_t offset)
+{
+    const BdrvDirtyBitmap *bitmap = iter->bitmap;
+    iter->next_offset = ROUND_DOWN(offset, (int64_t)bitmap->granularity);
+    iter->at_end = offset >= hbitmap_length(bitmap->hbitmap);
+    if (!iter->at_end) {
+        hbitmap_iter_init(&iter->hbi, bitmap->hbitmap, offset);
+    }
+}
+
+BdrvDirtyBitmapIter *bdrv_dirty_iter_new(BdrvDirtyBitmap *bitmap)
+{
+    SIM_ASSERT_LT(0, hbitmap_length(bitmap->hbitmap));
+    SIM_ASSERT(!bitmap->loading);
+    BdrvDirtyBitmapIter *iter = SIM_NEW(bitmap->bs->host->arena, BdrvDirtyBitmapIter);
+    iter->bitmap = bitmap;
+    start_at(iter, 0);
+    LIST_INSERT_HEAD(&bitmap->iterators, iter, list);
+    return iter;
+}
+
+void bdrv_dirty_iter_free(BdrvDirtyBitmapIter *iter)
+{
+    if (iter == NULL) {
+        return;
+    }
+    LIST_REMOVE(iter, list);
+    SIM_FREE(iter->bitmap->bs->host->arena, BdrvDirtyBitmapIter, iter);
+}
+
+int64_t bdrv_dirty_iter_next(BdrvDirtyBitmapIter *iter)
+{
+    int64_t offset = iter->at_end ? -1 : hbitmap_iter_next(&iter->hbi);
+    if (offset >= 0) {
+        iter->next_offset = offset + iter->bitmap->granularity;
+    }
+    return offset;
+}
+
+void bdrv_set_dirty_iter(BdrvDirtyBitmapIter *iter, int64_t offset)
+{
+    SIM_ASSERT(offset >= 0 && offset < hbitmap_length(iter->bitmap->hbitmap));
+    start_at(iter, offset);
+}
+
+void bdrv_dirty_bitmap_repoint_iterators(BdrvDirtyBitmap *bitmap)
+{
+    BdrvDirtyBitmapIter *iter;
+    LIST_FOREACH(iter, &bitmap->iterators, list)
+    {
+        start_at(iter, iter->next_offset);
+    }
+}
+
+/* --- bytes ---------------------------------------------------------------------------------------------- */
+
+int64_t bdrv_dirty_bitmap_serialization_align(const BdrvDirtyBitmap *bitmap)
+{
+    return (int64_t)hbitmap_serialization_align(bitmap->hbitmap);
+}
+
+int64_t bdrv_dirty_bitmap_serialization_size(const BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes)
+{
+    return hbitmap_serialization_size(bitmap->hbitmap, offset, bytes);
+}
+
+void bdrv_dirty_bitmap_serialize_part(const BdrvDirtyBitmap *bitmap, uint8_t *buf, int64_t offset, int64_t bytes)
+{
+    SIM_ASSERT(!bitmap->loading);
+    hbitmap_serialize_part(bitmap->hbitmap, buf, offset, bytes);
+}
+
+static void load_begin(BdrvDirtyBitmap *bitmap)
+{
+    SIM_ASSERT(bdrv_dirty_bitmap_may(bitmap, BITMAP_LOAD));
+    SIM_ASSERT(!bitmap->readonly);
+    SIM_ASSERT(LIST_EMPTY(&bitmap->iterators));
+    bitmap->loading = true;
+}
+
+static void load_end(BdrvDirtyBitmap *bitmap, bool finish)
+{
+    if (finish) {
+        bdrv_dirty_bitmap_deserialize_finish(bitmap);
+    }
+}
+
+void bdrv_dirty_bitmap_deserialize_part(BdrvDirtyBitmap *bitmap, const uint8_t *buf, int64_t offset, int64_t bytes,
+                                        bool finish)
+{
+    load_begin(bitmap);
+    hbitmap_deserialize_part(bitmap->hbitmap, buf, offset, bytes);
+    load_end(bitmap, finish);
+}
+
+void bdrv_dirty_bitmap_deserialize_zeroes(BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes, bool finish)
+{
+    load_begin(bitmap);
+    hbitmap_deserialize_zeroes(bitmap->hbitmap, offset, bytes);
+    load_end(bitmap, finish);
+}
+
+void bdrv_dirty_bitmap_deserialize_ones(BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes, bool finish)
+{
+    load_begin(bitmap);
+    hbitmap_deserialize_ones(bitmap->hbitmap, offset, bytes);
+    load_end(bitmap, finish);
+}
+
+void bdrv_dirty_bitmap_deserialize_finish(BdrvDirtyBitmap *bitmap)
+{
+    SIM_ASSERT(bitmap->loading);
+    bitmap->loading = false;
+    SIM_EMIT(bitmap->bs->host->sim, bitmap->bs->host, bitmap_load, bitmap, SIM_P(bitmap->bs->name), bitmap->id);
+}
