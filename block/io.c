@@ -303,6 +303,9 @@ static int aligned_pwritev(BdrvChild *child, BdrvTrackedRequest *req, int64_t of
         return ret;
     }
     flags = detect_zeroes(bs, bytes, in, flags);
+    if ((flags & BDRV_REQ_ZERO_WRITE) && (flags & ~bs->supported_zero_flags & BDRV_REQ_NO_FALLBACK)) {
+        return -ENOTSUP; /* refused, not failed: nothing can have changed, nothing is marked */
+    }
     if (flags & BDRV_REQ_ZERO_WRITE) {
         ret = bdrv_do_pwrite_zeroes(bs, offset, bytes, flags);
     } else if (bytes <= bdrv_max_transfer(bs)) {

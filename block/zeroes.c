@@ -58,9 +58,7 @@ int bdrv_do_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes, u
     struct zero_cut cut = zero_cut_of(bs, offset, bytes);
     bool need_flush = false;
     int ret = 0;
-    if (flags & ~bs->supported_zero_flags & BDRV_REQ_NO_FALLBACK) {
-        return -ENOTSUP;
-    }
+    SIM_ASSERT_EQ(flags & ~bs->supported_zero_flags & BDRV_REQ_NO_FALLBACK, 0);
     bdrv_status_cache_drop(bs, offset, bytes);
     while (bytes > 0 && ret == 0) {
         int64_t num = next_zero_piece(&cut, bytes);

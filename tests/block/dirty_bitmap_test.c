@@ -1,4 +1,4 @@
-/* Protects dirty bitmaps of a node: life, checks, who marks what and when, iterators. */
+/* Protects dirty bitmaps of a node: life, checks, the owner's bits, iterators. */
 #include "tests/block/probe.h"
 
 #define W SIM_OP_WRITE
@@ -189,128 +189,6 @@ static void test_checks(void **state)
     probe_free(p);
 }
 
-/* --- marking (2.3) ---------------------------------------------------------------------------------------- */
-
-static void test_marks(void **state)
-{
-    struct probe *p = plain_probe();
-    BdrvDirtyBitmap *a = made(p, G, "a");
-    BdrvDirtyBitmap *fine = made(p, 512, NULL);
-    assert_int_equal(do_req(p, W, G - 1, 2, 1, 0), 0);
-    assert_int_equal(bdrv_get_dirty_count(a), 2 * G);
-    assert_int_equal(bdrv_get_dirty_count(fine), 1024);
-    assert_true(bdrv_dirty_bitmap_get(fine, G));
-    assert_false(bdrv_dirty_bitmap_get(fine, G + 512));
-    assert_int_equal(do_req(p, SIM_OP_READ, 5 * G, 512, 1, 0), 0);
-    assert_int_equal(do_req(p, W, 5 * G, 0, 1, 0), 0);
-    assert_int_equal(bdrv_dirty_bitmap_next_dirty(a, 2 * G, INT64_MAX), -1);
-    assert_int_equal(do_req(p, SIM_OP_WRITE_ZEROES, 6 * G, 1, 1, 0), 0);
-    assert_int_equal(bdrv_dirty_bitmap_next_dirty(a, 2 * G, INT64_MAX), 6 * G);
-    assert_int_equal(do_req(p, W, 8 * G, 512, 1, BDRV_REQ_WRITE_UNCHANGED), 0);
-    assert_true(bdrv_dirty_bitmap_get(a, 8 * G));
-    bdrv_release_dirty_bitmap(a);
-    bdrv_release_dirty_bitmap(fine);
-    probe_free(p);
-}
-
-/* A failed write still dirties: data may have changed. Refused ones do not. */
-static void test_failed_write_marks(void **state)
-{
-    struct probe *p = plain_probe();
-    BdrvDirtyBitmap *a = made(p, G, "a");
-    probe_fail(p, W, -1, -ENOSPC, 1);
-    assert_int_equal(do_req(p, W, 3 * G, 512, 1, 0), -ENOSPC);
-    assert_true(bdrv_dirty_bitmap_get(a, 3 * G));
-    probe_fail(p, SIM_OP_WRITE_ZEROES, -1, -EIO, 1);
-    assert_int_equal(do_req(p, SIM_OP_WRITE_ZEROES, 5 * G, 512, 1, 0), -EIO);
-    assert_true(bdrv_dirty_bitmap_get(a, 5 * G));
-    assert_int_equal(do_req(p, SIM_OP_WRITE_ZEROES, 7 * G, 512, 1, BDRV_REQ_NO_FALLBACK), -ENOTSUP);
-    assert_int_equal(do_req(p, W, -1, 512, 1, 0), -EIO);
-    bdrv_clear_dirty_bitmap(a, NULL);
-    p->bs->open_flags &= ~(uint32_t)BDRV_O_RDWR;
-    assert_int_equal(do_req(p, W, 0, 512, 1, 0), -EPERM);
-    p->bs->open_flags |= BDRV_O_RDWR;
-    assert_int_equal(bdrv_get_dirty_count(a), 0);
-    bdrv_release_dirty_bitmap(a);
-    probe_free(p);
-}
-
-/* Whether a bitmap records is asked when the driver has answered, not when the request came. */
-static void test_enabled_at_completion(void **state)
-{
-    struct probe *p = plain_probe();
-    BdrvDirtyBitmap *late = made(p, G, "late");
-    BdrvDirtyBitmap *early = made(p, G, "early");
-    struct req r = {.p = p, .op = W, .offset = 0, .bytes = 512};
-    bdrv_disable_dirty_bitmap(late);
-    assert_false(bdrv_dirty_bitmap_recording(late));
-    probe_hold(p, W, 0);
-    spawn(&r);
-    settle();
-    assert_int_equal(bdrv_get_dirty_count(early), 0); /* not before the driver is done */
-    bdrv_enable_dirty_bitmap(late);
-    bdrv_disable_dirty_bitmap(early);
-    probe_release(p);
-    assert_true(r.done);
-    assert_int_equal(bdrv_get_dirty_count(late), G);
-    assert_int_equal(bdrv_get_dirty_count(early), 0);
-    bdrv_release_named_dirty_bitmaps(p->bs);
-    probe_free(p);
-}
-
-static void test_padded_range(void **state)
-{
-    struct probe *p =
-        probe_new((struct probe_spec){.name = "p", .length = MiB, .limits = {.request_alignment = 4096}});
-    BdrvDirtyBitmap *a = made(p, 512, "a");
-    assert_int_equal(do_req(p, W, 5000, 10, 1, 0), 0);
-    assert_int_equal(bdrv_get_dirty_count(a), 4096);
-    assert_int_equal(bdrv_dirty_bitmap_next_dirty(a, 0, INT64_MAX), 4096);
-    bdrv_release_dirty_bitmap(a);
-    probe_free(p);
-}
-
-/* Discard: nothing when disabled; with unmap the whole range, also what the driver refused. */
-static void test_discard(void **state)
-{
-    struct probe *p = plain_probe();
-    BdrvDirtyBitmap *a = made(p, 512, "a");
-    p->bs->open_flags &= ~(uint32_t)BDRV_O_UNMAP;
-    assert_int_equal(do_req(p, SIM_OP_DISCARD, 0, 4096, 0, 0), 0);
-    assert_int_equal(bdrv_get_dirty_count(a), 0);
-    assert_int_equal(p->bs->write_gen, 0);
-    p->bs->open_flags |= BDRV_O_UNMAP;
-    probe_fail(p, SIM_OP_DISCARD, -1, -ENOTSUP, 1);
-    assert_int_equal(do_req(p, SIM_OP_DISCARD, 4096, 4096, 0, 0), 0);
-    assert_int_equal(bdrv_get_dirty_count(a), 4096);
-    probe_fail(p, SIM_OP_DISCARD, -1, -EIO, 1);
-    assert_int_equal(do_req(p, SIM_OP_DISCARD, 16384, 1, 0, 0), -EIO);
-    assert_true(bdrv_dirty_bitmap_get(a, 16384));
-    bdrv_release_dirty_bitmap(a);
-    probe_free(p);
-}
-
-/* Growing: the new area is clean, a write past the end marks itself only; a failed one marks what has bits. */
-static void test_resize(void **state)
-{
-    struct probe *p = plain_probe();
-    BdrvDirtyBitmap *a = made(p, G, "a");
-    assert_int_equal(do_req(p, SIM_OP_TRUNCATE, 2 * MiB, 0, 0, 0), 0);
-    assert_int_equal(bdrv_dirty_bitmap_size(a), 2 * MiB);
-    assert_int_equal(bdrv_get_dirty_count(a), 0);
-    probe_fail(p, W, -1, -ENOSPC, 1);
-    assert_int_equal(do_req(p, W, 2 * MiB - 512, 1024, 1, 0), -ENOSPC);
-    assert_int_equal(bdrv_dirty_bitmap_size(a), 2 * MiB);
-    assert_int_equal(bdrv_get_dirty_count(a), G);
-    assert_int_equal(do_req(p, W, 2 * MiB + 4 * G, 100, 1, 0), 0);
-    assert_int_equal(bdrv_dirty_bitmap_size(a), 2 * MiB + 4 * G + 512);
-    assert_int_equal(bdrv_get_dirty_count(a), 2 * G);
-    assert_int_equal(do_req(p, SIM_OP_TRUNCATE, MiB, 0, 0, 0), 0);
-    assert_int_equal(bdrv_get_dirty_count(a), 0);
-    bdrv_release_dirty_bitmap(a);
-    probe_free(p);
-}
-
 /* --- the owner's side -------------------------------------------------------------------------------------- */
 
 static void test_owner_bits(void **state)
@@ -377,12 +255,6 @@ int main(void)
         T_NODE("/dirty-bitmap/seed/acc906c/50717e9/count-in-bytes", test_seed_acc906c_count_in_bytes),
         T_NODE("/dirty-bitmap/seed/9bd2b08/group-skips-disabled", test_seed_9bd2b08_group_skips_disabled),
         T_NODE("/dirty-bitmap/checks", test_checks),
-        T_NODE("/dirty-bitmap/marks", test_marks),
-        T_NODE("/dirty-bitmap/marks/failed-write", test_failed_write_marks),
-        T_NODE("/dirty-bitmap/marks/enabled-at-completion", test_enabled_at_completion),
-        T_NODE("/dirty-bitmap/marks/padded-range", test_padded_range),
-        T_NODE("/dirty-bitmap/marks/discard", test_discard),
-        T_NODE("/dirty-bitmap/resize", test_resize),
         T_NODE("/dirty-bitmap/owner-bits", test_owner_bits),
         T_NODE("/dirty-bitmap/too-large-to-hash", test_too_large_to_hash),
         T_NODE("/dirty-bitmap/iterator", test_iterator),
