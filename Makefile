@@ -175,6 +175,11 @@ mutants: build/blksim ## put known bugs back and see which checker finds them: [
 facts: ## the facts of the reference and the tests that protect each: [PAGE=bitmaps]
 	@tools/facts.sh $(PAGE)
 
+.PHONY: hbitmap-sweep
+hbitmap-sweep: ## ten million operations on a bitmap against a plain array, with sanitizers: [OPS=10000000]
+	+@$(asan) build/asan/tests/block/hbitmap_model_test
+	@HBITMAP_OPS=$(or $(OPS),10000000) build/asan/tests/block/hbitmap_model_test
+
 # --- coverage -------------------------------------------------------------------------------------------------
 
 .PHONY: coverage
