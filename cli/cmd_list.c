@@ -5,7 +5,7 @@
 
 #include "block/block_int.h"
 #include "faults/fault.h"
-#include "monitor/monitor.h"
+#include "monitor/transaction.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -71,6 +71,14 @@ static bool command_entry(size_t i, struct entry *e)
     return v != NULL;
 }
 
+static bool action_entry(size_t i, struct entry *e)
+{
+    const struct qmp_action *a = qmp_action_at(i);
+
+    *e = (struct entry){"action", a ? a->name : NULL, a ? a->doc : NULL};
+    return a != NULL;
+}
+
 static bool event_entry(size_t i, struct entry *e)
 {
     if (i >= EV_COUNT) {
@@ -91,8 +99,9 @@ static bool site_entry(size_t i, struct entry *e)
 }
 
 static const struct registry registries[] = {
-    {"checks", check_entry}, {"faults", fault_entry},     {"drivers", driver_entry}, {"profiles", profile_entry},
-    {"marks", mark_entry},   {"commands", command_entry}, {"events", event_entry},   {"choices", site_entry},
+    {"checks", check_entry},     {"faults", fault_entry}, {"drivers", driver_entry},
+    {"profiles", profile_entry}, {"marks", mark_entry},   {"commands", command_entry},
+    {"actions", action_entry},   {"events", event_entry}, {"choices", site_entry},
 };
 
 static void print_json(const struct entry *e)
@@ -129,12 +138,13 @@ static int list(int argc, char **argv)
         }
         return EXIT_PASS;
     }
-    return cli_error("list: expected one of checks, faults, drivers, profiles, marks, commands, events, choices");
+    return cli_error(
+        "list: expected one of checks, faults, drivers, profiles, marks, commands, actions, events, choices");
 }
 
 const struct cli_command cli_list = {
     .name = "list",
-    .usage = "checks|faults|drivers|profiles|marks|commands|events|choices [--json]",
+    .usage = "checks|faults|drivers|profiles|marks|commands|actions|events|choices [--json]",
     .summary = "what there is",
     .run = list,
 };
@@ -201,16 +211,31 @@ static void explain_command(const char *name)
     }
 }
 
+/* Of a transaction. */
+static void explain_action(const char *name)
+{
+    const struct qmp_action *action = qmp_find_action(name);
+
+    if (!action || !action->args->name) {
+        return;
+    }
+    printf("\ndata:\n");
+    for (const struct qmp_arg *a = action->args; a->name; a++) {
+        printf("  %-18s %s%s%s%s\n", a->name, a->doc, a->def ? " (default " : "", a->def ? a->def : "",
+               a->def         ? ")"
+               : !a->optional ? " (required)"
+                              : "");
+    }
+}
+
 static void explain_entry(const struct entry *e)
 {
     static const struct {
         const char *kind;
         void (*fn)(const char *name);
     } more[] = {
-        {"checker", explain_check},
-        {"fault", explain_fault},
-        {"event", explain_event},
-        {"command", explain_command},
+        {"checker", explain_check},   {"fault", explain_fault},   {"event", explain_event},
+        {"command", explain_command}, {"action", explain_action},
     };
 
     printf("%s (%s): %s\n", e->name, e->kind, e->doc ? e->doc : "");
@@ -267,8 +292,8 @@ static int explain(int argc, char **argv)
         return status;
     }
     if (argc < 1 || argc > 2) {
-        return cli_error(
-            "explain: expected one name: a checker, fault, driver, profile, mark, command, event or choice");
+        return cli_error("explain: expected one name: a checker, fault, driver, profile, mark, command, action, "
+                         "event or choice");
     }
     /* `explain io write` without quotes */
     snprintf(word, sizeof(word), "%s%s%s", argv[1], argc == 2 ? " " : "", argc == 2 ? argv[2] : "");
@@ -283,6 +308,6 @@ static int explain(int argc, char **argv)
 const struct cli_command cli_explain = {
     .name = "explain",
     .usage = "NAME [--json]",
-    .summary = "what a checker, fault, driver, profile, mark, command, event or choice means",
+    .summary = "what a checker, fault, driver, profile, mark, command, action, event or choice means",
     .run = explain,
 };

@@ -61,8 +61,12 @@ static const struct qmp_arg properties_args[] = {
 };
 
 static const struct qmp_arg transaction_args[] = {
-    {.name = "actions", .type = QMP_LIST, .doc = "of {type, data}"},
-    {.name = "properties", .type = QMP_DICT, .optional = true, .of = properties_args, .doc = "of the whole"},
+    {.name = "actions", .type = QMP_LIST, .doc = "list of {type, data}: `blksim list actions`"},
+    {.name = "properties",
+     .type = QMP_DICT,
+     .optional = true,
+     .of = properties_args,
+     .doc = "{completion-mode}: individual or grouped"},
     {.name = NULL},
 };
 

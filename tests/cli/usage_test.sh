@@ -58,7 +58,7 @@ says "/cli/usage/list/no-such-registry" 2 err 'expected one of'
 blksim explain nonesuch
 says "/cli/usage/explain/no-such-name" 2 err "nothing of the name 'nonesuch'"
 
-for registry in checks faults drivers profiles marks commands events choices; do
+for registry in checks faults drivers profiles marks commands actions events choices; do
     blksim list $registry
     says "/cli/list/$registry" 0 out '^[A-Za-z0-9_. -]+ +[A-Za-z0-9]'
     cut -d' ' -f1 out | head -n 3 > names

@@ -5,6 +5,16 @@
 
 static const char *const colours[] = {"red", "green", NULL};
 
+static const struct qmp_arg point_args[] = {
+    {.name = "x", .type = QMP_SIZE},
+    {.name = "colour", .type = QMP_ENUM, .optional = true, .choices = colours},
+    {.name = NULL},
+};
+
+static const struct qmp_arg point = {.name = "Point", .type = QMP_DICT, .of = point_args};
+static const struct qmp_arg point_or_str = {.name = "PointOrStr", .type = QMP_ALTERNATE, .of = point_args};
+static const struct qmp_arg points = {.name = "Points", .type = QMP_LIST, .of = &point};
+
 static const struct qmp_arg table[] = {
     {.name = "name", .type = QMP_STR},
     {.name = "count", .type = QMP_INT, .optional = true},
@@ -14,6 +24,9 @@ static const struct qmp_arg table[] = {
     {.name = "options", .type = QMP_DICT, .optional = true},
     {.name = "list", .type = QMP_LIST, .optional = true},
     {.name = "any", .type = QMP_ANY, .optional = true},
+    {.name = "point", .type = QMP_DICT, .optional = true, .of = point_args},
+    {.name = "paths", .type = QMP_LIST, .optional = true, .of = &points},
+    {.name = "marks", .type = QMP_LIST, .optional = true, .of = &point_or_str},
     {.name = NULL},
 };
 
@@ -79,6 +92,45 @@ static void test_types(void **state)
     check(&command, "{\"name\":\"x\",\"bytes\":\"-4k\"}", "Parameter 'bytes' expects uint64");
 }
 
+/* Messages name the place, elements are checked one by one, dictionaries like the whole. */
+static void test_inside(void **state)
+{
+    check(&command, "{\"name\":\"x\",\"point\":{}}", "Parameter 'point.x' is missing");
+    check(&command, "{\"name\":\"x\",\"point\":{\"x\":1,\"z\":1}}", "Parameter 'point.z' is unexpected");
+    check(&command, "{\"name\":\"x\",\"paths\":[[{\"x\":1}],[{\"x\":1},{\"x\":[]}]]}",
+          "Invalid parameter type for 'paths[1][1].x', expected: integer");
+    check(&command, "{\"name\":\"x\",\"paths\":[[{\"x\":-1}]]}", "Parameter 'paths[0][0].x' expects uint64");
+    check(&command, "{\"name\":\"x\",\"paths\":[{}]}", "Invalid parameter type for 'paths[0]', expected: array");
+    check(&command, "{\"name\":\"x\",\"marks\":[\"a\",{\"x\":1,\"colour\":\"blue\"}]}",
+          "Parameter 'marks[1].colour' does not accept value 'blue'");
+    check(&command, "{\"name\":\"x\",\"marks\":[\"a\",true]}",
+          "Invalid parameter type for 'marks[1]', expected: PointOrStr");
+    check(&command, "{\"name\":\"x\",\"marks\":[\"a\\u0000\"]}",
+          "Invalid parameter type for 'marks[0]', expected: PointOrStr");
+    check_becomes("{\"name\":\"x\",\"paths\":[[],[{\"x\":\"4k\"}]],\"marks\":[\"4k\",{\"x\":\"4k\"}]}",
+                  "{\"name\":\"x\",\"paths\":[[],[{\"x\":4096}]],\"marks\":[\"4k\",{\"x\":4096}]}");
+}
+
+static bool no_red(struct qvalue *args, Error **errp)
+{
+    if (qdict_get(args, "colour")) {
+        error_setg(errp, "no colours today");
+        return false;
+    }
+    return true;
+}
+
+/* What a command checks itself comes after its table. */
+static void test_hook(void **state)
+{
+    const struct qmp_command hooked = {.name = "hooked", .args = table, .check = no_red};
+
+    check(&hooked, "{\"name\":\"x\",\"colour\":\"red\"}", "no colours today");
+    check(&hooked, "{\"colour\":\"red\"}", "Parameter 'name' is missing");
+    check(&hooked, "{\"name\":\"x\",\"colour\":\"red\",\"z\":1}", "Parameter 'z' is unexpected");
+    qvalue_free(check(&hooked, "{\"name\":\"x\"}", NULL));
+}
+
 static void test_conversions(void **state)
 {
     check_becomes("{\"name\":\"x\",\"count\":\"-3\",\"bytes\":\"64k\"}",
@@ -104,10 +156,9 @@ static void test_twice(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T("/monitor/args/presence", test_presence),
-        T("/monitor/args/types", test_types),
-        T("/monitor/args/conversions", test_conversions),
-        T("/monitor/args/twice", test_twice),
+        T("/monitor/args/presence", test_presence),       T("/monitor/args/types", test_types),
+        T("/monitor/args/inside", test_inside),           T("/monitor/args/hook", test_hook),
+        T("/monitor/args/conversions", test_conversions), T("/monitor/args/twice", test_twice),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,27 +3,10 @@
 #include "tests/monitor/qmplib.h"
 
 #define B "{\"node\":\"s\",\"name\":\"b\"}"
-#define BUSY "GenericError: Bitmap 'b' is currently in use by another operation and cannot be used"
-#define READONLY "GenericError: Bitmap 'b' is readonly and cannot be modified"
-#define INCONSISTENT "GenericError: Bitmap 'b' is inconsistent and cannot be used"
-
-static void add(const char *node, const char *name, uint32_t granularity)
-{
-    char json[128];
-
-    snprintf(json, sizeof(json), "{\"node\":\"%s\",\"name\":\"%s\",\"granularity\":%u}", node, name, granularity);
-    ok("block-dirty-bitmap-add", json);
-}
 
 static void mark(const char *name, int64_t offset, int64_t bytes)
 {
     bdrv_set_dirty_bitmap(bitmap_of("s", name), offset, bytes);
-}
-
-static void make_inconsistent(BdrvDirtyBitmap *bitmap)
-{
-    bdrv_dirty_bitmap_set_persistence(bitmap, true);
-    bdrv_dirty_bitmap_set_inconsistent(bitmap);
 }
 
 /* --- add ------------------------------------------------------------------------------------------------- */
@@ -34,7 +17,7 @@ static void test_add(void **state)
     ok("block-dirty-bitmap-add", "{\"node\":\"g\",\"name\":\"b\"}");
     ok("block-dirty-bitmap-add",
        "{\"node\":\"s\",\"name\":\"c\",\"granularity\":\"256k\",\"disabled\":true,\"persistent\":false}");
-    add("s", "d", 512);
+    add_bitmap("s", "d", 512);
     ok("block-dirty-bitmap-add", "{\"node\":\"s\",\"name\":\"e\",\"granularity\":\"2G\"}");
     assert_int_equal(bdrv_dirty_bitmap_granularity(bitmap_of("s", "b")), 65536);
     assert_int_equal(bdrv_dirty_bitmap_granularity(bitmap_of("s", "c")), 262144);
@@ -62,8 +45,8 @@ static void test_names(void **state)
     snprintf(text, sizeof(text), "GenericError: Bitmap already exists: %s", name);
     refused("block-dirty-bitmap-add", json, text);
     ok("block-dirty-bitmap-clear", json);
-    add("p", "b", 65536);
-    add("s", "b", 65536); /* other nodes may have one of that name */
+    add_bitmap("p", "b", 65536);
+    add_bitmap("s", "b", 65536); /* other nodes may have one of that name */
     refused("block-dirty-bitmap-add", B, "GenericError: Bitmap already exists: b");
     refused("block-dirty-bitmap-add", "{\"node\":\"s\",\"name\":\"\"}",
             "GenericError: Bitmap name cannot be empty");
@@ -109,7 +92,7 @@ static void test_add_persistent_unsupported(void **state)
             "GenericError: Can't store persistent bitmaps to s: Operation not supported");
 }
 
-/* fact: bitmaps 3/add-persistent-qcow2, 3/add-persistent-readonly, 2.1/persistent */
+/* fact: bitmaps 3/add-persistent-prefix, 2.1/persistent */
 static void test_add_persistent(void **state)
 {
     static const char json[] = "{\"node\":\"p\",\"name\":\"b\",\"persistent\":true,\"disabled\":true}";
@@ -139,6 +122,22 @@ static void test_add_persistent(void **state)
     refused("block-dirty-bitmap-add", json, "GenericError: Bitmap already exists: b");
 }
 
+/* fact: bitmaps edge/24, 2.1/granularity-default */
+static void test_default_granularity(void **state)
+{
+    static const struct {
+        int64_t cluster_size;
+        uint32_t granularity;
+    } rows[] = {{0, 65536}, {512, 4096}, {4096, 4096}, {16384, 16384}, {65536, 65536}, {2 * MiB, 65536}};
+
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        keeper.cluster_size = rows[i].cluster_size;
+        ok("block-dirty-bitmap-add", "{\"node\":\"p\",\"name\":\"b\"}");
+        assert_int_equal(bdrv_dirty_bitmap_granularity(bitmap_of("p", "b")), rows[i].granularity);
+        ok("block-dirty-bitmap-remove", "{\"node\":\"p\",\"name\":\"b\"}");
+    }
+}
+
 /* --- remove, clear, enable, disable ---------------------------------------------------------------------- */
 
 /* fact: bitmaps 3/remove, 3/clear, 3/enable-disable, 2.1/busy, 2.1/readonly, 2.1/inconsistent, 2.1/check-order,
@@ -149,25 +148,25 @@ static void test_conditions(void **state)
     mark("b", 65536, 1);
     BdrvDirtyBitmap *bitmap = bitmap_of("s", "b");
     bdrv_dirty_bitmap_set_readonly(bitmap, true);
-    refused("block-dirty-bitmap-remove", B, READONLY);
-    refused("block-dirty-bitmap-clear", B, READONLY);
+    refused("block-dirty-bitmap-remove", B, BITMAP_READONLY("b"));
+    refused("block-dirty-bitmap-clear", B, BITMAP_READONLY("b"));
     ok("block-dirty-bitmap-disable", B);
     expect_bitmaps("s", "b:r=1, ");
     ok("block-dirty-bitmap-enable", B);
     expect_bitmaps("s", "b:er=1, ");
     make_inconsistent(bitmap); /* readonly is told before it */
-    refused("block-dirty-bitmap-clear", B, READONLY);
-    refused("block-dirty-bitmap-remove", B, READONLY);
-    refused("block-dirty-bitmap-enable", B, INCONSISTENT);
-    refused("block-dirty-bitmap-disable", B, INCONSISTENT);
+    refused("block-dirty-bitmap-clear", B, BITMAP_READONLY("b"));
+    refused("block-dirty-bitmap-remove", B, BITMAP_READONLY("b"));
+    refused("block-dirty-bitmap-enable", B, BITMAP_INCONSISTENT("b"));
+    refused("block-dirty-bitmap-disable", B, BITMAP_INCONSISTENT("b"));
     bdrv_dirty_bitmap_set_busy(bitmap, true); /* busy before all */
-    refused("block-dirty-bitmap-clear", B, BUSY);
-    refused("block-dirty-bitmap-remove", B, BUSY);
-    refused("block-dirty-bitmap-enable", B, BUSY);
-    refused("block-dirty-bitmap-disable", B, BUSY);
+    refused("block-dirty-bitmap-clear", B, BITMAP_BUSY("b"));
+    refused("block-dirty-bitmap-remove", B, BITMAP_BUSY("b"));
+    refused("block-dirty-bitmap-enable", B, BITMAP_BUSY("b"));
+    refused("block-dirty-bitmap-disable", B, BITMAP_BUSY("b"));
     bdrv_dirty_bitmap_set_busy(bitmap, false);
     bdrv_dirty_bitmap_set_readonly(bitmap, false);
-    refused("block-dirty-bitmap-clear", B, INCONSISTENT);
+    refused("block-dirty-bitmap-clear", B, BITMAP_INCONSISTENT("b"));
     refused("block-dirty-bitmap-add", B, "GenericError: Bitmap already exists: b");
     expect_bitmaps("s", "b:pi=1, ");
     ok("block-dirty-bitmap-remove", B);
@@ -251,114 +250,6 @@ static void test_sha256(void **state)
     bdrv_dirty_bitmap_set_busy(bitmap, false);
 }
 
-/* --- merge ----------------------------------------------------------------------------------------------- */
-
-#define MERGE(list) "{\"node\":\"s\",\"target\":\"b\",\"bitmaps\":[" list "]}"
-
-/* fact: bitmaps 3/merge, 3/merge-empty */
-static void test_merge(void **state)
-{
-    add("s", "b", 65536);
-    add("s", "c", 131072);
-    add("p", "d", 65536);
-    ok("block-dirty-bitmap-disable", "{\"node\":\"s\",\"name\":\"c\"}");
-    mark("b", 65536, 1);
-    mark("c", 262144, 1);
-    bdrv_set_dirty_bitmap(bitmap_of("p", "d"), 1048064, 512);
-    ok("block-dirty-bitmap-merge", MERGE(""));
-    expect_bitmaps("s", "c:=2, b:e=1, ");
-    ok("block-dirty-bitmap-merge", MERGE("\"b\"")); /* itself */
-    expect_bitmaps("s", "c:=2, b:e=1, ");
-    ok("block-dirty-bitmap-merge", MERGE("\"c\",{\"node\":\"p\",\"name\":\"d\"},\"b\",{\"node\":\"g\","
-                                         "\"name\":\"c\"}"));
-    expect_bitmaps("s", "c:=2, b:e=1,4,5,15, ");
-    expect_bitmaps("p", "d:e=15, ");
-    ok("block-dirty-bitmap-merge", "{\"node\":\"g\",\"target\":\"c\",\"bitmaps\":[\"b\"]}"); /* fine to coarse */
-    expect_bitmaps("s", "c:=0,2,7, b:e=1,4,5,15, ");
-}
-
-/* One thing wrong at the target. */
-static void merge_refused(const char *json, const char *text)
-{
-    char *before = bitmaps_text("s");
-
-    expect("block-dirty-bitmap-merge", json, text);
-    expect_bitmaps("s", before);
-    free(before);
-}
-
-/* fact: bitmaps 3/merge-checks, edge/17 */
-static void test_merge_checks(void **state)
-{
-    add("s", "c", 65536);
-    add("s", "b", 65536);
-    mark("c", 0, 1);
-    BdrvDirtyBitmap *b = bitmap_of("s", "b");
-    bdrv_dirty_bitmap_set_readonly(b, true);
-    merge_refused(MERGE("\"c\""), READONLY);
-    merge_refused(MERGE(""), READONLY);
-    ok("block-dirty-bitmap-merge", "{\"node\":\"s\",\"target\":\"c\",\"bitmaps\":[\"b\"]}"); /* source may be */
-    bdrv_dirty_bitmap_set_readonly(b, false);
-    bdrv_dirty_bitmap_set_busy(b, true);
-    merge_refused(MERGE("\"c\""), BUSY);
-    merge_refused("{\"node\":\"s\",\"target\":\"c\",\"bitmaps\":[\"b\"]}", BUSY);
-    bdrv_dirty_bitmap_set_busy(b, false);
-    make_inconsistent(b);
-    merge_refused(MERGE("\"c\""), INCONSISTENT);
-    merge_refused("{\"node\":\"s\",\"target\":\"c\",\"bitmaps\":[\"b\"]}", INCONSISTENT);
-}
-
-/* fact: bitmaps 3/merge-checks, edge/11 */
-static void test_merge_sizes(void **state)
-{
-    add("s", "b", 65536);
-    mark("b", 0, 1);
-    ok("block-dirty-bitmap-add", "{\"node\":\"p\",\"name\":\"c\",\"granularity\":512}");
-    ok("block_resize", "{\"node-name\":\"s\",\"size\":1049088}");
-    merge_refused(
-        MERGE("{\"node\":\"p\",\"name\":\"c\"}"),
-        "GenericError: Bitmaps are of different sizes (destination size is 1049088, source size is 1048576) "
-        "and can't be merged");
-}
-
-/* fact: bitmaps 3/merge-restores, 3/not-found, edge/11 */
-static void test_merge_restores(void **state)
-{
-    add("s", "d", 65536);
-    add("s", "c", 65536);
-    add("s", "b", 65536);
-    mark("b", 0, 1);
-    mark("c", 65536, 1);
-    mark("d", 131072, 1);
-    merge_refused(MERGE("\"x\""), "GenericError: Dirty bitmap 'x' not found");
-    merge_refused(MERGE("\"c\",\"d\",\"x\""), "GenericError: Dirty bitmap 'x' not found");
-    merge_refused(MERGE("\"c\",{\"node\":\"p\",\"name\":\"d\"},\"d\""), "GenericError: Dirty bitmap 'd' not found");
-    merge_refused(MERGE("\"c\",{\"node\":\"x\",\"name\":\"d\"}"), "GenericError: Node 'x' not found");
-    bdrv_dirty_bitmap_set_busy(bitmap_of("s", "d"), true);
-    merge_refused(MERGE("\"c\",\"b\",\"d\""),
-                  "GenericError: Bitmap 'd' is currently in use by another operation and cannot be used");
-    bdrv_dirty_bitmap_set_busy(bitmap_of("s", "d"), false);
-    expect_bitmaps("s", "b:e=0, c:e=1, d:e=2, ");
-}
-
-/* fact: bitmaps 3/merge */
-static void test_merge_arguments(void **state)
-{
-    add("s", "b", 65536);
-    refused("block-dirty-bitmap-merge", "{\"node\":\"s\",\"target\":\"b\"}",
-            "GenericError: Parameter 'bitmaps' is missing");
-    refused("block-dirty-bitmap-merge", "{\"node\":\"s\",\"target\":\"b\",\"bitmaps\":\"b\"}",
-            "GenericError: Invalid parameter type for 'bitmaps', expected: array");
-    refused("block-dirty-bitmap-merge", MERGE("\"b\",1"),
-            "GenericError: Invalid parameter type for 'bitmaps[1]', expected: BlockDirtyBitmapOrStr");
-    refused("block-dirty-bitmap-merge", MERGE("{\"node\":\"s\"}"),
-            "GenericError: Parameter 'bitmaps[0].name' is missing");
-    refused("block-dirty-bitmap-merge", MERGE("\"b\",{\"node\":\"s\",\"name\":\"b\",\"size\":1}"),
-            "GenericError: Parameter 'bitmaps[1].size' is unexpected");
-    refused("block-dirty-bitmap-merge", MERGE("{\"node\":\"s\",\"name\":[]}"),
-            "GenericError: Invalid parameter type for 'bitmaps[0].name', expected: string");
-}
-
 /* --- query ----------------------------------------------------------------------------------------------- */
 
 /* The list of a node as queries show it, from either query; the caller frees it. */
@@ -379,15 +270,15 @@ static void anonymous(void *opaque)
     assert_non_null(bdrv_create_dirty_bitmap(bdrv_find_node(bed.host, "s"), 4096, NULL, NULL));
 }
 
-/* fact: bitmaps 3/query, 2.1/list, 2.1/anonymous, 2.1/recording, 2.1/persistent, 2.1/inconsistent */
+/* fact: bitmaps 3/query, 2.2/query, 2.1/list, 2.1/anonymous, 2.1/recording, 2.1/persistent, 2.1/inconsistent */
 static void test_query(void **state)
 {
     static const char *const queries[] = {"query-block", "query-named-block-nodes"};
 
-    add("s", "b", 65536);
+    add_bitmap("s", "b", 65536);
     write_bytes(65024, 1024);
     bed_on_main(anonymous);
-    add("s", "c", 512);
+    add_bitmap("s", "c", 512);
     assert_int_equal(bdrv_dirty_bitmap_create_successor(bitmap_of("s", "b"), NULL), 0);
     make_inconsistent(bitmap_of("s", "c"));
     bdrv_dirty_bitmap_skip_store(bitmap_of("s", "c"), true);
@@ -408,7 +299,7 @@ static void test_query(void **state)
 /* fact: bitmaps 2.1/size, edge/6 */
 static void test_resize(void **state)
 {
-    add("s", "b", 65536);
+    add_bitmap("s", "b", 65536);
     write_bytes(0, MiB);
     ok("block_resize", "{\"device\":\"g\",\"size\":100352}"); /* inside the second group */
     expect_bitmaps("s", "b:e=0,1, ");
@@ -455,7 +346,7 @@ static void resize_refused(const char *json, const char *why)
 
 static void test_resize_errors(void **state)
 {
-    add("s", "b", 65536);
+    add_bitmap("s", "b", 65536);
     resize_refused("{\"device\":\"g\",\"size\":-1}", "Parameter 'size' expects a >0 size");
     resize_refused("{\"device\":\"g\"}", "Parameter 'size' is missing");
     resize_refused("{\"device\":\"g\",\"size\":\"9223372036854774784\"}", "");
@@ -480,16 +371,13 @@ int main(void)
         T_SETUP("/monitor/bitmap/add/persistent-unsupported", test_add_persistent_unsupported, qmp_setup,
                 qmp_teardown),
         T_SETUP("/monitor/bitmap/add/persistent", test_add_persistent, keeper_setup, keeper_teardown),
+        T_SETUP("/monitor/bitmap/add/default-granularity/eee13df", test_default_granularity, keeper_setup,
+                keeper_teardown),
         T_SETUP("/monitor/bitmap/conditions", test_conditions, qmp_setup, qmp_teardown),
         T_SETUP("/monitor/bitmap/recording", test_recording, qmp_setup, qmp_teardown),
         T_SETUP("/monitor/bitmap/remove/persistent", test_remove_persistent, keeper_setup, keeper_teardown),
         T_SETUP("/monitor/bitmap/not-found", test_not_found, qmp_setup, qmp_teardown),
         T_SETUP("/monitor/bitmap/sha256", test_sha256, qmp_setup, qmp_teardown),
-        T_SETUP("/monitor/bitmap/merge", test_merge, keeper_setup, keeper_teardown),
-        T_SETUP("/monitor/bitmap/merge/checks", test_merge_checks, qmp_setup, qmp_teardown),
-        T_SETUP("/monitor/bitmap/merge/sizes", test_merge_sizes, keeper_setup, keeper_teardown),
-        T_SETUP("/monitor/bitmap/merge/restores", test_merge_restores, keeper_setup, keeper_teardown),
-        T_SETUP("/monitor/bitmap/merge/arguments", test_merge_arguments, qmp_setup, qmp_teardown),
         T_SETUP("/monitor/bitmap/query", test_query, qmp_setup, qmp_teardown),
         T_SETUP("/monitor/bitmap/resize", test_resize, qmp_setup, qmp_teardown),
         T_SETUP("/monitor/bitmap/resize/errors", test_resize_errors, keeper_setup, keeper_teardown),

@@ -171,6 +171,25 @@ static SIM_UNUSED bool has_bitmap(const char *node, const char *name)
     return bdrv_find_dirty_bitmap(bdrv_find_node(bed.host, node), name) != NULL;
 }
 
+#define BITMAP_BUSY(name) \
+    "GenericError: Bitmap '" name "' is currently in use by another operation and cannot be used"
+#define BITMAP_READONLY(name) "GenericError: Bitmap '" name "' is readonly and cannot be modified"
+#define BITMAP_INCONSISTENT(name) "GenericError: Bitmap '" name "' is inconsistent and cannot be used"
+
+static SIM_UNUSED void add_bitmap(const char *node, const char *name, uint32_t granularity)
+{
+    char json[128];
+
+    snprintf(json, sizeof(json), "{\"node\":\"%s\",\"name\":\"%s\",\"granularity\":%u}", node, name, granularity);
+    ok("block-dirty-bitmap-add", json);
+}
+
+static SIM_UNUSED void make_inconsistent(BdrvDirtyBitmap *bitmap)
+{
+    bdrv_dirty_bitmap_set_persistence(bitmap, true);
+    bdrv_dirty_bitmap_set_inconsistent(bitmap);
+}
+
 /* Content and attributes of all bitmaps of a node, newest first: "b:eRpsi=0,131072 " for the attributes enabled,
  * readonly, persistent, skip-store, busy, inconsistent that are set, and the dirty groups. The caller frees it. */
 static SIM_UNUSED char *bitmaps_text(const char *node)
@@ -211,6 +230,7 @@ static struct {
     int erase_ret;       /* of the next erase */
     int64_t time_ns;     /* of each question */
     char erased[64];     /* "b c ": names erased */
+    int64_t cluster_size;
     BlockDriverState *bs;
 } keeper;
 
@@ -218,6 +238,12 @@ static int64_t keeper_getlength(BlockDriverState *bs)
 {
     co_sleep_ns(bed.sim, keeper.time_ns);
     return MiB;
+}
+
+static int keeper_get_info(BlockDriverState *bs, BlockDriverInfo *info)
+{
+    info->cluster_size = keeper.cluster_size;
+    return 0;
 }
 
 static bool keeper_can_store(BlockDriverState *bs, const char *name, uint32_t granularity, Error **errp)
@@ -247,6 +273,7 @@ static const BlockDriver keeper_driver = {
     .doc = "test",
     .is_protocol = true,
     .bdrv_co_getlength = keeper_getlength,
+    .bdrv_co_get_info = keeper_get_info,
     .bdrv_co_can_store_new_dirty_bitmap = keeper_can_store,
     .bdrv_co_remove_persistent_dirty_bitmap = keeper_remove,
 };
