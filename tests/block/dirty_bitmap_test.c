@@ -1,51 +1,9 @@
-/* Protects dirty bitmaps of a node: life, checks, the owner's bits, iterators. */
-#include "tests/block/probe.h"
-
-#define W SIM_OP_WRITE
-#define G 65536
-
-struct create {
-    struct probe *p;
-    uint32_t granularity;
-    const char *name;
-    BdrvDirtyBitmap *made;
-    char error[1200];
-    uint32_t default_granularity;
-};
-
-static void create_entry(void *opaque)
-{
-    struct create *c = opaque;
-    Error *err = NULL;
-    c->default_granularity = bdrv_get_default_bitmap_granularity(c->p->bs);
-    c->made = bdrv_create_dirty_bitmap(c->p->bs, c->granularity, c->name, &err);
-    snprintf(c->error, sizeof(c->error), "%s", err != NULL ? error_get_pretty(err) : "");
-    error_free(err);
-}
-
-static struct create create(struct probe *p, uint32_t granularity, const char *name)
-{
-    struct create c = {.p = p, .granularity = granularity, .name = name};
-    coroutine_start(coroutine_create(world, host, "create", create_entry, &c));
-    settle();
-    return c;
-}
-
-static BdrvDirtyBitmap *made(struct probe *p, uint32_t granularity, const char *name)
-{
-    struct create c = create(p, granularity, name);
-    assert_string_equal(c.error, "");
-    assert_non_null(c.made);
-    return c.made;
-}
-
-static struct probe *plain_probe(void)
-{
-    return probe_new((struct probe_spec){.name = "p", .length = MiB});
-}
+/* Protects dirty bitmaps of a node: making and naming them, the owner's bits. */
+#include "tests/block/bitmap_owner.h"
 
 /* --- life ------------------------------------------------------------------------------------------------ */
 
+/* fact: bitmaps 2.1/list, 2.1/anonymous, 2.1/size */
 static void test_list(void **state)
 {
     struct probe *p = plain_probe();
@@ -69,6 +27,7 @@ static void test_list(void **state)
     probe_free(p);
 }
 
+/* fact: bitmaps 2.1/name, 2.1/name-unique */
 static void test_names(void **state)
 {
     struct probe *p = plain_probe();
@@ -88,7 +47,8 @@ static void test_names(void **state)
     probe_free(p);
 }
 
-/* [seed b8afb52]: if the length cannot be read, creation fails with that errno and makes no object. */
+/* [seed b8afb52]: if the length cannot be read, creation fails with that errno and makes no object.
+ * fact: bitmaps 2.1/length-error */
 static void test_seed_b8afb52_length_error(void **state)
 {
     struct probe *p = plain_probe();
@@ -102,7 +62,8 @@ static void test_seed_b8afb52_length_error(void **state)
     probe_free(p);
 }
 
-/* [seed eee13df]: the cluster size within [4 KiB, 64 KiB], 64 KiB when there is none. */
+/* [seed eee13df]: the cluster size within [4 KiB, 64 KiB], 64 KiB when there is none.
+ * fact: bitmaps 2.1/granularity-default, edge/24 */
 static void test_seed_default_granularity(void **state)
 {
     static const int64_t cases[][2] = {{0, 65536},     {512, 4096},    {4096, 4096},
@@ -117,7 +78,8 @@ static void test_seed_default_granularity(void **state)
 }
 
 /* [seed e4654d2]: each user has a bitmap of its own: a write marks all of them, clearing or releasing one leaves
- * the others alone. */
+ * the others alone.
+ * fact: bitmaps 2.1/one-each */
 static void test_seed_e4654d2_one_per_user(void **state)
 {
     struct probe *p = plain_probe();
@@ -135,7 +97,7 @@ static void test_seed_e4654d2_one_per_user(void **state)
 }
 
 /* [seed 50717e9, acc906c]: each bitmap has a granularity of its own, and its count is in bytes, not in its chunks.
- */
+ * fact: bitmaps 1.1/count-unit, 2.1/granularity, edge/2 */
 static void test_seed_acc906c_count_in_bytes(void **state)
 {
     static const uint32_t granularities[] = {512, 4096, 65536, 1 << 20, UINT32_C(1) << 31};
@@ -153,7 +115,8 @@ static void test_seed_acc906c_count_in_bytes(void **state)
 }
 
 /* [seed 9bd2b08]: what marks the bitmaps of a node as a group skips the disabled ones; only their owner sets bits
- * there. */
+ * there.
+ * fact: bitmaps 2.1/disabled, 2.2/group-skips, edge/21 */
 static void test_seed_9bd2b08_group_skips_disabled(void **state)
 {
     struct probe *p = plain_probe();
@@ -170,27 +133,9 @@ static void test_seed_9bd2b08_group_skips_disabled(void **state)
     probe_free(p);
 }
 
-static void test_checks(void **state)
-{
-    struct probe *p = plain_probe();
-    BdrvDirtyBitmap *a = made(p, G, "a");
-    Error *err = NULL;
-    assert_int_equal(bdrv_dirty_bitmap_check(a, BDRV_BITMAP_DEFAULT, &err), 0);
-    assert_null(err);
-    bdrv_dirty_bitmap_set_busy(a, true);
-    assert_int_equal(bdrv_dirty_bitmap_check(a, BDRV_BITMAP_DEFAULT, &err), -EBUSY);
-    assert_string_equal(error_get_pretty(err),
-                        "Bitmap 'a' is currently in use by another operation and cannot be used");
-    error_free(err);
-    assert_int_equal(bdrv_dirty_bitmap_check(a, BDRV_BITMAP_RO | BDRV_BITMAP_INCONSISTENT, NULL), 0);
-    assert_true(bdrv_dirty_bitmap_busy(a));
-    bdrv_dirty_bitmap_set_busy(a, false);
-    bdrv_release_dirty_bitmap(a);
-    probe_free(p);
-}
-
 /* --- the owner's side -------------------------------------------------------------------------------------- */
 
+/* fact: bitmaps 2.2/single-asserts */
 static void test_owner_bits(void **state)
 {
     struct probe *p = plain_probe();
@@ -225,25 +170,6 @@ static void test_too_large_to_hash(void **state)
     probe_free(p);
 }
 
-static void test_iterator(void **state)
-{
-    struct probe *p = plain_probe();
-    BdrvDirtyBitmap *a = made(p, G, NULL);
-    bdrv_set_dirty_bitmap(a, 2 * G, 1);
-    bdrv_set_dirty_bitmap(a, 7 * G, 2 * G);
-    BdrvDirtyBitmapIter *iter = bdrv_dirty_iter_new(a);
-    assert_int_equal(bdrv_dirty_iter_next(iter), 2 * G);
-    assert_int_equal(bdrv_dirty_iter_next(iter), 7 * G);
-    bdrv_reset_dirty_bitmap(a, 8 * G, G);
-    assert_int_equal(bdrv_dirty_iter_next(iter), -1);
-    bdrv_set_dirty_iter(iter, 3 * G);
-    assert_int_equal(bdrv_dirty_iter_next(iter), 7 * G);
-    bdrv_dirty_iter_free(iter);
-    bdrv_release_dirty_bitmap(a);
-    assert_int_equal(sim_arena_live(host->arena, SIM_TYPE_BdrvDirtyBitmapIter), 0);
-    probe_free(p);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -254,10 +180,8 @@ int main(void)
         T_NODE("/dirty-bitmap/seed/e4654d2/one-per-user", test_seed_e4654d2_one_per_user),
         T_NODE("/dirty-bitmap/seed/acc906c/50717e9/count-in-bytes", test_seed_acc906c_count_in_bytes),
         T_NODE("/dirty-bitmap/seed/9bd2b08/group-skips-disabled", test_seed_9bd2b08_group_skips_disabled),
-        T_NODE("/dirty-bitmap/checks", test_checks),
         T_NODE("/dirty-bitmap/owner-bits", test_owner_bits),
         T_NODE("/dirty-bitmap/too-large-to-hash", test_too_large_to_hash),
-        T_NODE("/dirty-bitmap/iterator", test_iterator),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
