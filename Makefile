@@ -159,9 +159,9 @@ lint: ## rooms, banned functions, layout, clang-tidy
 	@tools/lint.sh $(ROOMS)
 
 .PHONY: bench
-bench: ## figures beside their floors
+bench: ## figures beside their floors: [PART=bitmaps]
 	+@$(call way,build/opt,$(CC),-O2,) build/opt/bench/bench
-	@build/opt/bench/bench
+	@build/opt/bench/bench $(PART)
 
 .PHONY: determinism
 determinism: build/blksim ## the same hashes from every compiler, option, heap and process count

@@ -3,8 +3,8 @@
  *
  * Figures of one run compare with each other; absolute times are the machine's. Nothing here passes or fails.
  */
+#include "bench/bitmap.h"
 #include "bench/floor.h"
-#include "block/hbitmap.h"
 #include "scenario/runner.h"
 #include "sim/payload.h"
 
@@ -319,40 +319,6 @@ static void bench_seeds(void)
            ran / SEEDS / 1e3, (double)events / SEEDS);
 }
 
-/* --- bitmaps ---------------------------------------------------------------------------------------------------
- */
-
-#define BITMAP_OPS 200000u
-
-static void bench_bitmap(const char *name, int64_t bytes, int granularity)
-{
-    struct sim_arena *arena = sim_arena_new();
-    HBitmap *hb = hbitmap_alloc(arena, bytes, granularity);
-    uint64_t groups = (uint64_t)(bytes >> granularity);
-    double t0 = now_ns(), t1, t2, t3;
-    volatile int64_t sink = 0;
-
-    SIM_ASSERT(is_power_of_2(groups)); /* a division would cost as much as what is measured */
-    for (unsigned i = 0; i < BITMAP_OPS; i++) {
-        hbitmap_set(hb, (int64_t)(sim_mix64(i) & (groups - 1)) << granularity, 1 << granularity);
-    }
-    t1 = now_ns();
-    for (unsigned i = 0; i < BITMAP_OPS; i++) {
-        sink +=
-            hbitmap_next_dirty(hb, (int64_t)(sim_mix64(i + BITMAP_OPS) & (groups - 1)) << granularity, INT64_MAX);
-    }
-    t2 = now_ns();
-    for (unsigned i = 0; i < BITMAP_OPS; i++) {
-        hbitmap_reset(hb, (int64_t)(sim_mix64(i) & (groups - 1)) << granularity, 1 << granularity);
-    }
-    t3 = now_ns();
-    printf("bitmap    %s: set %.1f ns, next %.1f ns, reset %.1f ns, %.0f KiB at the end\n", name,
-           (t1 - t0) / BITMAP_OPS, (t2 - t1) / BITMAP_OPS, (t3 - t2) / BITMAP_OPS,
-           (double)hbitmap_memory_bytes(hb) / 1024);
-    hbitmap_free(hb);
-    sim_arena_delete(arena);
-}
-
 /* For profilers: `bench PROFILE-FILE CHECKS TIMES` runs one scenario and says nothing. */
 static int bench_file(const char *path, const char *checks, unsigned times)
 {
@@ -385,6 +351,10 @@ int main(int argc, char **argv)
     if (argc == 4) {
         return bench_file(argv[1], argv[2], (unsigned)atoi(argv[3]));
     }
+    if (argc == 2 && strcmp(argv[1], "bitmaps") == 0) {
+        bench_bitmaps();
+        return 0;
+    }
     floor_setup();
     bench_mirror("standard", "64M", 200, 8, &floor_standard);
     bench_mirror("short", "1M", 20, 200, &floor_short);
@@ -392,7 +362,6 @@ int main(int argc, char **argv)
     bench_requests();
     bench_sparse();
     bench_reset();
-    bench_bitmap("64 GiB at 64 KiB", 64 * GiB, 16);
-    bench_bitmap("1 TiB at 4 KiB", TiB, 12);
+    bench_bitmaps();
     return 0;
 }

@@ -1,6 +1,7 @@
 /* HBitmap: the serialised form and its hash (reference/bitmaps-qcow2.md 1.6, 1.7). */
 #include "block/hbitmap_int.h"
 
+#include <endian.h>
 #include <openssl/evp.h>
 #include <string.h>
 
@@ -8,18 +9,15 @@
 
 static void store_le64(uint8_t *buf, uint64_t value)
 {
-    for (int i = 0; i < 8; i++) {
-        buf[i] = (uint8_t)(value >> (8 * i));
-    }
+    uint64_t le = htole64(value);
+    memcpy(buf, &le, sizeof(le));
 }
 
 static uint64_t load_le64(const uint8_t *buf)
 {
-    uint64_t value = 0;
-    for (int i = 7; i >= 0; i--) {
-        value = value << 8 | buf[i];
-    }
-    return value;
+    uint64_t le;
+    memcpy(&le, buf, sizeof(le));
+    return le64toh(le);
 }
 
 /* Words of the part [start, start+count), as first and one past the last. */
