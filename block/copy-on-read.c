@@ -36,7 +36,8 @@ bool bdrv_copy_on_read_needed(BlockDriverState *bs, int64_t offset, int64_t byte
 static bool next_run(BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *num)
 {
     int64_t align = bs->bl.request_alignment;
-    /* Writing the block that the node's end cuts would make the node longer: it is only read. */
+    /* The last cluster may go beyond the node's end, where there is no status to ask for. Writing the block that
+     * the end cuts would make the node longer: it is only read. */
     int64_t end = ROUND_DOWN(bs->total_bytes, align);
     *num = MIN(bytes, bdrv_max_transfer(bs));
     if (offset >= end) {
@@ -85,8 +86,7 @@ static int copy_run(BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t
     return ret;
 }
 
-/* Whole (sub)clusters, so that the driver need not read the backing file for the rest of one; not beyond the end,
- * where there is no status to ask for. */
+/* Whole (sub)clusters, so that the driver need not read the backing file for the rest of one. */
 static void widen(BlockDriverState *bs, int64_t *start, int64_t *end)
 {
     BlockDriverInfo info;
@@ -96,7 +96,7 @@ static void widen(BlockDriverState *bs, int64_t *start, int64_t *end)
     int64_t unit = info.subcluster_size > 0 ? info.subcluster_size : info.cluster_size;
     SIM_ASSERT(is_power_of_2((uint64_t)unit));
     *start = ROUND_DOWN(*start, unit);
-    *end = MAX(*end, MIN(ROUND_UP(*end, unit), ROUND_UP(bs->total_bytes, (int64_t)bs->bl.request_alignment)));
+    *end = ROUND_UP(*end, unit);
 }
 
 int bdrv_do_copy_on_readv(BlockDriverState *bs, int64_t offset, int64_t bytes, struct payload *out, uint32_t flags)
