@@ -204,6 +204,7 @@ static struct op {
     {"memory", 3, op_memory, 0},
 };
 static uint64_t granularity_ops[64];
+static uint64_t done;
 
 /* --- rounds -------------------------------------------------------------------------------------------------- */
 
@@ -269,6 +270,7 @@ static void run_round(uint64_t number)
         op->run();
         op->times += !r.idle;
         granularity_ops[r.m.granularity] += !r.idle;
+        done += !r.idle;
         if (i % 25 == 0) {
             check_all();
         }
@@ -286,6 +288,7 @@ static uint64_t from_environment(const char *name, uint64_t otherwise)
 
 static void print_use(void)
 {
+    print_message("# %" PRIu64 " operations\n", done);
     for (size_t i = 0; i < ARRAY_SIZE(ops); i++) {
         print_message("# %-26s %10" PRIu64 "\n", ops[i].name, ops[i].times);
     }
@@ -305,9 +308,9 @@ static void print_use(void)
  * 1.6/bytes, 1.6/size, 1.6/overwrite, 1.6/mask, 1.7/hash */
 static void test_model(void **state)
 {
-    uint64_t rounds = from_environment("HBITMAP_OPS", DEFAULT_OPS) / OPS_PER_ROUND;
+    uint64_t wanted = from_environment("HBITMAP_OPS", DEFAULT_OPS);
     uint64_t first = from_environment("HBITMAP_SEED", 0);
-    for (uint64_t i = 0; i < MAX(rounds, 64); i++) {
+    for (uint64_t i = 0; i < ARRAY_SIZE(granularity_ops) || done < wanted; i++) {
         run_round(first + i);
     }
     print_use();
