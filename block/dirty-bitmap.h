@@ -78,7 +78,7 @@ void bdrv_release_named_dirty_bitmaps(BlockDriverState *bs);
 BdrvDirtyBitmap *bdrv_find_dirty_bitmap(BlockDriverState *bs, const char *name);
 /* Newest first; NULL starts and ends. */
 BdrvDirtyBitmap *bdrv_dirty_bitmap_next(const BlockDriverState *bs, const BdrvDirtyBitmap *after);
-/* Cluster size clamped to [4 KiB, 64 KiB], 64 KiB if unknown [seed]. */
+/* Cluster size clamped to [4 KiB, 64 KiB], 64 KiB if unknown [seed]. Coroutine context (asks for it). */
 uint32_t bdrv_get_default_bitmap_granularity(BlockDriverState *bs);
 
 const char *bdrv_dirty_bitmap_name(const BdrvDirtyBitmap *bitmap); /* NULL: anonymous */

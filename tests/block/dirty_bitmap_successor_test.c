@@ -163,6 +163,18 @@ static void test_seed_9bd2b08_disabled_reclaim(void **state)
     drop(p);
 }
 
+/* An image that may not be written does not become writable by a job's end. */
+static void test_abdicate_readonly(void **state)
+{
+    struct probe *p = plain_probe();
+    BdrvDirtyBitmap *b = frozen(p, true);
+    bdrv_dirty_bitmap_set_readonly(b, true);
+    BdrvDirtyBitmap *left = bdrv_dirty_bitmap_abdicate(b, NULL);
+    assert_true(bdrv_dirty_bitmap_readonly(left));
+    assert_int_equal(do_req(p, W, 0, 512, 1, 0), -EPERM);
+    drop(p);
+}
+
 /* Union means union: a bit in both, a bit in one, and every later freeze starts clean again. */
 static void test_generations(void **state)
 {
@@ -425,6 +437,7 @@ int main(void)
         T_NODE("/dirty-bitmap/successor/seed/9bd2b08/enabled/reclaim", test_seed_9bd2b08_enabled_reclaim),
         T_NODE("/dirty-bitmap/successor/seed/9bd2b08/disabled/abdicate", test_seed_9bd2b08_disabled_abdicate),
         T_NODE("/dirty-bitmap/successor/seed/9bd2b08/disabled/reclaim", test_seed_9bd2b08_disabled_reclaim),
+        T_NODE("/dirty-bitmap/successor/abdicate/readonly", test_abdicate_readonly),
         T_NODE("/dirty-bitmap/successor/generations", test_generations),
         T_NODE("/dirty-bitmap/successor/requests-across", test_requests_across),
         T_NODE("/dirty-bitmap/successor/none", test_no_successor),
