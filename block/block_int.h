@@ -12,11 +12,21 @@
 
 #include "block/backend.h"
 #include "block/block.h"
+#include "block/debug.h"
 #include "block/dirty-bitmap.h"
 
 /* --- options --------------------------------------------------------------------------------------------- */
 
-enum bdrv_opt_type { BDRV_OPT_STR, BDRV_OPT_BOOL, BDRV_OPT_INT, BDRV_OPT_SIZE, BDRV_OPT_NODE, BDRV_OPT_ENUM };
+enum bdrv_opt_type {
+    BDRV_OPT_STR,
+    BDRV_OPT_BOOL,
+    BDRV_OPT_INT,
+    BDRV_OPT_SIZE,
+    BDRV_OPT_NODE,
+    BDRV_OPT_ENUM,
+    BDRV_OPT_ENUM_LIST, /* of words */
+    BDRV_OPT_DICT_LIST, /* of dictionaries with options of their own */
+};
 
 /* One option of a driver; the table ends with a NULL name. BDRV_OPT_NODE options are children: the driver's open
  * attaches them through bdrv_open_child. */
@@ -24,8 +34,9 @@ typedef struct BdrvOption {
     const char *name;
     enum bdrv_opt_type type;
     bool required;
-    const char *help;           /* one line: meaning, unit, default */
-    const char *const *choices; /* BDRV_OPT_ENUM: NULL-ended */
+    const char *help; /* one line: meaning, unit, default */
+    /* ENUM, ENUM_LIST: the words, a NULL-ended array of strings. DICT_LIST: the table of an entry's BdrvOptions. */
+    const void *values;
 } BdrvOption;
 
 /* --- limits (2.3) ---------------------------------------------------------------------------------------- */
@@ -124,6 +135,14 @@ struct BlockDriver {
     int (*bdrv_co_store_dirty_bitmaps)(BlockDriverState *bs, Error **errp);
     /* Marks the stored ones as in use, in the image: their copies are out of date from now on. */
     int (*bdrv_co_reopen_bitmaps_rw)(BlockDriverState *bs, Error **errp);
+
+    /* Debug events and breakpoints (7.1), all or none. An event may suspend the request that raises it. tag NULL:
+     * whatever the tag. */
+    void (*bdrv_co_debug_event)(BlockDriverState *bs, enum blkdbg_event event);
+    void (*bdrv_debug_breakpoint)(BlockDriverState *bs, enum blkdbg_event event, const char *tag);
+    int (*bdrv_debug_remove_breakpoint)(BlockDriverState *bs, const char *tag);
+    int (*bdrv_debug_resume)(BlockDriverState *bs, const char *tag);
+    bool (*bdrv_debug_is_suspended)(const BlockDriverState *bs, const char *tag);
 
     /* Const views. peek NULL: filters ask their child, others cannot. */
     int (*bdrv_peek)(const BlockDriverState *bs, int64_t offset, int64_t bytes, struct payload *out);
@@ -272,6 +291,14 @@ char *bdrv_perm_names(uint64_t perm);
 bool bdrv_name_usable(struct host *host, const char *name, Error **errp);
 /* A letter, then letters, digits, '-', '.', '_'. */
 bool bdrv_name_well_formed(const char *name);
+
+/* Raises a debug event on bs, and only there. A format says bdrv_co_debug_event(bs->file->bs, ...). */
+static inline void bdrv_co_debug_event(BlockDriverState *bs, enum blkdbg_event event)
+{
+    if (bs->drv != NULL && bs->drv->bdrv_co_debug_event != NULL) {
+        bs->drv->bdrv_co_debug_event(bs, event);
+    }
+}
 
 /* --- between the files of block/ -------------------------------------------------------------------------- */
 

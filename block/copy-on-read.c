@@ -77,6 +77,7 @@ static int copy_run(BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t
     payload_init(bs->host->sim, &bounce);
     int ret = bdrv_driver_preadv(bs, offset, bytes, &bounce, 0);
     if (ret == 0) {
+        bdrv_co_debug_event(bs, BLKDBG_COR_WRITE);
         ret = write_back(bs, offset, bytes, &bounce);
     }
     if (ret == 0 && wanted > 0) {

@@ -3,11 +3,15 @@
 
 #include "block/block_int.h"
 
+extern const BlockDriver bdrv_blkdebug;
+extern const BlockDriver bdrv_blkverify;
 extern const BlockDriver bdrv_disk;
 extern const BlockDriver bdrv_null_co;
 extern const BlockDriver bdrv_raw;
 
 static const BlockDriver *const drivers[] = {
+    &bdrv_blkdebug,
+    &bdrv_blkverify,
     &bdrv_disk,
     &bdrv_null_co,
     &bdrv_raw,

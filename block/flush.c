@@ -23,6 +23,15 @@ static int flush_children(BlockDriverState *bs)
     return first;
 }
 
+/* The file is where a format's flush shows, so that is where it can be made to fail or to wait. */
+static void raise_event(const BlockDriverState *bs, enum blkdbg_event event)
+{
+    BlockDriverState *primary = bdrv_primary_bs(bs);
+    if (primary != NULL) {
+        bdrv_co_debug_event(primary, event);
+    }
+}
+
 static int flush_to_disk(BlockDriverState *bs, uint64_t sampled, bool waited)
 {
     if (bs->open_flags & BDRV_O_NO_FLUSH) {
@@ -34,6 +43,7 @@ static int flush_to_disk(BlockDriverState *bs, uint64_t sampled, bool waited)
         }
         return 0;
     }
+    raise_event(bs, BLKDBG_FLUSH_TO_DISK);
     return bs->drv->bdrv_co_flush_to_disk != NULL ? bs->drv->bdrv_co_flush_to_disk(bs) : 0;
 }
 
@@ -43,6 +53,7 @@ static int do_flush(BlockDriverState *bs, uint64_t sampled, bool waited)
     if (drv->bdrv_co_flush != NULL) {
         return drv->bdrv_co_flush(bs);
     }
+    raise_event(bs, BLKDBG_FLUSH_TO_OS);
     int ret = drv->bdrv_co_flush_to_os != NULL ? drv->bdrv_co_flush_to_os(bs) : 0;
     if (ret >= 0) {
         ret = flush_to_disk(bs, sampled, waited);

@@ -306,6 +306,7 @@ static int aligned_pwritev(BdrvChild *child, BdrvTrackedRequest *req, int64_t of
     if ((flags & BDRV_REQ_ZERO_WRITE) && (flags & ~bs->supported_zero_flags & BDRV_REQ_NO_FALLBACK)) {
         return -ENOTSUP; /* refused, not failed: nothing can have changed, nothing is marked */
     }
+    bdrv_co_debug_event(bs, flags & BDRV_REQ_ZERO_WRITE ? BLKDBG_PWRITEV_ZERO : BLKDBG_PWRITEV);
     if (flags & BDRV_REQ_ZERO_WRITE) {
         ret = bdrv_do_pwrite_zeroes(bs, offset, bytes, flags);
     } else if (bytes <= bdrv_max_transfer(bs)) {
@@ -313,6 +314,7 @@ static int aligned_pwritev(BdrvChild *child, BdrvTrackedRequest *req, int64_t of
     } else {
         ret = fragmented_pwritev(bs, offset, bytes, in, flags);
     }
+    bdrv_co_debug_event(bs, BLKDBG_PWRITEV_DONE);
     bdrv_write_finish(req, offset, bytes, ret);
     return ret;
 }
@@ -342,20 +344,42 @@ static void rmw_init(struct rmw *rmw, BlockDriverState *bs, int64_t offset, int6
     payload_init(bs->host->sim, &rmw->tail_block);
 }
 
+/* One read of edge blocks, between the events of the edges that it serves. */
+static int rmw_read_edge(BdrvTrackedRequest *req, int64_t offset, int64_t bytes, struct payload *out, bool head,
+                         bool tail)
+{
+    if (head) {
+        bdrv_co_debug_event(req->bs, BLKDBG_PWRITEV_RMW_HEAD);
+    }
+    if (tail) {
+        bdrv_co_debug_event(req->bs, BLKDBG_PWRITEV_RMW_TAIL);
+    }
+    int ret = aligned_preadv(req, offset, bytes, out, 0);
+    if (ret == 0 && head) {
+        bdrv_co_debug_event(req->bs, BLKDBG_PWRITEV_RMW_AFTER_HEAD);
+    }
+    if (ret == 0 && tail) {
+        bdrv_co_debug_event(req->bs, BLKDBG_PWRITEV_RMW_AFTER_TAIL);
+    }
+    return ret;
+}
+
 /* The old content around the request. A failure fails the write: the edges would be garbage (11.5). */
 static int rmw_read(BdrvTrackedRequest *req, struct rmw *rmw)
 {
     int64_t align = req->bs->bl.request_alignment;
+    bool head = rmw->head > 0;
+    bool tail = rmw->tail > 0;
     int ret = 0;
     SIM_MARK(req->bs->host->sim, req_rmw);
     if (rmw->merged) {
-        return aligned_preadv(req, rmw->start, rmw->end - rmw->start, &rmw->head_block, 0);
+        return rmw_read_edge(req, rmw->start, rmw->end - rmw->start, &rmw->head_block, head, tail);
     }
-    if (rmw->head > 0) {
-        ret = aligned_preadv(req, rmw->start, align, &rmw->head_block, 0);
+    if (head) {
+        ret = rmw_read_edge(req, rmw->start, align, &rmw->head_block, true, false);
     }
-    if (ret == 0 && rmw->tail > 0) {
-        ret = aligned_preadv(req, rmw->end - align, align, &rmw->tail_block, 0);
+    if (ret == 0 && tail) {
+        ret = rmw_read_edge(req, rmw->end - align, align, &rmw->tail_block, false, true);
     }
     return ret;
 }

@@ -1,5 +1,7 @@
 #include "block/options.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 /* --- shape ------------------------------------------------------------------------------------------------ */
@@ -19,6 +21,34 @@ static unsigned levels(const char *key)
     return count;
 }
 
+static struct qvalue *expand_list(const struct qvalue *list, unsigned depth, Error **errp)
+{
+    struct qvalue *out = qvalue_list();
+
+    for (size_t i = 0; i < list->seq.count; i++) {
+        const struct qvalue *item = list->seq.items[i];
+        struct qvalue *value = item->type == QVALUE_DICT ? expand(item, depth + 1, errp) : qvalue_copy(item);
+        if (!value) {
+            qvalue_free(out);
+            return NULL;
+        }
+        qlist_append(out, value);
+    }
+    return out;
+}
+
+static struct qvalue *expand_value(const struct qvalue *value, unsigned depth, Error **errp)
+{
+    switch (value->type) {
+    case QVALUE_DICT:
+        return expand(value, depth, errp);
+    case QVALUE_LIST:
+        return expand_list(value, depth, errp);
+    default:
+        return qvalue_copy(value);
+    }
+}
+
 /* Either the plain keys or the dotted ones, which go into what the plain ones made, whatever their order was. */
 static bool expand_into(struct qvalue *out, const struct qvalue *options, bool dotted, unsigned depth, Error **errp)
 {
@@ -34,7 +64,7 @@ static bool expand_into(struct qvalue *out, const struct qvalue *options, bool d
             error_setg(errp, "Options are nested too deeply (at most %d levels)", MAX_NESTING);
             return false;
         }
-        struct qvalue *value = item->type == QVALUE_DICT ? expand(item, below, errp) : qvalue_copy(item);
+        struct qvalue *value = expand_value(item, below, errp);
         if (!value) {
             return false;
         }
@@ -57,13 +87,84 @@ static struct qvalue *expand(const struct qvalue *options, unsigned depth, Error
     return out;
 }
 
+/* --- numbered keys ---------------------------------------------------------------------------------------- */
+
+static bool is_number(const char *key)
+{
+    return key[0] != 0 && strspn(key, "0123456789") == strlen(key);
+}
+
+static size_t count_numbers(const struct qvalue *dict)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < dict->seq.count; i++) {
+        count += is_number(dict->seq.keys[i]);
+    }
+    return count;
+}
+
+/* The list that a dictionary with keys 0, 1, ... stands for; its items move over. */
+static struct qvalue *list_of(const char *name, struct qvalue *dict, Error **errp)
+{
+    struct qvalue *list = qvalue_list();
+
+    for (size_t i = 0, count = dict->seq.count; i < count; i++) {
+        char key[24];
+        snprintf(key, sizeof(key), "%" PRIu64, (uint64_t)i);
+        struct qvalue *item = qdict_take(dict, key);
+        if (!item) {
+            error_setg(errp, "Parameter '%s.%s' is missing: its numbers must be 0, 1, ...", name, key);
+            qvalue_free(list);
+            return NULL;
+        }
+        qlist_append(list, item);
+    }
+    return list;
+}
+
+/* Makes lists of all dictionaries with numbered keys below the root of an expanded tree. */
+static bool make_lists(struct qvalue *tree, Error **errp)
+{
+    for (size_t i = 0; i < tree->seq.count; i++) {
+        struct qvalue *item = tree->seq.items[i];
+        if (item->type != QVALUE_DICT && item->type != QVALUE_LIST) {
+            continue;
+        }
+        if (!make_lists(item, errp)) {
+            return false;
+        }
+        size_t numbers = item->type == QVALUE_DICT ? count_numbers(item) : 0;
+        if (numbers == 0) {
+            continue;
+        }
+        const char *name = tree->type == QVALUE_DICT ? tree->seq.keys[i] : "item";
+        if (numbers < item->seq.count) {
+            error_setg(errp, "Parameter '%s' mixes numbered and named keys", name);
+            return false;
+        }
+        struct qvalue *list = list_of(name, item, errp);
+        if (!list) {
+            return false;
+        }
+        tree->seq.items[i] = list;
+        qvalue_free(item);
+    }
+    return true;
+}
+
 struct qvalue *bdrv_options_expand(const struct qvalue *options, Error **errp)
 {
     if (!options || options->type != QVALUE_DICT) {
         error_setg(errp, "Options of a node must be a dictionary");
         return NULL;
     }
-    return expand(options, 0, errp);
+    struct qvalue *tree = expand(options, 0, errp);
+    if (tree && !make_lists(tree, errp)) {
+        qvalue_free(tree);
+        tree = NULL;
+    }
+    return tree;
 }
 
 /* --- generic keys ----------------------------------------------------------------------------------------- */
@@ -205,9 +306,11 @@ bool bdrv_options_generic(const struct qvalue *options, uint32_t flags, struct b
 
 /* --- a driver's own --------------------------------------------------------------------------------------- */
 
-static const BdrvOption *find_option(const BlockDriver *drv, const char *key)
+static bool check_members(const BdrvOption *members, const struct qvalue *values, bool generic, Error **errp);
+
+static const BdrvOption *find_option(const BdrvOption *options, const char *key)
 {
-    for (const BdrvOption *option = drv->options; option && option->name; option++) {
+    for (const BdrvOption *option = options; option && option->name; option++) {
         if (str_is(option->name, key)) {
             return option;
         }
@@ -230,6 +333,49 @@ static bool check_node_value(const BdrvOption *option, const struct qvalue *valu
     return true;
 }
 
+/* One entry of a list: options of its own, or a word. */
+static bool check_entry(const BdrvOption *option, size_t index, const struct qvalue *entry, Error **errp)
+{
+    Error *local = NULL;
+
+    if (option->type == BDRV_OPT_DICT_LIST && entry->type == QVALUE_DICT) {
+        if (!check_members(option->values, entry, false, &local)) {
+            error_prepend(&local, "%s.%u: ", option->name, (unsigned)index);
+            error_propagate(errp, local);
+            return false;
+        }
+        return true;
+    }
+    if (option->type == BDRV_OPT_DICT_LIST || entry->type != QVALUE_STR) {
+        error_setg(errp, "Parameter '%s.%u' expects a %s", option->name, (unsigned)index,
+                   option->type == BDRV_OPT_DICT_LIST ? "dictionary" : "string");
+        return false;
+    }
+    const char *const *words = option->values;
+    for (unsigned i = 0; words[i]; i++) {
+        if (str_is(words[i], entry->str.bytes)) {
+            return true;
+        }
+    }
+    error_setg(errp, "Parameter '%s.%u' does not accept value '%s'", option->name, (unsigned)index,
+               entry->str.bytes);
+    return false;
+}
+
+static bool check_list(const BdrvOption *option, const struct qvalue *value, Error **errp)
+{
+    if (value->type != QVALUE_LIST) {
+        error_setg(errp, "Parameter '%s' expects a list", option->name);
+        return false;
+    }
+    for (size_t i = 0; i < value->seq.count; i++) {
+        if (!check_entry(option, i, value->seq.items[i], errp)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool check_value(const BdrvOption *option, const struct qvalue *options, Error **errp)
 {
     const char *text;
@@ -247,32 +393,41 @@ static bool check_value(const BdrvOption *option, const struct qvalue *options, 
     case BDRV_OPT_SIZE:
         return qdict_get_size(options, option->name, &integer, 0, errp);
     case BDRV_OPT_ENUM:
-        return get_word(options, option->name, option->choices, &word, 0, errp);
+        return get_word(options, option->name, option->values, &word, 0, errp);
     case BDRV_OPT_NODE:
         return check_node_value(option, qdict_get(options, option->name), errp);
+    case BDRV_OPT_ENUM_LIST:
+    case BDRV_OPT_DICT_LIST:
+        return check_list(option, qdict_get(options, option->name), errp);
     }
     return false;
 }
 
-bool bdrv_options_check(const BlockDriver *drv, const struct qvalue *options, Error **errp)
+/* values: all of them in the table (or generic), of the right type, nothing required missing. */
+static bool check_members(const BdrvOption *members, const struct qvalue *values, bool generic, Error **errp)
 {
-    for (size_t i = 0; i < options->seq.count; i++) {
-        const char *key = options->seq.keys[i];
-        const BdrvOption *option = find_option(drv, key);
+    for (size_t i = 0; i < values->seq.count; i++) {
+        const char *key = values->seq.keys[i];
+        const BdrvOption *option = find_option(members, key);
 
-        if (!option && !is_generic(key)) {
+        if (!option && !(generic && is_generic(key))) {
             error_setg(errp, "Parameter '%s' is unexpected", key);
             return false;
         }
-        if (option && !check_value(option, options, errp)) {
+        if (option && !check_value(option, values, errp)) {
             return false;
         }
     }
-    for (const BdrvOption *option = drv->options; option && option->name; option++) {
-        if (option->required && !qdict_get(options, option->name)) {
+    for (const BdrvOption *option = members; option && option->name; option++) {
+        if (option->required && !qdict_get(values, option->name)) {
             error_setg(errp, "Parameter '%s' is missing", option->name);
             return false;
         }
     }
     return true;
+}
+
+bool bdrv_options_check(const BlockDriver *drv, const struct qvalue *options, Error **errp)
+{
+    return check_members(drv->options, options, true, errp);
 }

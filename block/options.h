@@ -3,7 +3,8 @@
  * driver's own against its table. Private to block/.
  *
  * A tree is a dictionary; children are inline dictionaries or names of nodes. Dotted keys ("cache.direct",
- * "file.disk") mean the same as nested dictionaries. Every key must be known: a leftover is an error.
+ * "file.disk") mean the same as nested dictionaries, and where a dictionary's keys are numbers it means a list
+ * ("inject-error.0.event", "inject-error.1.event"). Every key must be known: a leftover is an error.
  */
 #ifndef BLOCK_OPTIONS_H
 #define BLOCK_OPTIONS_H
@@ -18,7 +19,8 @@ struct bdrv_generic_options {
     bool read_only_explicit;
 };
 
-/* A copy with dotted keys made into dictionaries. NULL with errp: not a dictionary, or a key given twice. */
+/* A copy with dotted keys made into dictionaries and lists. NULL with errp: not a dictionary, a key given twice, or
+ * numbers that are no list. */
 struct qvalue *bdrv_options_expand(const struct qvalue *options, Error **errp);
 /* Reads the generic keys; flags are the defaults for those that are absent. */
 bool bdrv_options_generic(const struct qvalue *options, uint32_t flags, struct bdrv_generic_options *out,

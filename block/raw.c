@@ -91,7 +91,11 @@ static int raw_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes, struc
 {
     int ret = adjust(bs, &offset, bytes, -EINVAL);
 
-    return ret < 0 ? ret : bdrv_co_preadv(bs->file, offset, bytes, out, flags);
+    if (ret < 0) {
+        return ret;
+    }
+    bdrv_co_debug_event(bs->file->bs, BLKDBG_READ_AIO);
+    return bdrv_co_preadv(bs->file, offset, bytes, out, flags);
 }
 
 static int raw_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes, const struct payload *in,
@@ -99,7 +103,11 @@ static int raw_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes, cons
 {
     int ret = adjust(bs, &offset, bytes, -ENOSPC);
 
-    return ret < 0 ? ret : bdrv_co_pwritev(bs->file, offset, bytes, in, flags);
+    if (ret < 0) {
+        return ret;
+    }
+    bdrv_co_debug_event(bs->file->bs, BLKDBG_WRITE_AIO);
+    return bdrv_co_pwritev(bs->file, offset, bytes, in, flags);
 }
 
 static int raw_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes, uint32_t flags)
