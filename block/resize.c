@@ -19,6 +19,10 @@ void bdrv_set_total_bytes(BlockDriverState *bs, int64_t length)
         if (edge->klass->resize != NULL) {
             edge->klass->resize(edge);
         }
+        /* What passes everything on is as long as this: its users must not reach beyond the new end. */
+        if (edge->klass->parent_is_bds && (edge->role & BDRV_CHILD_FILTERED)) {
+            bdrv_set_total_bytes(edge->opaque, length);
+        }
         edge = next;
     }
 }

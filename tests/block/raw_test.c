@@ -295,6 +295,27 @@ WORLD_TEST(test_truncate_file)
     del(w, "r");
 }
 
+/* Without a window the node is as long as its file, also when somebody else shortens that: users of the node reach
+ * nowhere beyond it. */
+WORLD_TEST(test_follows_file)
+{
+    make_disk(w, "d", MiB);
+    BlockBackend *blk =
+        open_on(w, "{'driver':'raw','node-name':'r','file':{'driver':'disk','node-name':'f','disk':'d'}}");
+    BlockBackend *other = blk_new(w->host, BLK_PERM_RESIZE, BLK_PERM_ALL);
+
+    assert_int_equal(blk_insert_bs(other, bdrv_find_node(w->host, "f"), NULL), 0);
+    assert_int_equal(resize(w, (struct resize){other, MiB / 2, true, PREALLOC_OFF, NULL}, NULL), 0);
+    assert_int_equal(blk_getlength(blk), MiB / 2);
+    assert_int_equal(write_at(w, blk, MiB / 2, 512), -EIO);
+    assert_int_equal(resize(w, (struct resize){other, 2 * MiB, true, PREALLOC_OFF, NULL}, NULL), 0);
+    assert_int_equal(blk_getlength(blk), 2 * MiB);
+    assert_int_equal(write_at(w, blk, MiB / 2, 512), 0);
+    blk_unref(other);
+    blk_unref(blk);
+    del(w, "r");
+}
+
 WORLD_TEST(test_truncate_fixed)
 {
     struct disk_config config;
@@ -343,17 +364,12 @@ WORLD_TEST(test_null)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T("/raw/window/content", test_window_content),
-        T("/raw/window/end", test_window_end),
-        T("/raw/window/offset-only", test_offset_only),
-        T("/raw/odd-length", test_odd_length),
-        T("/raw/window/last-sector", test_last_sector),
-        T("/disk-node/max-transfer", test_max_transfer),
-        T("/disk-node/odd-length/status", test_odd_status),
-        T("/disk-node/odd-length/read", test_odd_read),
-        T("/raw/truncate/file", test_truncate_file),
-        T("/raw/truncate/fixed", test_truncate_fixed),
-        T("/raw/null-co", test_null),
+        T("/raw/window/content", test_window_content),      T("/raw/window/end", test_window_end),
+        T("/raw/window/offset-only", test_offset_only),     T("/raw/odd-length", test_odd_length),
+        T("/raw/window/last-sector", test_last_sector),     T("/disk-node/max-transfer", test_max_transfer),
+        T("/disk-node/odd-length/status", test_odd_status), T("/disk-node/odd-length/read", test_odd_read),
+        T("/raw/truncate/below", test_follows_file),        T("/raw/truncate/file", test_truncate_file),
+        T("/raw/truncate/fixed", test_truncate_fixed),      T("/raw/null-co", test_null),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
