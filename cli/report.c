@@ -98,6 +98,24 @@ static double percent(uint64_t part, uint64_t whole)
     return whole ? 100.0 * (double)part / (double)whole : 0;
 }
 
+static void report_bitmaps(FILE *out, const struct run_stats *s)
+{
+    fprintf(out,
+            "bitmaps   %10llu  made, %llu removed, %llu merged, %llu frozen (%llu abdicated, %llu reclaimed), %llu "
+            "resizes, %llu guest writes in flight over an operation\n",
+            (unsigned long long)s->bitmaps_made, (unsigned long long)s->bitmaps_removed,
+            (unsigned long long)s->bitmap_merges, (unsigned long long)s->bitmap_freezes,
+            (unsigned long long)s->bitmap_abdicates, (unsigned long long)s->bitmap_reclaims,
+            (unsigned long long)s->resizes, (unsigned long long)s->bitmap_overlaps);
+    fprintf(out, "transact. %10llu  of actions, %llu failed; at action", (unsigned long long)s->transactions,
+            (unsigned long long)s->transactions_failed);
+    for (size_t i = 0; i < RUN_STATS_ACTIONS; i++) {
+        fprintf(out, " %zu%s: %llu", i + 1, i + 1 == RUN_STATS_ACTIONS ? "+" : "",
+                (unsigned long long)s->failed_at[i]);
+    }
+    fputc('\n', out);
+}
+
 void report_stats(FILE *out, const struct run_stats *s, uint64_t runs, uint64_t ready_runs, uint64_t pivot_runs,
                   uint64_t fault_runs, uint64_t overlap_runs)
 {
@@ -118,4 +136,7 @@ void report_stats(FILE *out, const struct run_stats *s, uint64_t runs, uint64_t 
             (unsigned long long)s->guest_requests, (unsigned long long)s->guest_writes,
             (unsigned long long)s->guest_overlaps, (unsigned long long)s->guest_errors);
     fprintf(out, "media     %10llu  requests\n", (unsigned long long)s->media_requests);
+    if (s->bitmaps_made) {
+        report_bitmaps(out, s);
+    }
 }

@@ -166,9 +166,13 @@ static bool run_actions(struct qmp_transaction *transaction, const struct qvalue
 {
     struct qmp_steps steps = TAILQ_HEAD_INITIALIZER(steps);
     bool ok = true;
+    size_t prepared = 0;
     for (size_t i = 0; ok && i < actions->seq.count; i++) {
         ok = prepare(transaction, &steps, actions->seq.items[i], errp);
+        prepared += ok;
     }
+    SIM_EMIT(transaction->host->sim, transaction->host, transaction, transaction, (uint64_t)actions->seq.count,
+             (uint64_t)prepared);
     if (!ok && !TAILQ_EMPTY(&steps)) {
         SIM_MARK(transaction->host->sim, transaction_undone);
     }

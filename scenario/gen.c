@@ -72,11 +72,12 @@ bool gen_chance(struct gen *gen, const char *feature, unsigned permille)
 
 static void add_text(struct gen *gen, const char *fmt, va_list ap)
 {
-    char buf[512];
-    int length = vsnprintf(buf, sizeof(buf), fmt, ap);
+    char *line = NULL;
+    int length = vasprintf(&line, fmt, ap);
 
-    SIM_ASSERT_LT(length, sizeof(buf));
-    scn_text_add(&gen->text, buf, (size_t)length);
+    SIM_ASSERT(length >= 0);
+    scn_text_add(&gen->text, line, (size_t)length);
+    free(line);
 }
 
 void gen_add(struct gen *gen, const char *fmt, ...)
@@ -156,7 +157,7 @@ void gen_flush(struct gen *gen)
 
 /* --- profiles -------------------------------------------------------------------------------------------- */
 
-static const struct gen_profile *const profiles[] = {&gen_mirror_profile};
+static const struct gen_profile *const profiles[] = {&gen_mirror_profile, &gen_bitmap_profile, &gen_mixed_profile};
 
 const struct scn_profile *scn_profile_at(size_t index)
 {
@@ -195,25 +196,43 @@ static const struct gen_profile *find_profile(const char *name, Error **errp)
     return NULL;
 }
 
+struct feature_search {
+    const char *name;
+    const char *found;
+    struct scn_text all;
+    struct scn_spell spell;
+};
+
+static void search_features(struct feature_search *search, const struct gen_profile *profile)
+{
+    for (const char *const *feature = profile->features; *feature && !search->found; feature++) {
+        search->found = strcmp(*feature, search->name) == 0 ? *feature : NULL;
+        scn_text_str(&search->all, search->all.length ? ", " : "");
+        scn_text_str(&search->all, *feature);
+        scn_spell_try(&search->spell, *feature);
+    }
+}
+
+/* A mixed profile has the features of what it mixes, too. */
 static const char *find_feature(const struct gen_profile *profile, const char *name, Error **errp)
 {
-    struct scn_text all = {.bytes = NULL};
-    struct scn_spell spell;
-    const char *found = NULL;
+    struct feature_search search = {.name = name};
+    const char *found;
     char hint[SCN_HINT];
 
-    scn_spell_init(&spell, name);
-    for (const char *const *feature = profile->features; *feature && !found; feature++) {
-        found = strcmp(*feature, name) == 0 ? *feature : NULL;
-        scn_text_str(&all, all.length ? ", " : "");
-        scn_text_str(&all, *feature);
-        scn_spell_try(&spell, *feature);
+    scn_spell_init(&search.spell, name);
+    search_features(&search, profile);
+    for (size_t i = 0; profile->mixed && i < ARRAY_SIZE(profiles); i++) {
+        if (!profiles[i]->mixed) {
+            search_features(&search, profiles[i]);
+        }
     }
+    found = search.found;
     if (!found) {
         error_setg(errp, "profile '%s' has no feature '%.60s', expected one of %s%s", profile->profile.name, name,
-                   all.bytes, scn_spell_hint(&spell, hint));
+                   search.all.bytes, scn_spell_hint(&search.spell, hint));
     }
-    free(all.bytes);
+    free(search.all.bytes);
     return found;
 }
 

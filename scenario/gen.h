@@ -37,8 +37,11 @@ struct gen {
 struct gen_profile {
     struct scn_profile profile;
     const char *const *features; /* that weights may name, NULL-ended */
+    bool mixed;                  /* draws among the others: theirs as well */
 };
 extern const struct gen_profile gen_mirror_profile; /* gen_mirror.c */
+extern const struct gen_profile gen_bitmap_profile; /* gen_bitmap.c */
+extern const struct gen_profile gen_mixed_profile;  /* gen_mixed.c */
 
 /* The generator at work in a scratch world. */
 struct gen *gen_of(struct sim *draw);

@@ -153,16 +153,22 @@ static void on_disk_submit(void *opaque, const struct sim_record *r)
     runner->stats.media_requests++;
 }
 
+static bool changes_data(enum sim_op op)
+{
+    return op == SIM_OP_WRITE || op == SIM_OP_WRITE_ZEROES || op == SIM_OP_DISCARD;
+}
+
 static void on_guest_submit(void *opaque, const struct sim_record *r)
 {
     struct runner *runner = opaque;
     enum sim_op op = (enum sim_op)r->field[2];
 
     runner->stats.guest_requests++;
-    if (op != SIM_OP_WRITE && op != SIM_OP_WRITE_ZEROES && op != SIM_OP_DISCARD) {
+    if (!changes_data(op)) {
         return;
     }
     runner->stats.guest_writes++;
+    runner->writes_out++;
     for (unsigned i = 0; i < runner->copy_count; i++) {
         const struct copy_in_flight *copy = &runner->copies[i];
 
@@ -176,8 +182,12 @@ static void on_guest_submit(void *opaque, const struct sim_record *r)
 static void on_guest_complete(void *opaque, const struct sim_record *r)
 {
     struct runner *runner = opaque;
+    enum sim_op op = (enum sim_op)r->field[2];
 
     runner->stats.guest_errors += (int64_t)r->field[5] < 0;
+    if (runner->writes_out && changes_data(op)) {
+        runner->writes_out--;
+    }
 }
 
 static void on_op_begin(void *opaque, const struct sim_record *r)
@@ -199,6 +209,62 @@ static void on_op_end(void *opaque, const struct sim_record *r)
             runner->copies[i] = runner->copies[--runner->copy_count];
             return;
         }
+    }
+}
+
+/* --- counting what happens to bitmaps ---------------------------------------------------------------------- */
+
+static void on_bitmap_create(void *opaque, const struct sim_record *r)
+{
+    struct runner *runner = opaque;
+
+    runner->stats.bitmaps_made += sim_record_str(r, 1) != NULL;
+}
+
+static void on_bitmap_release(void *opaque, const struct sim_record *r)
+{
+    struct runner *runner = opaque;
+
+    runner->stats.bitmaps_removed += sim_record_str(r, 1) != NULL;
+}
+
+static void on_bitmap_change(void *opaque, const struct sim_record *r)
+{
+    struct runner *runner = opaque;
+
+    runner->stats.bitmap_merges += r->kind == EV_bitmap_merge;
+    runner->stats.bitmap_freezes += r->kind == EV_bitmap_freeze;
+    runner->stats.bitmap_abdicates += r->kind == EV_bitmap_abdicate;
+    runner->stats.bitmap_reclaims += r->kind == EV_bitmap_reclaim;
+    runner->stats.bitmap_overlaps += runner->writes_out;
+}
+
+static void on_transaction(void *opaque, const struct sim_record *r)
+{
+    struct runner *runner = opaque;
+    uint64_t prepared = r->field[1];
+
+    runner->stats.transactions++;
+    runner->stats.bitmap_overlaps += runner->writes_out;
+    if (prepared < r->field[0]) {
+        runner->stats.transactions_failed++;
+        runner->stats.failed_at[MIN(prepared, (uint64_t)RUN_STATS_ACTIONS - 1)]++;
+    }
+}
+
+static void on_node_resize(void *opaque, const struct sim_record *r)
+{
+    struct runner *runner = opaque;
+
+    runner->stats.resizes++;
+}
+
+static void on_command(void *opaque, const struct sim_record *r)
+{
+    struct runner *runner = opaque;
+
+    if (strncmp(sim_record_str(r, 0), "block-dirty-bitmap-", 19) == 0) {
+        runner->stats.bitmap_overlaps += runner->writes_out;
     }
 }
 
@@ -247,6 +313,11 @@ void recorder_attach(struct runner *runner)
         {EV_disk_submit, on_disk_submit},       {EV_guest_submit, on_guest_submit},
         {EV_guest_complete, on_guest_complete}, {EV_mirror_op_begin, on_op_begin},
         {EV_mirror_op_end, on_op_end},          {EV_qmp_reply, on_reply},
+        {EV_bitmap_create, on_bitmap_create},   {EV_bitmap_release, on_bitmap_release},
+        {EV_bitmap_merge, on_bitmap_change},    {EV_bitmap_freeze, on_bitmap_change},
+        {EV_bitmap_abdicate, on_bitmap_change}, {EV_bitmap_reclaim, on_bitmap_change},
+        {EV_transaction, on_transaction},       {EV_node_resize, on_node_resize},
+        {EV_qmp_command, on_command},
     };
 
     find_awaited(runner);

@@ -200,5 +200,6 @@ void scn_run_powerloss(struct runner *runner, const struct scn_step *step)
     /* only now: media looked at the data of requests that were inside */
     runner_forget_requests(runner);
     runner_forget_owners(runner);
+    runner->writes_out = 0;
     runner->host = runner_host_boot(runner, "h");
 }

@@ -34,13 +34,21 @@ struct run_options {
     uint8_t heap_byte;
 };
 
-/* What a sweep counts (run --stats). */
+#define RUN_STATS_ACTIONS 6
+
+/* What a sweep counts (run --stats): only counters. */
 struct run_stats {
     uint64_t jobs, jobs_ready, jobs_pivoted, jobs_completed, jobs_failed, jobs_cancelled;
     uint64_t commands, commands_refused;
     uint64_t faults_armed, faults_fired;
     uint64_t guest_requests, guest_writes, guest_overlaps; /* writes over an in-flight copy */
     uint64_t guest_errors;
+    uint64_t bitmaps_made, bitmaps_removed, bitmap_merges; /* named ones; merges also inside of transactions */
+    uint64_t bitmap_freezes, bitmap_abdicates, bitmap_reclaims;
+    uint64_t transactions, transactions_failed; /* that got to their actions */
+    uint64_t failed_at[RUN_STATS_ACTIONS];      /* by the action that failed; the last: there or later */
+    uint64_t resizes;                           /* of nodes */
+    uint64_t bitmap_overlaps;                   /* guest writes in flight while a command on bitmaps was done */
     uint64_t media_requests;
 };
 

@@ -102,6 +102,7 @@ struct runner {
     CoSleep event_wait; /* the wait step, woken by each QMP event */
     struct copy_in_flight copies[64];
     unsigned copy_count;
+    unsigned writes_out; /* guest requests in flight that change data */
     struct run_stats stats;
     bool broke; /* at options->break_event */
 };

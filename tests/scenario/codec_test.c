@@ -50,7 +50,7 @@ static void generated(void **state)
     size_t bytes = 0;
 
     for (uint64_t seed = 0; seed < 300; seed++) {
-        struct scenario *scn = scenario_generate("mirror", seed, NULL);
+        struct scenario *scn = scenario_generate(seed % 3 ? "mirror" : "bitmap", seed, NULL);
 
         bytes += lossless(scn);
         scenario_label_all(scn);

@@ -45,8 +45,8 @@ static void may_run(void **state)
 {
     const struct run_options options = {.no_files = true};
 
-    for (uint64_t seed = 1; seed <= 1000; seed++) {
-        struct scenario *scn = generate("mirror", seed);
+    for (uint64_t seed = 1; seed <= 2000; seed++) {
+        struct scenario *scn = generate(seed % 2 ? "mirror" : "bitmap", seed);
         Error *err = NULL;
 
         if (!scenario_check(scn, &options, &err)) {
@@ -143,6 +143,68 @@ static void weights_weigh(void **state)
     assert_true(count_with("mirror:power=40", "powerloss") > 250);
 }
 
+/* A mixed seed is that of one of the others, weights of all of them included. */
+static void mixed_is_the_others(void **state)
+{
+    unsigned bitmaps = 0;
+
+    for (uint64_t seed = 1; seed <= 200; seed++) {
+        struct scenario *mixed = generate("mixed", seed);
+        struct scenario *mirror = generate("mirror", seed);
+        struct scenario *bitmap = generate("bitmap", seed);
+
+        assert_true(scenario_equal(mixed, mirror) != scenario_equal(mixed, bitmap));
+        bitmaps += scenario_equal(mixed, bitmap);
+        scenario_free(mixed);
+        scenario_free(mirror);
+        scenario_free(bitmap);
+    }
+    assert_true(bitmaps > 20 && bitmaps < 100);
+    assert_int_equal(count_with("mixed:bitmaps=4,transaction=0,quiet=0", "transaction"), 0);
+    assert_int_equal(count_with("mixed:bitmaps=0,power=0", "powerloss"), 0);
+}
+
+/* Every operation is drawn, transactions also with each way to fail. */
+static void bitmap_operations(void **state)
+{
+    static const char *const what[] = {
+        "block-dirty-bitmap-add",
+        "block-dirty-bitmap-remove",
+        "block-dirty-bitmap-clear",
+        "block-dirty-bitmap-enable",
+        "block-dirty-bitmap-disable",
+        "block-dirty-bitmap-merge",
+        "sha256",
+        "bitmap freeze",
+        "bitmap abdicate",
+        "bitmap reclaim",
+        "bitmap iterate",
+        "transaction",
+        "block_resize",
+        "\"abort\"",
+        "\"nobody\"",
+        "\"nowhere\"",
+        "expect bitmap",
+        "completion-mode",
+        "blockdev-mirror",
+        "aio_discard",
+        "fault",
+        "capacity=",
+        "powerloss",
+        "granularity=2147483648",
+        "disabled=true",
+        "persistent=true",
+        "node-name=f0",
+        "node-name=t0",
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(what); i++) {
+        if (count_with("bitmap", what[i]) < 3) {
+            fail_msg("'%s' is hardly ever drawn", what[i]);
+        }
+    }
+}
+
 static int64_t disk_size(const struct scenario *scn, const char *name)
 {
     for (size_t i = 0; i < scn->step_count; i++) {
@@ -205,6 +267,8 @@ int main(void)
         {"/scenario/gen/features-stand-alone", features_stand_alone, NULL, NULL, NULL},
         {"/scenario/gen/weights", weights_weigh, NULL, NULL, NULL},
         {"/scenario/gen/sizes", sizes_vary, NULL, NULL, NULL},
+        {"/scenario/gen/mixed", mixed_is_the_others, NULL, NULL, NULL},
+        {"/scenario/gen/bitmap-operations", bitmap_operations, NULL, NULL, NULL},
         {"/scenario/gen/bad-profiles", bad_profiles, NULL, NULL, NULL},
     };
 

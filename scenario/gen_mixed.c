@@ -1,0 +1,25 @@
+/*
+ * Profile mixed: one of the others, drawn by seed. A seed that draws one gives what that profile gives for it.
+ */
+#include "scenario/gen.h"
+
+static const char *const features[] = {"bitmaps", NULL};
+
+static void generate(struct sim *draw)
+{
+    struct gen *gen = gen_of(draw);
+    bool bitmaps = gen_chance(gen, "bitmaps", 250);
+
+    (bitmaps ? &gen_bitmap_profile : &gen_mirror_profile)->profile.generate(draw);
+}
+
+const struct gen_profile gen_mixed_profile = {
+    .profile =
+        {
+            .name = "mixed",
+            .doc = "draws among the other profiles: what a sweep runs unless told otherwise",
+            .generate = generate,
+        },
+    .features = features,
+    .mixed = true,
+};
