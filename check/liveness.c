@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "block/debug.h"
 #include "check/checkers.h"
 
 struct liveness {
@@ -22,6 +23,9 @@ static bool any_stuck(struct sim *sim)
 
     for (struct disk *disk = disk_first(sim); disk; disk = disk_next(disk)) {
         disk_each_in_flight(disk, saw_stuck, &stuck);
+    }
+    for (struct host *host = host_first(sim); host && !stuck; host = host->next) {
+        stuck = bdrv_debug_any_suspended(host);
     }
     return stuck;
 }

@@ -107,6 +107,11 @@ static const char *const verbs[] = {
     "block-dirty-bitmap-merge",
     "bitmap freeze",
     "block_resize",
+    /* breakpoints */
+    "io break",
+    "io wait_break",
+    "io resume",
+    "io remove_break",
 };
 
 /* --- prologue -------------------------------------------------------------------------------------------- */

@@ -358,7 +358,8 @@ static const struct scn_verb *parse_io_verb(struct scn_parser *p, struct scn_tok
     }
     *guest = p->token;
     p->token = (struct scn_token){.quoted = false};
-    if (!scn_parse_next(p, "read, write, discard, flush, truncate, map, alloc or aio_...")) {
+    if (!scn_parse_next(p, "read, write, discard, flush, truncate, map, alloc, aio_... or break, wait_break, "
+                           "resume, remove_break")) {
         return NULL;
     }
     verb = find_second(p, "io");

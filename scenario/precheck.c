@@ -129,7 +129,7 @@ static bool check_name(const struct scn_names *names, enum scn_domain domain, co
 /* Options of a node: media are disks, children that are words are nodes. */
 static bool check_node_options(const struct scn_names *names, const struct qvalue *options, Error **errp)
 {
-    static const char *const children[] = {"file", "backing", "target"};
+    static const char *const children[] = {"file", "backing", "target", "image", "raw", "test"};
     const struct qvalue *disk = qdict_get(options, "disk");
 
     if (disk && disk->type == QVALUE_STR && !check_name(names, SCN_DOM_DISK, disk->str.bytes, errp)) {

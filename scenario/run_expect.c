@@ -106,28 +106,13 @@ void scn_run_run(struct runner *runner, const struct scn_step *step)
     co_sleep_ns(runner->sim, step_int(step, "time", 0));
 }
 
-static void saw_request(void *opaque, const struct disk_req *req)
-{
-    *(bool *)opaque |= req->stuck;
-}
-
-static bool anything_stuck(struct sim *sim)
-{
-    bool stuck = false;
-
-    for (struct disk *disk = disk_first(sim); disk; disk = disk_next(disk)) {
-        disk_each_in_flight(disk, saw_request, &stuck);
-    }
-    return stuck;
-}
-
 void scn_run_check(struct runner *runner, const struct scn_step *step)
 {
     /* what holds at the end holds at rest */
     runner_settle(runner, step->try_ ? SETTLE_TRY_NS : SETTLE_NS);
     if (!runner->stop && !runner->settle_gave_up) {
         check_settled(runner->checks);
-        if (!anything_stuck(runner->sim)) { /* who waits for a fault's doing is not at rest */
+        if (!runner_anything_held(runner)) { /* who waits for a fault's doing is not at rest */
             check_final(runner->checks);
         }
     }

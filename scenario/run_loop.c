@@ -147,7 +147,7 @@ static bool unblock(struct runner *runner)
 
     if (runner->relieved_step != runner->step + 1) {
         runner->relieved_step = runner->step + 1;
-        fault_stop_all(runner->sim);
+        runner_release(runner);
         return true;
     }
     if (!runner->steps_done && scn->steps[runner->step].try_ && !runner->give_up) {

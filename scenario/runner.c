@@ -85,6 +85,7 @@ static bool begin(struct runner *runner)
         sim_sink_timeline(runner->sim, options->timeline);
     }
     recorder_attach(runner);
+    run_debug_attach(runner);
     runner->checks = check_attach(runner->sim, options->checks ? options->checks : "all", &err);
     if (!runner->checks) {
         runner->result->verdict = VERDICT_ERROR;

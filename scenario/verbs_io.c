@@ -3,6 +3,7 @@
  */
 #include <string.h>
 
+#include "block/debug.h"
 #include "scenario/lang.h"
 #include "scenario/verb_run.h"
 
@@ -19,6 +20,11 @@
 #define LENGTH \
     { \
         "length", SCN_SIZE, .positional = true, .required = true, .min = 0, .max = REQUEST_MAX, .doc = "bytes" \
+    }
+#define TAG \
+    { \
+        "tag", SCN_NAME, .positional = true, .required = true, \
+                         .doc = "name of the breakpoint, by convention A, B, ..." \
     }
 #define END \
     { \
@@ -62,6 +68,16 @@ static const struct scn_arg_def status_args[] = {
     END,
 };
 
+static const struct scn_arg_def break_args[] = {
+    GUEST,
+    {"event", SCN_ENUM, .positional = true, .required = true, .choices = blkdbg_event_names,
+     .doc = "debug event that blkdebug hears"},
+    TAG,
+    END,
+};
+
+static const struct scn_arg_def tag_args[] = {GUEST, TAG, END};
+
 static bool has(const struct scn_step *step, const char *name)
 {
     return qdict_get(step->args, name) != NULL;
@@ -92,11 +108,12 @@ static bool check_write(const struct scn_step *step, Error **errp)
     return check_range_end(step, errp);
 }
 
-#define IO(op, arguments, checker, text, line) \
+#define VERB(op, arguments, checker, runs, text, line) \
     { \
-        .name = "io " op, .form = SCN_FORM_WORLD, .args = arguments, .check = checker, .run = scn_run_io, \
-        .doc = text, .example = line \
+        .name = "io " op, .form = SCN_FORM_WORLD, .args = arguments, .check = checker, .run = runs, .doc = text, \
+        .example = line \
     }
+#define IO(op, arguments, checker, text, line) VERB(op, arguments, checker, scn_run_io, text, line)
 
 const struct scn_verb scn_io_verbs[] = {
     IO("read", read_args, check_range_end, "reads and waits", "io g read -P 0x11 0 64k"),
@@ -110,5 +127,13 @@ const struct scn_verb scn_io_verbs[] = {
     IO("aio_write", write_args, check_write, "writes, without waiting", "io g aio_write 1M 64k"),
     IO("aio_discard", range_args, check_range_end, "discards, without waiting", "io g aio_discard 0 1M"),
     IO("aio_flush", flush_args, NULL, "flushes, without waiting", "io g aio_flush"),
+    VERB("break", break_args, NULL, scn_run_break,
+         "the next request that raises the event below the guest stops there", "io g break pwritev_rmw_head A"),
+    VERB("wait_break", tag_args, NULL, scn_run_wait_break, "waits until a request stands at the breakpoint",
+         "io g wait_break A"),
+    VERB("resume", tag_args, NULL, scn_run_resume_break, "the request that came last to the breakpoint goes on",
+         "io g resume A"),
+    VERB("remove_break", tag_args, NULL, scn_run_remove_break,
+         "the breakpoint goes, and all that stand there go on", "io g remove_break A"),
     {.name = NULL},
 };
