@@ -1,451 +1,425 @@
 /*
- * bitmap-exact: no bit missing, none extra (reference/bitmaps-qcow2.md 2.3).
- *
- * Two sets bound each bitmap. Required: what guests are known to have written through the node since the owner last
- * cleared it. Allowed: what anybody may have written, rounded outward. Between them lies what cannot be known from
- * outside: requests in flight, refused ones, discards that a node drops. The owner's own marks are inputs.
+ * bitmap-exact: no bit missing, none extra (reference/bitmaps-qcow2.md 1 to 3). The events that change the model,
+ * and when which bitmaps are held against it; the model is in check/bitmap_model.h, the comparing in
+ * bitmap_compare.c.
  */
-#include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "block/dirty-bitmap.h"
-#include "check/checkers.h"
-#include "check/ranges.h"
-#include "jobs/mirror.h"
+#include "check/bitmap_model.h"
 
-/* A clearing that a request in flight may have come before. */
-struct cleared {
-    int64_t start;
-    int64_t end;
-    uint64_t at;
-    struct cleared *next; /* newest first */
-};
-
-struct bitmap_model {
-    const BdrvDirtyBitmap *bitmap; /* alive between bitmap_create and bitmap_release */
-    const BlockDriverState *bs;
-    struct host *host;
-    struct disk *disk;      /* NULL: no upper bound can be given */
-    uint64_t enabled_since; /* event number; UINT64_MAX: disabled */
-    struct ranges required;
-    struct ranges allowed;
-    struct cleared *cleared;
-    struct bitmap_model *next;
-};
-
-struct bitmap_exact {
-    struct check *check;
-    struct bitmap_model *models;
-};
-
-static struct bitmap_model *find(struct bitmap_exact *state, const void *bitmap)
+void bitmap_violate(struct bitmap_models *models, const struct bitmap_model *m, const char *rule, const char *op,
+                    const char *fmt, ...)
 {
-    struct bitmap_model *m = state->models;
+    const struct host *host = m ? m->host : NULL;
+    const Job *job = host && host->jobs ? job_next(m->host, NULL) : NULL;
+    struct violation_where where = {.host = check_host_name(host), .op = op};
+    char text[512];
+    va_list args;
 
-    while (m && m->bitmap != bitmap) {
-        m = m->next;
-    }
-    return m;
-}
-
-static void violate(struct bitmap_exact *state, const struct bitmap_model *m, const char *rule, const char *op,
-                    int64_t offset, const char *text)
-{
-    const Job *job = m->host->jobs ? job_next(m->host, NULL) : NULL;
-    const char *name = bdrv_dirty_bitmap_name(m->bitmap);
-    struct violation_where where = {.host = check_host_name(m->host),
-                                    .node = bdrv_get_node_name(m->bs),
-                                    .driver = bdrv_driver_name(m->bs),
-                                    .op = op};
-
+    va_start(args, fmt);
+    vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
     if (job) {
         where.job = job_id(job);
         where.job_type = job_type_name(job->driver->job_type);
         where.phase = job_status_name(job->status);
     }
-    check_violate(state->check->set, "bitmap-exact", rule, &where,
-                  "bitmap %s of node %s (granularity %" PRIu32 ") at %" PRId64 ": %s", name ? name : "(anonymous)",
-                  where.node, bdrv_dirty_bitmap_granularity(m->bitmap), offset, text);
-}
-
-/* --- allowed ---------------------------------------------------------------------------------------------- */
-
-static void allow(struct bitmap_model *m, int64_t offset, int64_t bytes)
-{
-    int64_t unit = MAX((int64_t)bdrv_dirty_bitmap_granularity(m->bitmap), (int64_t)bdrv_request_alignment(m->bs));
-
-    if (bytes > 0 && offset >= 0 && offset <= INT64_MAX - bytes - unit) {
-        ranges_add(&m->allowed, ROUND_DOWN(offset, unit), ROUND_UP(offset + bytes, unit));
+    if (!m) {
+        check_violate(models->check->set, "bitmap-exact", rule, &where, "%s", text);
+        return;
     }
+    where.node = bdrv_get_node_name(m->bs);
+    where.driver = bdrv_driver_name(m->bs);
+    check_violate(models->check->set, "bitmap-exact", rule, &where, "bitmap %s of node %s (granularity %lld): %s",
+                  m->name ? m->name : "(anonymous)", where.node, (long long)m->granularity, text);
 }
 
-static void allow_request(void *opaque, const struct disk_req *req)
-{
-    if (check_op_writes(req->op)) {
-        allow(opaque, req->offset, req->bytes);
-    }
-}
-
-static void on_disk_submit(void *opaque, const struct sim_record *record)
-{
-    struct bitmap_exact *state = opaque;
-    const struct disk_req *req = record->ref;
-
-    for (struct bitmap_model *m = req && check_op_writes(req->op) ? state->models : NULL; m; m = m->next) {
-        if (m->disk == req->disk && m->enabled_since != UINT64_MAX) {
-            allow_request(m, req);
-        }
-    }
-}
-
-/* A guest's request that reaches the node marks it whatever becomes of it below, even when it never gets to the
- * medium: a failed read of read-modify-write. */
-static void allow_flight(struct bitmap_model *m, const struct guest_req *req)
-{
-    BlockDriverState *top = blk_bs(guest_blk(req->guest));
-
-    if (check_op_writes(req->op) && top && guest_host(req->guest) == m->host && check_through_filters(top, m->bs)) {
-        allow(m, req->offset, req->bytes);
-    }
-}
-
-static void on_guest_submit(void *opaque, const struct sim_record *record)
-{
-    struct bitmap_exact *state = opaque;
-
-    for (struct bitmap_model *m = state->models; m; m = m->next) {
-        allow_flight(m, record->ref);
-    }
-}
-
-/* The job that writes into the node; its own count of what is in flight is enough to be careful. */
-static const Job *writing_job(const struct bitmap_model *m)
-{
-    for (const Job *job = m->host->jobs ? job_next(m->host, NULL) : NULL; job; job = job_next(m->host, job)) {
-        if (block_job_is_mirror(job) && mirror_target(job) == m->bs) {
-            return job;
-        }
-    }
-    return NULL;
-}
-
-static void on_op_begin(void *opaque, const struct sim_record *record)
-{
-    struct bitmap_exact *state = opaque;
-
-    for (struct bitmap_model *m = state->models; m; m = m->next) {
-        const Job *job = m->host->number == record->host ? writing_job(m) : NULL;
-
-        if (job && job->id == sim_record_name(record, 0)) {
-            allow(m, (int64_t)record->field[2], (int64_t)record->field[3]);
-        }
-    }
-}
-
-/* --- the owner -------------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------------------- */
 
 static void on_create(void *opaque, const struct sim_record *record)
 {
-    struct bitmap_exact *state = opaque;
-    struct sim_arena *arena = state->check->arena;
-    struct bitmap_model *m = (struct bitmap_model *)sim_alloc(arena, SIM_TYPE_check_state, sizeof(*m));
+    struct bitmap_models *models = opaque;
+    struct bitmap_model *m = bitmap_model_new(models, record->ref, record->number);
 
-    m->bitmap = record->ref;
-    m->bs = bdrv_dirty_bitmap_node(m->bitmap);
-    m->host = bdrv_host(m->bs);
-    m->disk = check_disk_below(m->bs);
-    m->enabled_since = record->number;
-    ranges_init(arena, &m->required);
-    ranges_init(arena, &m->allowed);
-    if (m->disk) {
-        disk_each_in_flight(m->disk, allow_request, m);
-    }
-    m->next = state->models;
-    state->models = m;
-}
-
-static void drop_cleared(struct bitmap_exact *state, struct bitmap_model *m, uint64_t before)
-{
-    struct cleared **link = &m->cleared;
-
-    while (*link && (*link)->at >= before) {
-        link = &(*link)->next;
-    }
-    while (*link) {
-        struct cleared *next = (*link)->next;
-
-        sim_free(state->check->arena, SIM_TYPE_check_cell, *link, sizeof(**link));
-        *link = next;
-    }
-}
-
-static void model_free(struct bitmap_exact *state, struct bitmap_model **link)
-{
-    struct bitmap_model *m = *link;
-
-    *link = m->next;
-    drop_cleared(state, m, UINT64_MAX);
-    ranges_free(&m->required);
-    ranges_free(&m->allowed);
-    sim_free(state->check->arena, SIM_TYPE_check_state, m, sizeof(*m));
+    m->tentative = m->name && bitmap_command_running(models, record->host);
+    bitmap_compare_flags(models, m, NULL);
 }
 
 static void on_release(void *opaque, const struct sim_record *record)
 {
-    struct bitmap_exact *state = opaque;
+    struct bitmap_models *models = opaque;
 
-    for (struct bitmap_model **link = &state->models; *link; link = &(*link)->next) {
-        if ((*link)->bitmap == record->ref) {
-            model_free(state, link);
-            return;
+    for (struct bitmap_model **link = &models->first; *link; link = &(*link)->next) {
+        if ((*link)->bitmap != record->ref) {
+            continue;
         }
+        if ((*link)->name) {
+            (*link)->bitmap = NULL; /* whether it had to go is seen when the command, or the node, is done */
+        } else {
+            bitmap_model_free(models, link);
+        }
+        return;
     }
 }
 
-static void on_crash(void *opaque, const struct sim_record *record)
+static void on_node_close(void *opaque, const struct sim_record *record)
 {
-    struct bitmap_exact *state = opaque;
+    struct bitmap_models *models = opaque;
 
-    for (struct bitmap_model **link = &state->models; *link;) {
-        if ((*link)->host == record->ref) {
-            model_free(state, link);
+    for (struct bitmap_model **link = &models->first; *link;) {
+        if ((*link)->bs == record->ref) {
+            bitmap_model_free(models, link);
         } else {
             link = &(*link)->next;
         }
     }
 }
 
+static void on_crash(void *opaque, const struct sim_record *record)
+{
+    struct bitmap_models *models = opaque;
+    const struct host *host = record->ref;
+
+    for (struct bitmap_model **link = &models->first; *link;) {
+        if ((*link)->host == host) {
+            bitmap_model_free(models, link);
+        } else {
+            link = &(*link)->next;
+        }
+    }
+    for (struct bitmap_command **link = &models->commands; *link;) {
+        struct bitmap_command *command = *link;
+
+        if (command->host == host->number) {
+            *link = command->next;
+            sim_free(models->check->arena, SIM_TYPE_check_cell, command, sizeof(*command));
+        } else {
+            link = &command->next;
+        }
+    }
+}
+
+/* Bitmaps that went or came without anybody asking. */
+static void judge_life(struct bitmap_models *models, uint32_t host, const char *op)
+{
+    for (struct bitmap_model **link = &models->first; *link;) {
+        struct bitmap_model *m = *link;
+
+        if (m->host->number != host || (m->bitmap && !m->doomed && !m->tentative)) {
+            link = &m->next;
+            continue;
+        }
+        if (m->bitmap) {
+            bitmap_violate(models, m, "bitmap-extra", op,
+                           m->doomed ? "expected: it is gone, a command removed it"
+                                     : "expected: it never was, the command that made it failed");
+            m->doomed = m->tentative = false;
+            link = &m->next;
+            continue;
+        }
+        if (!m->doomed && !m->tentative) {
+            bitmap_violate(models, m, "bitmap-missing", op,
+                           "expected: it is there, nobody has removed it; seen: it is gone");
+        }
+        bitmap_model_free(models, link);
+    }
+}
+
+/* --- the owner -------------------------------------------------------------------------------------------- */
+
+/* A job's operation on its own bitmap: what it means there, and nothing anywhere else. */
+static void compare_around(struct bitmap_models *models, uint32_t host, int64_t start, int64_t end)
+{
+    if (bitmap_command_running(models, host)) {
+        return;
+    }
+    for (struct bitmap_model *m = models->first; m; m = m->next) {
+        if (m->bitmap && m->host->number == host) {
+            bitmap_compare_range(models, m, NULL, start, end, NULL);
+        }
+    }
+}
+
 static void on_set(void *opaque, const struct sim_record *record)
 {
-    struct bitmap_model *m = find(opaque, record->ref);
-    int64_t offset = (int64_t)record->field[2];
-    int64_t bytes = (int64_t)record->field[3];
+    struct bitmap_model *m = bitmap_model_find(opaque, record->ref);
+    int64_t start = (int64_t)record->field[2];
+    int64_t end = start + (int64_t)record->field[3];
 
-    if (m) {
-        ranges_add(&m->required, offset, offset + bytes);
-        allow(m, offset, bytes);
+    if (m && bitmap_is_owned(m)) {
+        bitmap_must(m, start, end);
     }
+    compare_around(opaque, record->host, start, end);
 }
 
 static void on_reset(void *opaque, const struct sim_record *record)
 {
-    struct bitmap_exact *state = opaque;
-    struct bitmap_model *m = find(state, record->ref);
-    const struct check_boundary *boundary = check_boundary(state->check);
+    struct bitmap_model *m = bitmap_model_find(opaque, record->ref);
     int64_t start = (int64_t)record->field[2];
     int64_t end = start + (int64_t)record->field[3];
-    const Job *job;
 
-    if (!m) {
-        return;
+    if (m && bitmap_is_owned(m)) {
+        bitmap_clear(opaque, m, start, end, record->number);
     }
-    ranges_remove(&m->required, start, end);
-    job = writing_job(m);
-    if (!job || mirror_in_flight(job) == 0) {
-        ranges_remove(&m->allowed, start, end);
-        if (m->disk) {
-            disk_each_in_flight(m->disk, allow_request, m);
-        }
-        for (struct flight *f = boundary->first; f; f = f->next) {
-            allow_flight(m, f->req);
-        }
-    }
-    drop_cleared(state, m, boundary->first ? boundary->first->start : UINT64_MAX);
-    if (check_flight_writing(boundary, NULL, start, end - start)) {
-        struct cleared *c = (struct cleared *)sim_alloc_raw(state->check->arena, SIM_TYPE_check_cell, sizeof(*c));
+    compare_around(opaque, record->host, start, end);
+}
 
-        *c = (struct cleared){start, end, record->number, m->cleared};
-        m->cleared = c;
+/* A merge into a job's own bitmap; those that commands make are told by their replies. */
+static void on_merge(void *opaque, const struct sim_record *record)
+{
+    struct bitmap_models *models = opaque;
+    struct bitmap_model *m = bitmap_model_find(models, record->ref);
+
+    for (struct bitmap_model *source = models->first; m && bitmap_is_owned(m) && source; source = source->next) {
+        if (source->bitmap && source->host == m->host && bdrv_dirty_bitmap_id(source->bitmap) == record->field[3]) {
+            bitmap_merge(models, m, source);
+        }
     }
 }
 
 static void on_enable(void *opaque, const struct sim_record *record)
 {
-    struct bitmap_model *m = find(opaque, record->ref);
+    struct bitmap_model *m = bitmap_model_find(opaque, record->ref);
 
-    if (m) {
-        m->enabled_since = record->field[2] ? record->number : UINT64_MAX;
-        if (m->disk && record->field[2]) {
-            disk_each_in_flight(m->disk, allow_request, m);
+    if (m && !m->name) {
+        bitmap_enable(m, record->field[2] != 0, record->number);
+    }
+}
+
+/* Exports, migrations and drivers take bitmaps and mark them; commands about bitmaps only for their own time. */
+static void on_busy(void *opaque, const struct sim_record *record)
+{
+    struct bitmap_model *m = bitmap_model_find(opaque, record->ref);
+
+    if (m && !bitmap_command_running(opaque, record->host)) {
+        m->flag[BITMAP_BUSY] = record->field[2] != 0;
+    }
+}
+
+static void on_flag(void *opaque, const struct sim_record *record)
+{
+    struct bitmap_model *m = bitmap_model_find(opaque, record->ref);
+
+    if (!m || bitmap_command_running(opaque, record->host)) {
+        return;
+    }
+    for (int i = 0; i < BITMAP_FLAGS; i++) {
+        if (strcmp(bitmap_flag_name(i), sim_record_str(record, 2)) == 0) {
+            m->flag[i] = record->field[3] != 0;
         }
+    }
+    if (m->flag[BITMAP_INCONSISTENT]) {
+        bitmap_enable(m, false, record->number); /* 2.1 */
     }
 }
 
 static void on_resize(void *opaque, const struct sim_record *record)
 {
-    struct bitmap_exact *state = opaque;
+    struct bitmap_models *models = opaque;
 
-    for (struct bitmap_model *m = state->models; m; m = m->next) {
+    for (struct bitmap_model *m = models->first; m; m = m->next) {
         if (m->bs == record->ref) {
-            ranges_remove(&m->required, (int64_t)record->field[1], INT64_MAX);
-            ranges_remove(&m->allowed, (int64_t)record->field[1], INT64_MAX);
+            bitmap_resize(models, m, (int64_t)record->field[1], record->number);
         }
     }
 }
 
-/* --- comparing -------------------------------------------------------------------------------------------- */
+/* --- successors -------------------------------------------------------------------------------------------- */
 
-static void bits_present(struct bitmap_exact *state, const struct bitmap_model *m, int64_t start, int64_t end,
-                         const char *op)
+static void on_freeze(void *opaque, const struct sim_record *record)
 {
-    int64_t clean;
+    struct bitmap_model *parent = bitmap_model_find(opaque, record->ref);
+    struct bitmap_model *child = bitmap_model_find(opaque, bdrv_dirty_bitmap_successor(record->ref));
 
-    end = MIN(end, bdrv_dirty_bitmap_size(m->bitmap));
-    if (start >= end) {
+    if (parent && child) {
+        bitmap_freeze(parent, child, record->number);
+        bitmap_compare_flags(opaque, parent, "freeze");
+        bitmap_compare_flags(opaque, child, "freeze");
+    }
+}
+
+static void on_abdicate(void *opaque, const struct sim_record *record)
+{
+    struct bitmap_models *models = opaque;
+    struct bitmap_model *child = bitmap_model_find(models, record->ref);
+
+    for (struct bitmap_model *m = models->first; m && child; m = m->next) {
+        if (m->successor == child) {
+            bitmap_abdicate(m);
+            bitmap_compare_flags(models, child, "abdicate");
+            bitmap_compare(models, child, "abdicate");
+            return;
+        }
+    }
+}
+
+static void on_reclaim(void *opaque, const struct sim_record *record)
+{
+    struct bitmap_model *m = bitmap_model_find(opaque, record->ref);
+
+    if (m && m->successor) {
+        bitmap_reclaim(opaque, m, record->number);
+        bitmap_compare_flags(opaque, m, "reclaim");
+        bitmap_compare(opaque, m, "reclaim");
+    }
+}
+
+/* --- commands ---------------------------------------------------------------------------------------------- */
+
+static void no_action(void *opaque, const char *type, const struct qvalue *data)
+{
+}
+
+static void on_command(void *opaque, const struct sim_record *record)
+{
+    struct bitmap_models *models = opaque;
+    struct bitmap_command *command =
+        (struct bitmap_command *)sim_alloc(models->check->arena, SIM_TYPE_check_cell, sizeof(*command));
+
+    command->call = record->ref;
+    command->host = record->host;
+    command->bitmaps = check_bitmap_actions(command->call, no_action, NULL);
+    command->next = models->commands;
+    models->commands = command;
+}
+
+static void on_reply(void *opaque, const struct sim_record *record)
+{
+    struct bitmap_models *models = opaque;
+    const struct qmp_call *call = record->ref;
+    struct bitmap_command **link = &models->commands;
+    struct bitmap_command *command;
+    bool whole;
+
+    while (*link && (*link)->call != call) {
+        link = &(*link)->next;
+    }
+    command = *link;
+    if (!command) {
         return;
     }
-    clean = bdrv_dirty_bitmap_next_zero(m->bitmap, start, end - start);
-    if (clean >= 0) {
-        violate(state, m, "bit-missing", op, clean,
-                "expected dirty: a guest wrote there and the owner has not cleared it since");
+    *link = command->next;
+    whole = command->bitmaps || strcmp(call->command->name, "block_resize") == 0;
+    sim_free(models->check->arena, SIM_TYPE_check_cell, command, sizeof(*command));
+    if (!models->first && !whole) {
+        return;
+    }
+    if (!call->err) {
+        bitmap_command_done(models, call, record->number);
+    }
+    judge_life(models, record->host, call->command->name);
+    for (struct bitmap_model *m = models->first; m; m = m->next) {
+        if (m->host->number == record->host) {
+            bitmap_compare_flags(models, m, call->command->name);
+            (whole ? bitmap_compare : bitmap_compare_count)(models, m, call->command->name);
+        }
     }
 }
 
-static void compare_upper(struct bitmap_exact *state, const struct bitmap_model *m)
+/* --- guests and jobs --------------------------------------------------------------------------------------- */
+
+static void on_complete(void *opaque, const struct sim_record *record)
 {
-    int64_t size = bdrv_dirty_bitmap_size(m->bitmap);
-    int64_t unit = bdrv_dirty_bitmap_granularity(m->bitmap);
-    int64_t at = 0;
+    struct bitmap_models *models = opaque;
+    const struct guest_req *req = record->ref;
+    const struct flight *flight =
+        models->first && check_op_writes(req->op) ? check_flight_find(check_boundary(models->check), req) : NULL;
+    bool busy = flight && bitmap_command_running(models, flight->host->number);
 
-    while (at < size) {
-        const struct range *r;
-        int64_t dirty = bdrv_dirty_bitmap_next_dirty(m->bitmap, at, size - at);
-        int64_t align = bdrv_request_alignment(m->bs);
-
-        if (dirty < 0) {
-            return;
-        }
-        dirty = ROUND_DOWN(dirty, unit);
-        r = ranges_next(&m->allowed, dirty);
-        if (r && r->start < dirty + unit) {
-            at = MAX(dirty + unit, ROUND_DOWN(r->end, unit));
+    for (struct bitmap_model *m = flight ? models->first : NULL; m; m = m->next) {
+        if (!m->bitmap || m->host != flight->host) {
             continue;
         }
-        if (!check_flight_writing(check_boundary(state->check), NULL, ROUND_DOWN(dirty, align), MAX(unit, align))) {
-            violate(state, m, "bit-extra", NULL, dirty, "expected clean: nobody wrote there since it was cleared");
-            return;
+        bitmap_refresh(models, m);
+        /* an empty request means nothing, to its neighbours as well (edge 1) */
+        if ((flight->bytes == 0 || bitmap_flight_ends(models, m, flight, req->ret)) && !busy) {
+            bitmap_compare_range(models, m, flight, flight->offset, flight->offset + flight->bytes,
+                                 sim_op_name(req->op));
         }
-        at = dirty + unit;
-    }
-}
-
-static void compare(struct bitmap_exact *state, const struct bitmap_model *m)
-{
-    for (uint32_t i = 0; i < m->required.count; i++) {
-        bits_present(state, m, m->required.item[i].start, m->required.item[i].end, NULL);
-    }
-    if (m->disk) {
-        compare_upper(state, m);
     }
 }
 
 static void on_job_event(void *opaque, const struct sim_record *record)
 {
-    struct bitmap_exact *state = opaque;
+    struct bitmap_models *models = opaque;
 
-    for (struct bitmap_model *m = state->models; m; m = m->next) {
-        if (m->host->number == record->host) {
-            compare(state, m);
+    for (struct bitmap_model *m = models->first; m; m = m->next) {
+        if (m->bitmap && m->host->number == record->host && !bitmap_command_running(models, record->host)) {
+            bitmap_compare(models, m, NULL);
         }
     }
 }
 
 static void at_settled(struct check *check, void *opaque, bool final)
 {
-    struct bitmap_exact *state = opaque;
+    struct bitmap_models *models = opaque;
 
-    for (struct bitmap_model *m = state->models; m; m = m->next) {
-        compare(state, m);
-    }
-}
-
-/* --- guests ----------------------------------------------------------------------------------------------- */
-
-/* Nodes that were not opened to unmap drop discards and mark nothing. */
-static bool discards_pass(BlockDriverState *top, const BlockDriverState *bs)
-{
-    for (; top; top = bdrv_filter_bs(top)) {
-        if (!(bdrv_open_flags(top) & BDRV_O_UNMAP)) {
-            return false;
-        }
-        if (top == bs) {
-            return strcmp(bdrv_driver_name(bs), "raw") == 0 || strcmp(bdrv_driver_name(bs), "disk") == 0;
+    for (struct host *host = host_first(check->sim); host; host = host->next) {
+        if (!bitmap_command_running(models, host->number)) {
+            judge_life(models, host->number, NULL);
         }
     }
-    return false;
-}
-
-/* The part of [start, end) that no clearing since `since` touched becomes required, and must be there now. */
-static void require(struct bitmap_exact *state, struct bitmap_model *m, int64_t start, int64_t end, uint64_t since,
-                    const struct cleared *c, const char *op)
-{
-    while (c && c->at > since && (c->end <= start || c->start >= end)) {
-        c = c->next;
-    }
-    if (start >= end) {
-        return;
-    }
-    if (!c || c->at <= since) {
-        ranges_add(&m->required, start, end);
-        bits_present(state, m, start, end, op);
-        return;
-    }
-    require(state, m, start, MIN(end, c->start), since, c->next, op);
-    require(state, m, MAX(start, c->end), end, since, c->next, op);
-}
-
-static void on_complete(void *opaque, const struct sim_record *record)
-{
-    struct bitmap_exact *state = opaque;
-    const struct check_boundary *boundary = check_boundary(state->check);
-    const struct guest_req *req = record->ref;
-    struct flight *flight = check_op_writes(req->op) ? check_flight_find(boundary, req) : NULL;
-    BlockDriverState *top = flight ? blk_bs(guest_blk(flight->guest)) : NULL;
-
-    for (struct bitmap_model *m = top && flight->bytes > 0 ? state->models : NULL; m; m = m->next) {
-        if (m->host != flight->host || !check_through_filters(top, m->bs)) {
+    for (struct bitmap_model *m = models->first; m; m = m->next) {
+        if (!m->bitmap || bitmap_command_running(models, m->host->number)) {
             continue;
         }
-        allow(m, flight->offset, flight->bytes);
-        if (req->ret >= 0 && !req->ignored && flight->graph == boundary->graph_changes &&
-            m->enabled_since < flight->start && (req->op != SIM_OP_DISCARD || discards_pass(top, m->bs))) {
-            require(state, m, flight->offset, flight->offset + flight->bytes, flight->start, m->cleared,
-                    sim_op_name(req->op));
+        bitmap_refresh(models, m);
+        if (bitmap_is_quiet(models, m)) {
+            bitmap_due_settled(models, m);
         }
+        bitmap_compare_flags(models, m, NULL);
+        bitmap_compare(models, m, NULL);
     }
 }
 
 static void *attach(struct check *check)
 {
-    struct bitmap_exact *state =
-        (struct bitmap_exact *)sim_alloc(check->arena, SIM_TYPE_check_state, sizeof(*state));
+    struct bitmap_models *models =
+        (struct bitmap_models *)sim_alloc(check->arena, SIM_TYPE_check_state, sizeof(*models));
     static const struct check_subscription subscriptions[] = {
         {EV_bitmap_create, on_create},
         {EV_bitmap_release, on_release},
         {EV_bitmap_set, on_set},
         {EV_bitmap_reset, on_reset},
+        {EV_bitmap_merge, on_merge},
         {EV_bitmap_enable, on_enable},
+        {EV_bitmap_busy, on_busy},
+        {EV_bitmap_flag, on_flag},
+        {EV_bitmap_freeze, on_freeze},
+        {EV_bitmap_abdicate, on_abdicate},
+        {EV_bitmap_reclaim, on_reclaim},
         {EV_node_resize, on_resize},
-        {EV_disk_submit, on_disk_submit},
-        {EV_guest_submit, on_guest_submit},
-        {EV_mirror_op_begin, on_op_begin},
+        {EV_node_close, on_node_close},
+        {EV_qmp_command, on_command},
+        {EV_qmp_reply, on_reply},
         {EV_guest_complete, on_complete},
         {EV_BLOCK_JOB_READY, on_job_event},
         {EV_BLOCK_JOB_COMPLETED, on_job_event},
         {EV_host_crash, on_crash},
     };
 
-    state->check = check;
-    check_subscribe(check->sim, subscriptions, ARRAY_SIZE(subscriptions), state);
-    return state;
+    models->check = check;
+    bitmap_flight_attach(models);
+    check_subscribe(check->sim, subscriptions, ARRAY_SIZE(subscriptions), models);
+    return models;
 }
 
 const struct check_class check_bitmap_exact = {
     .name = "bitmap-exact",
-    .doc = "each recording bitmap equals the model's: no bit missing, none extra beyond the documented roundings",
-    .rules = "bit-missing: a guest wrote there, the owner has not cleared it, and the bit is clean\n"
-             "bit-extra: the bit is dirty although nobody wrote there since it was cleared\n",
+    .doc = "each bitmap equals the model's, at every operation: no bit missing, none extra beyond the documented "
+           "roundings; flags, size and name as commands left them",
+    .rules = "bit-missing: a guest wrote there, nobody has cleared it, and the bit is clean\n"
+             "bit-extra: the bit is dirty although nobody wrote there since it was cleared\n"
+             "count-wrong: the count is not that of the dirty groups\n"
+             "search-wrong: searches and looks at single bits contradict each other\n"
+             "size-wrong: the bitmap is not as long as its node\n"
+             "flag-wrong: enabled, recording, busy, persistent, readonly or granularity is not what commands and "
+             "owners made it\n"
+             "bitmap-missing: a bitmap is gone, or was never made, although no command removed it\n"
+             "bitmap-extra: a bitmap is there although a command removed it, or failed to make it\n"
+             "not-refused: a command succeeded that the state of the bitmaps forbids\n",
     .attach = attach,
     .at_settled = at_settled,
 };

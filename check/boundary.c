@@ -165,18 +165,28 @@ Job *check_job_of(struct sim *sim, const struct sim_record *record)
     return host && host->jobs && id ? job_find(host, id->str) : NULL;
 }
 
-const char *check_call_str(const struct qmp_call *call, const char *key)
+const char *check_dict_str(const struct qvalue *dict, const char *key)
 {
-    const struct qvalue *value = qdict_get(call->args, key);
+    const struct qvalue *value = qdict_get(dict, key);
 
     return value && value->type == QVALUE_STR ? value->str.bytes : NULL;
 }
 
-bool check_call_bool(const struct qmp_call *call, const char *key, bool def)
+bool check_dict_bool(const struct qvalue *dict, const char *key, bool def)
 {
-    const struct qvalue *value = qdict_get(call->args, key);
+    const struct qvalue *value = qdict_get(dict, key);
 
     return value && value->type == QVALUE_BOOL ? value->boolean : def;
+}
+
+const char *check_call_str(const struct qmp_call *call, const char *key)
+{
+    return check_dict_str(call->args, key);
+}
+
+bool check_call_bool(const struct qmp_call *call, const char *key, bool def)
+{
+    return check_dict_bool(call->args, key, def);
 }
 
 struct disk *check_disk_below(const BlockDriverState *bs)

@@ -6,7 +6,9 @@
 #define CHECK_CHECKERS_H
 
 #include "block/backend.h"
+#include "block/dirty-bitmap.h"
 #include "check/check.h"
+#include "check/ranges.h"
 #include "jobs/job.h"
 #include "monitor/monitor.h"
 #include "vm/guest.h"
@@ -19,6 +21,7 @@ extern const struct check_class check_rate_limit;
 extern const struct check_class check_liveness;
 extern const struct check_class check_resources;
 extern const struct check_class check_permissions;
+extern const struct check_class check_successor_algebra;
 
 /* --- the boundary (boundary.c) --------------------------------------------------------------------------- */
 
@@ -34,6 +37,11 @@ struct flight {
     uint64_t graph;    /* boundary->graph_changes at the submission */
     const void *model; /* guest-view's: whose content it changes or reads */
     bool tears;        /* guest-view's: its sectors lie across the medium's; an attempt may have failed half-way */
+    struct disk *disk; /* bitmap-exact's: the medium below the guest's node, as of disk_graph - 1 */
+    uint64_t disk_graph;
+    uint64_t disk_first; /* events of its first and its last answer to a change by this request; 0: none */
+    uint64_t disk_done;
+    bool disk_asked;     /* it has answered anything at all, be it a read of padding */
     struct flight *next; /* oldest first */
     struct flight *prev;
 };
@@ -77,6 +85,21 @@ const char *check_content_of_id(const struct check_boundary *boundary, uint64_t 
 /* Of the sector around offset that the node shows. */
 const char *check_content_of_node(const struct check_boundary *boundary, const BlockDriverState *bs, int64_t offset,
                                   char buf[CHECK_CONTENT]);
+
+/* --- bitmap commands (bitmap_call.c) ---------------------------------------------------------------------- */
+
+/* One thing that a command asks of a bitmap: type as the transaction's action is called, data its arguments. */
+typedef void check_bitmap_action_fn(void *opaque, const char *type, const struct qvalue *data);
+/* Calls fn for each action of a transaction, or once for a block-dirty-bitmap-* command. False: neither. */
+bool check_bitmap_actions(const struct qmp_call *call, check_bitmap_action_fn *fn, void *opaque);
+/* The sources of a merge: calls fn with the names of node and bitmap. */
+void check_merge_sources(const struct qvalue *data, void (*fn)(void *opaque, const char *node, const char *name),
+                         void *opaque);
+/* A string of a dictionary, or NULL. */
+const char *check_dict_str(const struct qvalue *dict, const char *key);
+bool check_dict_bool(const struct qvalue *dict, const char *key, bool def);
+/* The dirty areas as they are, whole groups; empties set first. */
+void check_read_bits(const BdrvDirtyBitmap *bitmap, struct ranges *set);
 
 /* --- readings -------------------------------------------------------------------------------------------- */
 

@@ -67,7 +67,9 @@ void ranges_add(struct ranges *set, int64_t start, int64_t end)
     for (last = first; last < set->count && set->item[last].start <= end; last++) {
         start = MIN(start, set->item[last].start);
         end = MAX(end, set->item[last].end);
+        set->bytes -= set->item[last].end - set->item[last].start;
     }
+    set->bytes += end - start;
     splice(set, first, last - first, 1);
     set->item[first] = (struct range){start, end};
 }
@@ -83,6 +85,7 @@ void ranges_remove(struct ranges *set, int64_t start, int64_t end)
         return;
     }
     for (; last < set->count && set->item[last].start < end; last++) {
+        set->bytes -= MIN(end, set->item[last].end) - MAX(start, set->item[last].start);
         if (set->item[last].start < start) {
             head = (struct range){set->item[last].start, start};
         }
@@ -96,6 +99,14 @@ void ranges_remove(struct ranges *set, int64_t start, int64_t end)
     }
     if (tail.end > tail.start) {
         set->item[first] = tail;
+    }
+}
+
+void ranges_add_all(struct ranges *set, const struct ranges *more)
+{
+    SIM_ASSERT(set != more);
+    for (uint32_t i = 0; i < more->count; i++) {
+        ranges_add(set, more->item[i].start, more->item[i].end);
     }
 }
 

@@ -17,12 +17,14 @@ struct ranges {
     struct range *item; /* ascending, never touching each other */
     uint32_t count;
     uint32_t room;
+    int64_t bytes; /* of all intervals together */
 };
 
 void ranges_init(struct sim_arena *arena, struct ranges *set);
 void ranges_free(struct ranges *set); /* empty again, usable */
 void ranges_add(struct ranges *set, int64_t start, int64_t end);
 void ranges_remove(struct ranges *set, int64_t start, int64_t end);
+void ranges_add_all(struct ranges *set, const struct ranges *more);
 /* The first interval that ends after `at`, or NULL. Valid until the next change. */
 const struct range *ranges_next(const struct ranges *set, int64_t at);
 bool ranges_contain(const struct ranges *set, int64_t start, int64_t end);

@@ -1,0 +1,430 @@
+/*
+ * Which marks requests leave (reference/bitmaps-qcow2.md 2.3): what guests asked and got, and what reached media.
+ *
+ * A request marks a node after the driver call, so between the last answer of the medium to it and its completion.
+ */
+#include <string.h>
+
+#include "check/bitmap_model.h"
+#include "jobs/mirror.h"
+
+/* --- paths ------------------------------------------------------------------------------------------------- */
+
+/* Where requests to the node go with the same offsets: through filters and raw without a window. */
+static BlockDriverState *passes_to(const BlockDriverState *bs)
+{
+    BlockDriverState *below = bdrv_filter_bs(bs);
+
+    if (!below && strcmp(bdrv_driver_name(bs), "raw") == 0) {
+        below = bdrv_primary_bs(bs);
+        if (below && bdrv_getlength_cached(below) != bdrv_getlength_cached(bs)) {
+            return NULL;
+        }
+    }
+    return below;
+}
+
+/* What writes into top are padded to before they come through bs; 0: they do not come there. */
+static int64_t padding(BlockDriverState *top, const BlockDriverState *bs)
+{
+    int64_t align = 1;
+
+    for (; top; top = passes_to(top)) {
+        align = MAX(align, (int64_t)bdrv_request_alignment(top));
+        if (top == bs) {
+            return align;
+        }
+    }
+    return 0;
+}
+
+enum passing { DROPPED, PERHAPS, PASSES };
+
+/* Nodes that were not opened to unmap drop discards and mark nothing. */
+static enum passing discards_pass(BlockDriverState *top, const BlockDriverState *bs)
+{
+    for (; top; top = passes_to(top)) {
+        if (!(bdrv_open_flags(top) & BDRV_O_UNMAP)) {
+            return DROPPED;
+        }
+        if (top == bs) {
+            const char *driver = bdrv_driver_name(bs);
+
+            return strcmp(driver, "raw") == 0 || strcmp(driver, "disk") == 0 ? PASSES : PERHAPS;
+        }
+    }
+    return DROPPED;
+}
+
+void bitmap_refresh(struct bitmap_models *models, struct bitmap_model *m)
+{
+    uint64_t graph = check_boundary(models->check)->graph_changes + 1;
+
+    if (m->graph != graph) {
+        m->graph = graph;
+        m->disk = check_disk_below(m->bs);
+    }
+}
+
+/* --- guests ------------------------------------------------------------------------------------------------ */
+
+static BlockDriverState *top_of(const struct flight *flight)
+{
+    return blk_bs(guest_blk(flight->guest));
+}
+
+/* The medium below the guest's node, if its last answer to a change by this request is known. */
+static bool has_reached(const struct bitmap_model *m, const struct flight *flight)
+{
+    return m->disk && flight->disk == m->disk && flight->disk_done > 0;
+}
+
+static void pad(const struct flight *flight, int64_t align, int64_t *start, int64_t *end)
+{
+    *start = flight->offset;
+    *end = flight->offset + flight->bytes;
+    if (flight->op != SIM_OP_DISCARD && *end <= INT64_MAX - align) {
+        *start = ROUND_DOWN(*start, align);
+        *end = ROUND_UP(*end, align);
+    }
+}
+
+/* Something of the request has come back from below the node. Where no medium is known, that cannot be seen;
+ * discards may be dropped on the way to it. */
+static bool was_below(const struct bitmap_model *m, const struct flight *flight)
+{
+    if (!m->disk || flight->op == SIM_OP_DISCARD) {
+        return true;
+    }
+    /* a protocol node reads the padding itself, those above it have passed the write on by then */
+    return has_reached(m, flight) ||
+           (flight->disk == m->disk && flight->disk_asked && strcmp(bdrv_driver_name(m->bs), "disk") != 0);
+}
+
+/* [start, end) that the request may have marked and not yet told; false: nothing. */
+static bool may_have_marked(const struct bitmap_model *m, const struct flight *flight, int64_t *start, int64_t *end)
+{
+    BlockDriverState *top;
+    int64_t align;
+
+    if (!check_op_writes(flight->op) || flight->host != m->host || flight->bytes == 0 || !was_below(m, flight)) {
+        return false;
+    }
+    top = top_of(flight);
+    align = top ? padding(top, m->bs) : 0;
+    if (align == 0) {
+        return false;
+    }
+    pad(flight, align, start, end);
+    return true;
+}
+
+bool bitmap_in_flight(const struct bitmap_models *models, const struct bitmap_model *m, const struct flight *except,
+                      int64_t start, int64_t end)
+{
+    for (const struct flight *f = check_boundary(models->check)->first; f; f = f->next) {
+        int64_t first;
+        int64_t last;
+
+        if (f != except && may_have_marked(m, f, &first, &last) && first < end && start < last) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void bitmap_blur_by_flights(struct bitmap_models *models, struct bitmap_model *dst, const struct bitmap_model *src)
+{
+    for (const struct flight *f = check_boundary(models->check)->first; f; f = f->next) {
+        int64_t start;
+        int64_t end;
+
+        if (may_have_marked(src, f, &start, &end)) {
+            /* whole groups of the source come over */
+            bitmap_maybe(dst, ROUND_DOWN(start, src->granularity), ROUND_UP(end, src->granularity));
+        }
+    }
+}
+
+/* The job that writes into the node; what guests ask of its source may come there too. */
+static const Job *writing_job(const struct bitmap_model *m)
+{
+    for (const Job *job = m->host->jobs ? job_next(m->host, NULL) : NULL; job; job = job_next(m->host, job)) {
+        if (block_job_is_mirror(job) && mirror_target(job) == m->bs) {
+            return job;
+        }
+    }
+    return NULL;
+}
+
+/* The node marks the request once, as a whole: nobody above it cuts data into what the medium takes at once, and
+ * it is no request for zeroes whose edges are padded, which goes in up to three pieces. */
+static bool comes_whole(const struct bitmap_model *m, const struct flight *flight, int64_t align)
+{
+    int64_t most = disk_get_config(m->disk)->max_transfer_bytes;
+
+    if (flight->op == SIM_OP_WRITE_ZEROES && ((flight->offset | flight->bytes) & (align - 1)) != 0) {
+        return false;
+    }
+    return top_of(flight) == m->bs || most == 0 || flight->bytes + 2 * align <= most;
+}
+
+/* The event after which all its marks came. */
+static uint64_t marked_since(const struct bitmap_model *m, const struct flight *flight, int64_t align)
+{
+    if (!has_reached(m, flight)) {
+        return flight->start;
+    }
+    return comes_whole(m, flight, align) ? flight->disk_done : flight->disk_first;
+}
+
+/* A failed request that reached the driver has marked (edge 12); one that did not may have been refused anywhere.
+ */
+static bool surely_marked(const struct bitmap_models *models, const struct bitmap_model *m,
+                          const struct flight *flight, int64_t align, int ret)
+{
+    if (flight->graph != check_boundary(models->check)->graph_changes) {
+        return false;
+    }
+    if (flight->op == SIM_OP_DISCARD && discards_pass(top_of(flight), m->bs) != PASSES) {
+        return false;
+    }
+    if (ret >= 0 && !flight->req->ignored) {
+        return true;
+    }
+    return has_reached(m, flight) && comes_whole(m, flight, align);
+}
+
+bool bitmap_flight_ends(struct bitmap_models *models, struct bitmap_model *m, const struct flight *flight, int ret)
+{
+    BlockDriverState *top = flight->host == m->host ? top_of(flight) : NULL;
+    int64_t align = top ? padding(top, m->bs) : 0;
+    int64_t start;
+    int64_t end;
+
+    if (align == 0) {
+        if (flight->host == m->host && writing_job(m)) {
+            bitmap_maybe(m, flight->offset, flight->offset + flight->bytes);
+        }
+        return false;
+    }
+    if (flight->op == SIM_OP_DISCARD && flight->graph == check_boundary(models->check)->graph_changes &&
+        discards_pass(top, m->bs) == DROPPED) {
+        return true;
+    }
+    pad(flight, align, &start, &end);
+    if (surely_marked(models, m, flight, align, ret)) {
+        bitmap_marked(m, start, end, marked_since(m, flight, align));
+    } else {
+        bitmap_maybe(m, start, end);
+    }
+    return true;
+}
+
+/* --- media ------------------------------------------------------------------------------------------------- */
+
+static void add_due(struct bitmap_models *models, struct bitmap_model *m, int64_t start, int64_t end,
+                    uint64_t event)
+{
+    uint64_t graph = check_boundary(models->check)->graph_changes;
+    int64_t unit = m->granularity;
+
+    end = MIN(end, m->size);
+    if (start >= end || end > INT64_MAX - unit) {
+        return;
+    }
+    if (m->due.count == 0) {
+        m->due_since = event;
+        m->due_graph = graph;
+        m->due_blurred = false;
+    }
+    /* a medium's block is what a node with finer requests filled up by reading */
+    m->due_blurred |= m->due_graph != graph || unit < (int64_t)disk_get_config(m->disk)->align_bytes;
+    ranges_add(&m->due, ROUND_DOWN(start, unit), ROUND_UP(end, unit));
+}
+
+static void note_answer(const struct check_boundary *boundary, struct flight *f, const struct disk_req *req,
+                        uint64_t event)
+{
+    if (f->disk_graph != boundary->graph_changes + 1) {
+        struct disk *disk = top_of(f) ? check_disk_below(top_of(f)) : NULL;
+
+        if (f->disk != disk) {
+            f->disk = disk;
+            f->disk_first = f->disk_done = 0;
+            f->disk_asked = false;
+        }
+        f->disk_graph = boundary->graph_changes + 1;
+    }
+    if (f->disk == req->disk) {
+        f->disk_asked = true;
+        if (check_op_writes(req->op)) {
+            f->disk_first = f->disk_first > 0 ? f->disk_first : event;
+            f->disk_done = event;
+        }
+    }
+}
+
+/* The guest's write that the medium has just answered, or whose padding it has read; NULL: somebody else's. */
+static const struct flight *answered(struct bitmap_models *models, const struct disk_req *req, uint64_t event)
+{
+    const struct check_boundary *boundary = check_boundary(models->check);
+    const struct flight *found = NULL;
+
+    for (struct flight *f = req->origin.kind == SIM_ORIGIN_GUEST ? boundary->first : NULL; f; f = f->next) {
+        if (check_op_writes(f->op) && f->req->entity == req->origin.number &&
+            guest_name(f->guest) == req->origin.name) {
+            note_answer(boundary, f, req, event);
+            found = f->disk == req->disk ? f : found;
+        }
+    }
+    return found;
+}
+
+static void on_disk_complete(void *opaque, const struct sim_record *record)
+{
+    struct bitmap_models *models = opaque;
+    const struct disk_req *req = record->ref;
+    const struct flight *flight;
+
+    if (!models->first) {
+        return;
+    }
+    flight = answered(models, req, record->number);
+    for (struct bitmap_model *m = check_op_writes(req->op) ? models->first : NULL; m; m = m->next) {
+        if (!m->bitmap) {
+            continue;
+        }
+        bitmap_refresh(models, m);
+        if (m->disk == req->disk && !(flight && padding(top_of(flight), m->bs) > 0)) {
+            add_due(models, m, req->offset, req->offset + req->bytes, record->number);
+        }
+    }
+}
+
+/* Where a request has been before its path changed: it may go another way when it is tried again. */
+static void on_edge(void *opaque, const struct sim_record *record)
+{
+    struct bitmap_models *models = opaque;
+
+    for (const struct flight *f = check_boundary(models->check)->first; f; f = f->next) {
+        for (struct bitmap_model *m = f->disk_asked ? models->first : NULL; m; m = m->next) {
+            if (m->bitmap && f->disk && f->disk == m->disk) {
+                int64_t align = disk_get_config(m->disk)->align_bytes;
+
+                add_due(models, m, ROUND_DOWN(f->offset, align), ROUND_UP(f->offset + f->bytes, align),
+                        record->number);
+                m->due_blurred = true;
+            }
+        }
+    }
+}
+
+/* An operation of a mirror into the node: its discards mark more than reaches the medium. */
+static void on_op_begin(void *opaque, const struct sim_record *record)
+{
+    struct bitmap_models *models = opaque;
+
+    for (struct bitmap_model *m = models->first; m; m = m->next) {
+        const Job *job = m->bitmap && m->host->number == record->host ? writing_job(m) : NULL;
+
+        if (job && job->id == sim_record_name(record, 0) && record->field[1] == SIM_OP_DISCARD) {
+            bitmap_maybe(m, (int64_t)record->field[2], (int64_t)record->field[2] + (int64_t)record->field[3]);
+        }
+    }
+}
+
+static void on_submit(void *opaque, const struct sim_record *record)
+{
+    struct bitmap_models *models = opaque;
+    const struct flight *flight = check_boundary(models->check)->last;
+
+    SIM_ASSERT(flight && flight->req == record->ref);
+    for (struct bitmap_model *m = check_op_writes(flight->op) ? models->first : NULL; m; m = m->next) {
+        if (m->bitmap && flight->host == m->host && writing_job(m)) {
+            bitmap_maybe(m, flight->offset, flight->offset + flight->bytes);
+        }
+    }
+}
+
+/* --- quiet ------------------------------------------------------------------------------------------------- */
+
+static void find_write(void *opaque, const struct disk_req *req)
+{
+    *(bool *)opaque |= check_op_writes(req->op);
+}
+
+bool bitmap_is_quiet(const struct bitmap_models *models, const struct bitmap_model *m)
+{
+    const Job *job = writing_job(m);
+    bool writes = job && mirror_in_flight(job) > 0;
+
+    if (m->disk) {
+        disk_each_in_flight(m->disk, find_write, &writes);
+    }
+    for (const struct flight *f = check_boundary(models->check)->first; f && !writes; f = f->next) {
+        writes = check_op_writes(f->op) && f->host == m->host;
+    }
+    return !writes;
+}
+
+/* Whatever comes into the medium comes through the node. */
+static bool has_medium_alone(const struct bitmap_models *models, const struct bitmap_model *m)
+{
+    unsigned users = 0;
+
+    for (struct host *host = host_first(models->check->sim); host; host = host->next) {
+        for (BlockDriverState *bs = host->graph ? bdrv_next_node(host, NULL) : NULL; bs;
+             bs = bdrv_next_node(host, bs)) {
+            users += strcmp(bdrv_driver_name(bs), "disk") == 0 &&
+                     strcmp(bdrv_filename(bs), disk_name(m->disk)->str) == 0;
+        }
+    }
+    for (const BlockDriverState *bs = passes_to(m->bs); bs; bs = passes_to(bs)) {
+        const BdrvChild *edge = bdrv_first_parent(bs);
+
+        users += edge && bdrv_next_parent(edge) != NULL;
+    }
+    return users == 1;
+}
+
+void bitmap_due_settled(struct bitmap_models *models, struct bitmap_model *m)
+{
+    bool clear_cut = !m->due_blurred && m->enabled_at < m->due_since &&
+                     m->due_graph == check_boundary(models->check)->graph_changes;
+
+    for (uint32_t i = 0; i < m->due.count; i++) {
+        const struct range *r = &m->due.item[i];
+
+        if (!clear_cut || !m->disk || (m->enabled && !has_medium_alone(models, m))) {
+            bitmap_maybe(m, r->start, r->end);
+        } else if (m->enabled) {
+            bitmap_must(m, r->start, r->end);
+        }
+    }
+    ranges_free(&m->due);
+}
+
+static void on_crash(void *opaque, const struct sim_record *record)
+{
+    struct bitmap_models *models = opaque;
+
+    for (struct bitmap_model *m = models->first; m; m = m->next) {
+        m->due_blurred = true; /* the dead host may have used the medium */
+    }
+}
+
+void bitmap_flight_attach(struct bitmap_models *models)
+{
+    static const struct check_subscription subscriptions[] = {
+        {EV_disk_complete, on_disk_complete},
+        {EV_edge_attach, on_edge},
+        {EV_edge_detach, on_edge},
+        {EV_edge_replace, on_edge},
+        {EV_mirror_op_begin, on_op_begin},
+        {EV_guest_submit, on_submit},
+        {EV_host_crash, on_crash},
+    };
+
+    check_subscribe(models->check->sim, subscriptions, ARRAY_SIZE(subscriptions), models);
+}
