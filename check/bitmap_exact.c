@@ -223,6 +223,7 @@ static void on_resize(void *opaque, const struct sim_record *record)
         if (m->bs == record->ref) {
             bitmap_resize(models, m, (int64_t)record->field[1], record->number);
         }
+        m->graph = MIN(m->graph, 1u); /* nodes of other lengths than the one below are windows: look again */
     }
 }
 

@@ -56,13 +56,31 @@ static enum passing discards_pass(BlockDriverState *top, const BlockDriverState 
     return DROPPED;
 }
 
+/* Whatever comes into the node from nodes above it is what came into those: no format or window is among them. */
+static bool is_seen_through(const BlockDriverState *bs)
+{
+    for (const BdrvChild *edge = bdrv_first_parent(bs); edge; edge = bdrv_next_parent(edge)) {
+        const BlockDriverState *above = bdrv_child_parent_bs(edge);
+
+        if (above && (passes_to(above) != bs || !is_seen_through(above))) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void bitmap_refresh(struct bitmap_models *models, struct bitmap_model *m)
 {
     uint64_t graph = check_boundary(models->check)->graph_changes + 1;
+    struct disk *disk;
 
     if (m->graph != graph) {
+        disk = is_seen_through(m->bs) ? check_disk_below(m->bs) : NULL;
+        /* what came while it could not be seen is known when everything is quiet */
+        m->upper_open |= m->graph != 0 && m->disk != disk;
+        m->blurred |= m->upper_open;
+        m->disk = disk;
         m->graph = graph;
-        m->disk = check_disk_below(m->bs);
     }
 }
 
@@ -98,7 +116,7 @@ static bool was_below(const struct bitmap_model *m, const struct flight *flight)
     }
     /* a protocol node reads the padding itself, those above it have passed the write on by then */
     return has_reached(m, flight) ||
-           (flight->disk == m->disk && flight->disk_asked && strcmp(bdrv_driver_name(m->bs), "disk") != 0);
+           (flight->disk == m->disk && flight->disk_asked > 0 && strcmp(bdrv_driver_name(m->bs), "disk") != 0);
 }
 
 /* [start, end) that the request may have marked and not yet told; false: nothing. */
@@ -178,6 +196,12 @@ static uint64_t marked_since(const struct bitmap_model *m, const struct flight *
     return comes_whole(m, flight, align) ? flight->disk_done : flight->disk_first;
 }
 
+/* The event before which none of its marks came; an attempt that failed may have marked, and been made again. */
+static uint64_t earliest(const struct bitmap_model *m, const struct flight *flight)
+{
+    return m->disk && flight->disk == m->disk && flight->disk_asked > 0 ? flight->disk_asked : flight->start;
+}
+
 /* A failed request that reached the driver has marked (edge 12); one that did not may have been refused anywhere.
  */
 static bool surely_marked(const struct bitmap_models *models, const struct bitmap_model *m,
@@ -214,7 +238,7 @@ bool bitmap_flight_ends(struct bitmap_models *models, struct bitmap_model *m, co
     }
     pad(flight, align, &start, &end);
     if (surely_marked(models, m, flight, align, ret)) {
-        bitmap_marked(m, start, end, marked_since(m, flight, align));
+        bitmap_marked(m, start, end, earliest(m, flight), marked_since(m, flight, align));
     } else {
         bitmap_maybe(m, start, end);
     }
@@ -251,13 +275,12 @@ static void note_answer(const struct check_boundary *boundary, struct flight *f,
 
         if (f->disk != disk) {
             f->disk = disk;
-            f->disk_first = f->disk_done = 0;
-            f->disk_asked = false;
+            f->disk_asked = f->disk_first = f->disk_done = 0;
         }
         f->disk_graph = boundary->graph_changes + 1;
     }
     if (f->disk == req->disk) {
-        f->disk_asked = true;
+        f->disk_asked = f->disk_asked > 0 ? f->disk_asked : event;
         if (check_op_writes(req->op)) {
             f->disk_first = f->disk_first > 0 ? f->disk_first : event;
             f->disk_done = event;
@@ -308,7 +331,7 @@ static void on_edge(void *opaque, const struct sim_record *record)
     struct bitmap_models *models = opaque;
 
     for (const struct flight *f = check_boundary(models->check)->first; f; f = f->next) {
-        for (struct bitmap_model *m = f->disk_asked ? models->first : NULL; m; m = m->next) {
+        for (struct bitmap_model *m = f->disk_asked > 0 ? models->first : NULL; m; m = m->next) {
             if (m->bitmap && f->disk && f->disk == m->disk) {
                 int64_t align = disk_get_config(m->disk)->align_bytes;
 

@@ -190,12 +190,13 @@ static void marked(struct bitmap_model *m, int64_t start, int64_t end, uint64_t 
     marked(m, MAX(start, c->end), end, since, c->next);
 }
 
-void bitmap_marked(struct bitmap_model *m, int64_t start, int64_t end, uint64_t since)
+void bitmap_marked(struct bitmap_model *m, int64_t start, int64_t end, uint64_t first, uint64_t last)
 {
-    if (m->enabled_at >= since) {
+    SIM_ASSERT(first <= last);
+    if (m->enabled_at >= (m->enabled ? last : first)) {
         bitmap_maybe(m, start, end); /* it recorded for a part of that time only */
     } else if (m->enabled && to_groups(m, &start, &end)) {
-        marked(m, start, end, since, m->cleared);
+        marked(m, start, end, last, m->cleared);
     }
 }
 

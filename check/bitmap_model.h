@@ -100,8 +100,9 @@ void bitmap_enable(struct bitmap_model *m, bool enabled, uint64_t event);
 void bitmap_freeze(struct bitmap_model *parent, struct bitmap_model *child, uint64_t event);
 void bitmap_abdicate(struct bitmap_model *parent);
 void bitmap_reclaim(struct bitmap_models *models, struct bitmap_model *parent, uint64_t event);
-/* Marks that came after event `since` and before now; what was cleared meanwhile may be dirty or not. */
-void bitmap_marked(struct bitmap_model *m, int64_t start, int64_t end, uint64_t since);
+/* Marks of all of it, the last of them after event `last` and none before `first`; what was cleared since may be
+ * dirty or not. */
+void bitmap_marked(struct bitmap_model *m, int64_t start, int64_t end, uint64_t first, uint64_t last);
 /* Nothing is in flight: lower and upper become what is there. */
 void bitmap_adopt(struct bitmap_model *m);
 

@@ -41,7 +41,7 @@ struct flight {
     uint64_t disk_graph;
     uint64_t disk_first; /* events of its first and its last answer to a change by this request; 0: none */
     uint64_t disk_done;
-    bool disk_asked;     /* it has answered anything at all, be it a read of padding */
+    uint64_t disk_asked; /* its first answer of any kind, be it to a read of padding; 0: none */
     struct flight *next; /* oldest first */
     struct flight *prev;
 };
