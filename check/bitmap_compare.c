@@ -160,7 +160,12 @@ static void compare_runs(struct bitmap_models *models, struct bitmap_model *m, c
         }
         bytes += stop - start;
     }
-    if (bytes != bdrv_get_dirty_count(m->bitmap)) {
+    if (bytes < m->lower.bytes) {
+        bitmap_violate(models, m, "search-wrong", op,
+                       "expected to come by %" PRId64
+                       " dirty bytes, for there is nothing clean in them; seen %" PRId64,
+                       m->lower.bytes, bytes);
+    } else if (bytes != bdrv_get_dirty_count(m->bitmap)) {
         bitmap_violate(models, m, "count-wrong", op, "expected %" PRId64 " bytes in dirty groups; seen %" PRId64,
                        bytes, bdrv_get_dirty_count(m->bitmap));
     }
