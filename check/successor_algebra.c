@@ -208,9 +208,12 @@ static void on_thaw(void *opaque, const struct sim_record *record)
 }
 
 static void judge_end(struct successor_algebra *state, const struct frozen *f, const BdrvDirtyBitmap *bitmap,
-                      const struct ranges *expected, const char *rule, const char *op)
+                      const struct ranges *expected, const char *op)
 {
-    if (!holds(bitmap, expected) || bdrv_get_dirty_count(bitmap) != expected->bytes) {
+    const char *rule = bitmap == f->parent ? "reclaim-wrong" : "abdicate-wrong";
+
+        if (!holds(bitmap, expected) || bdrv_get_dirty_count(bitmap) != expected->bytes)
+    {
         violate(state, f, rule, op,
                 bitmap == f->parent ? "expected: its own bits and its successor's; seen: others"
                                     : "expected: exactly the successor's bits of before; seen: others");
@@ -229,7 +232,7 @@ static void on_abdicate(void *opaque, const struct sim_record *record)
 
     for (struct frozen **link = &state->frozen; *link; link = &(*link)->next) {
         if ((*link)->child == record->ref) {
-            judge_end(state, *link, record->ref, &(*link)->child_bits, "abdicate-wrong", "abdicate");
+            judge_end(state, *link, record->ref, &(*link)->child_bits, "abdicate");
             frozen_free(state, link);
             return;
         }
@@ -245,7 +248,7 @@ static void on_reclaim(void *opaque, const struct sim_record *record)
 
         if (f->parent == record->ref) {
             ranges_add_all(&f->bits, &f->child_bits);
-            judge_end(state, f, f->parent, &f->bits, "reclaim-wrong", "reclaim");
+            judge_end(state, f, f->parent, &f->bits, "reclaim");
             frozen_free(state, link);
             return;
         }
