@@ -3,7 +3,8 @@
 #   tools/mutants.sh [NAME...]        all of tests/mutants/*.patch unless named
 #   SEEDS=N TIME=SECONDS              the budget of the general sweep, 20,000 seeds and 300 s unless told otherwise
 # A mutant is NAME.patch (its leading lines of text say what the bug is) and NAME.blk, a directed scenario that passes
-# on the real code and fails on the mutant. Each is built in build/mutants/NAME from a copy of this tree.
+# on the real code and fails on the mutant. A line "profile: NAME" above the diff names the profile of the sweep, where
+# that is not the default one. Each is built in build/mutants/NAME from a copy of this tree.
 set -u
 cd "$(dirname "$0")/.."
 seeds=${SEEDS:-20000}
@@ -28,10 +29,11 @@ checker_of() { sed -nE 's/^(fail|crash|hang) ([^ ]+)  .*/\2/p' "$1" | head -n 1;
 seed_of() { sed -nE 's/^(fail|crash|hang) .*\(seed ([0-9]+)\)$/\2/p' "$1" | head -n 1; }
 
 mutant() { # NAME
-    local name=$1 dir=build/mutants/$1 what directed=- found=- seed=- start spent
+    local name=$1 dir=build/mutants/$1 what directed=- found=- seed=- start spent profile
     local patch=$top/tests/mutants/$name.patch scenario=$top/tests/mutants/$name.blk
 
     what=$(sed -nE '/^(diff|---|Index)/q; /[^[:space:]]/{s/^#? *//; p; q}' "$patch")
+    profile=$(sed -nE '/^diff/q; s/^profile: *([a-z:=,0-9-]+) *$/--profile \1/p' "$patch")
     echo "=== $name: $what"
     rm -rf "$dir"
     copy_tree "$dir"
@@ -64,7 +66,7 @@ mutant() { # NAME
     fi
 
     start=$(date +%s%N)
-    (cd "$dir" && timeout -k 5 "$budget" build/blksim run --seeds "1..$seeds" -j "$jobs" --max-failures 1) \
+    (cd "$dir" && timeout -k 5 "$budget" build/blksim run --seeds "1..$seeds" $profile -j "$jobs" --max-failures 1) \
         > "$dir.sweep" 2>&1
     spent=$(($(date +%s%N) - start))
     found=$(checker_of "$dir.sweep")
@@ -76,13 +78,13 @@ mutant() { # NAME
         worst=1
     else
         grep -A 3 -E '^(fail|crash|hang) ' "$dir.sweep" | head -n 4
-        if ! build/blksim run --seed "$seed" > /dev/null 2>&1; then
+        if ! build/blksim run --seed "$seed" $profile > /dev/null 2>&1; then
             echo "$name: seed $seed fails without the bug as well, so this proves nothing"
             found="$found ?"
             worst=1
         fi
         echo "--- shrunk:"
-        (cd "$dir" && timeout -k 5 "$budget" build/blksim shrink --seed "$seed" -o shrunk.blk) 2>&1 | tail -n 1
+        (cd "$dir" && timeout -k 5 "$budget" build/blksim shrink --seed "$seed" $profile -o shrunk.blk) 2>&1 | tail -n 1
         cat "$dir/shrunk.blk"
     fi
     printf '%-28s %-20s %-20s %10s %6d.%02d\n' "$name" "$directed" "$found" "$seed" \
