@@ -303,6 +303,7 @@ static void add_io(struct bitmaps *b, int64_t span_bits)
         int64_t bytes;
 
         if (gen_bitmap_place(b, "io.place", node, 256 * KiB, &offset, &bytes)) {
+            bytes = gen_draw(b->gen, "io.empty", 30) ? bytes : 0; /* of no bytes: marks nothing */
             gen_at(b->gen, time_ns, "try io %s %s %s %s", node->guest, op, sim_format_size(offset, at),
                    sim_format_size(bytes, length));
         }
