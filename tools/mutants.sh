@@ -39,13 +39,13 @@ mutant() { # NAME
     copy_tree "$dir"
     if ! (cd "$dir" && GIT_CEILING_DIRECTORIES=$PWD/.. git apply --whitespace=nowarn "$patch"); then
         echo "$name: the patch does not apply"
-        printf '%-28s %-20s %-20s %10s %8s\n' "$name" "patch is stale" - - - >> "$table"
+        printf '%-37s %-20s %-20s %10s %8s\n' "$name" "patch is stale" - - - >> "$table"
         worst=1
         return
     fi
     if ! ${MAKE:-make} -C "$dir" --no-print-directory -j"$jobs" REVISION="mutant-$name" > "$dir.build" 2>&1; then
         tail -n 5 "$dir.build"
-        printf '%-28s %-20s %-20s %10s %8s\n' "$name" "does not build" - - - >> "$table"
+        printf '%-37s %-20s %-20s %10s %8s\n' "$name" "does not build" - - - >> "$table"
         worst=1
         return
     fi
@@ -87,7 +87,7 @@ mutant() { # NAME
         (cd "$dir" && timeout -k 5 "$budget" build/blksim shrink --seed "$seed" $profile -o shrunk.blk) 2>&1 | tail -n 1
         cat "$dir/shrunk.blk"
     fi
-    printf '%-28s %-20s %-20s %10s %6d.%02d\n' "$name" "$directed" "$found" "$seed" \
+    printf '%-37s %-20s %-20s %10s %6d.%02d\n' "$name" "$directed" "$found" "$seed" \
         $((spent / 1000000000)) $((spent / 10000000 % 100)) >> "$table"
     echo
 }
@@ -100,6 +100,6 @@ for name in "$@"; do
     [ -f "tests/mutants/$name.patch" ] || { echo "mutants: there is no tests/mutants/$name.patch" >&2; exit 2; }
     mutant "$name"
 done
-printf '%-28s %-20s %-20s %10s %9s\n' bug "directed scenario" "found by sweep" "at seed" "seconds"
+printf '%-37s %-20s %-20s %10s %9s\n' bug "directed scenario" "found by sweep" "at seed" "seconds"
 cat "$table"
 exit $worst
