@@ -82,6 +82,7 @@ enum {
     BDRV_O_FORCE_SHARE = 0x20,
     BDRV_O_INACTIVE = 0x40, /* opened without ownership */
     BDRV_O_NO_IO = 0x80,
+    BDRV_O_PROBED = 0x100, /* the format was guessed from the content: raw guards its first sector (2.15) */
 };
 
 enum bdrv_detect_zeroes { BDRV_DETECT_ZEROES_OFF, BDRV_DETECT_ZEROES_ON, BDRV_DETECT_ZEROES_UNMAP };
@@ -226,6 +227,9 @@ int bdrv_child_try_set_perm(BdrvChild *child, uint64_t perm, uint64_t shared, Er
 /* Attaches child under parent; drains for the caller. */
 BdrvChild *bdrv_attach_child(BlockDriverState *parent, BlockDriverState *child, const char *name, uint32_t role,
                              Error **errp);
+/* x-blockdev-change (9): one child more or less, where the parent's driver has an order of its own for that. */
+int bdrv_add_child(BlockDriverState *parent, BlockDriverState *child, Error **errp);
+int bdrv_del_child(BlockDriverState *parent, BdrvChild *child, Error **errp);
 void bdrv_unref_child(BlockDriverState *parent, BdrvChild *child);
 /* Freezes every filter-or-cow edge from top down to base; all or nothing. */
 int bdrv_freeze_chain(BlockDriverState *top, BlockDriverState *base, Error **errp);

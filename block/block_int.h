@@ -26,6 +26,7 @@ enum bdrv_opt_type {
     BDRV_OPT_ENUM,
     BDRV_OPT_ENUM_LIST, /* of words */
     BDRV_OPT_DICT_LIST, /* of dictionaries with options of their own */
+    BDRV_OPT_NODE_LIST, /* of children, each a node name or an inline dictionary */
 };
 
 /* One option of a driver; the table ends with a NULL name. BDRV_OPT_NODE options are children: the driver's open
@@ -121,6 +122,14 @@ struct BlockDriver {
     void (*bdrv_abort_perm)(BlockDriverState *bs);
     int (*bdrv_can_reopen_read_only)(BlockDriverState *bs, bool read_only, Error **errp);
 
+    /* x-blockdev-change (9), both or neither; NULL: the node's children are what they were opened with. */
+    int (*bdrv_add_child)(BlockDriverState *bs, BlockDriverState *child_bs, Error **errp);
+    int (*bdrv_del_child)(BlockDriverState *bs, BdrvChild *child, Error **errp);
+
+    /* Whether the first bytes of a file (BDRV_PROBE_BYTES, or all that there are) look like this format: 0 no, 100
+     * surely. NULL: cannot tell. */
+    int (*bdrv_probe)(const uint8_t *head, size_t bytes);
+
     void (*bdrv_drain_begin)(BlockDriverState *bs);
     void (*bdrv_drain_end)(BlockDriverState *bs);
 
@@ -152,6 +161,10 @@ struct BlockDriver {
 
 const BlockDriver *bdrv_find_driver(const char *name); /* NULL when there is none */
 const BlockDriver *bdrv_driver_at(size_t index);       /* NULL beyond the last */
+
+#define BDRV_PROBE_BYTES 512
+/* The format that content looks like, "raw" when like none: some are known by their signature alone (probe.c). */
+const char *bdrv_probe_format(const uint8_t *head, size_t bytes);
 
 /* --- edges ----------------------------------------------------------------------------------------------- */
 
@@ -270,6 +283,9 @@ typedef struct BlockGraph {
  * null gives NULL without error. */
 BdrvChild *bdrv_open_child(BlockDriverState *bs, const struct qvalue *options, const char *name, uint32_t role,
                            bool allow_none, Error **errp);
+/* The same for one item of an option of type NODE_LIST; edge_name as bdrv_attach_child takes it. */
+BdrvChild *bdrv_open_child_value(BlockDriverState *bs, const struct qvalue *value, const char *edge_name,
+                                 uint32_t role, Error **errp);
 void bdrv_default_perms(BlockDriverState *bs, BdrvChild *child, uint32_t role, uint64_t perm, uint64_t shared,
                         uint64_t *nperm, uint64_t *nshared);
 void bdrv_refresh_limits(BlockDriverState *bs);

@@ -269,6 +269,31 @@ void bdrv_root_unref_child(BdrvChild *child)
     remove_edge(child);
 }
 
+/* --- children that come and go by command ---------------------------------------------------------------- */
+
+int bdrv_add_child(BlockDriverState *parent, BlockDriverState *child, Error **errp)
+{
+    if (!parent->drv || !parent->drv->bdrv_add_child) {
+        error_setg(errp, "The node %s does not support adding a child", bdrv_get_node_name(parent));
+        return -ENOTSUP;
+    }
+    if (!LIST_EMPTY(&child->parents)) {
+        error_setg(errp, "The node %s already has a parent", bdrv_get_node_name(child));
+        return -EBUSY;
+    }
+    return parent->drv->bdrv_add_child(parent, child, errp);
+}
+
+int bdrv_del_child(BlockDriverState *parent, BdrvChild *child, Error **errp)
+{
+    SIM_ASSERT(bdrv_child_parent_bs(child) == parent);
+    if (!parent->drv || !parent->drv->bdrv_del_child) {
+        error_setg(errp, "The node %s does not support removing a child", bdrv_get_node_name(parent));
+        return -ENOTSUP;
+    }
+    return parent->drv->bdrv_del_child(parent, child, errp);
+}
+
 /* --- looking --------------------------------------------------------------------------------------------- */
 
 BdrvChild *bdrv_first_child(const BlockDriverState *bs)

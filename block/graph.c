@@ -385,11 +385,34 @@ static uint32_t child_flags(const BlockDriverState *parent, uint32_t role)
     return flags;
 }
 
+BdrvChild *bdrv_open_child_value(BlockDriverState *bs, const struct qvalue *value, const char *edge_name,
+                                 uint32_t role, Error **errp)
+{
+    BlockDriverState *child;
+
+    if (value->type == QVALUE_STR) {
+        child = bdrv_lookup_bs(bs->host, value->str.bytes, errp);
+        if (child) {
+            bdrv_ref(child);
+        }
+    } else if (value->type == QVALUE_DICT) {
+        child = open_node(bs->host, value, child_flags(bs, role), bs, edge_name, errp);
+    } else {
+        error_setg(errp, "Parameter '%s' expects a node name or a dictionary", edge_name);
+        return NULL;
+    }
+    if (!child) {
+        return NULL;
+    }
+    BdrvChild *edge = bdrv_attach_child(bs, child, edge_name, role, errp);
+    bdrv_unref(child);
+    return edge;
+}
+
 BdrvChild *bdrv_open_child(BlockDriverState *bs, const struct qvalue *options, const char *name, uint32_t role,
                            bool allow_none, Error **errp)
 {
     const struct qvalue *value = qdict_get(options, name);
-    BlockDriverState *child;
 
     if (!value || value->type == QVALUE_NULL) {
         if (!allow_none) {
@@ -397,23 +420,7 @@ BdrvChild *bdrv_open_child(BlockDriverState *bs, const struct qvalue *options, c
         }
         return NULL;
     }
-    if (value->type == QVALUE_STR) {
-        child = bdrv_lookup_bs(bs->host, value->str.bytes, errp);
-        if (child) {
-            bdrv_ref(child);
-        }
-    } else if (value->type == QVALUE_DICT) {
-        child = open_node(bs->host, value, child_flags(bs, role), bs, name, errp);
-    } else {
-        error_setg(errp, "Parameter '%s' expects a node name or a dictionary", name);
-        return NULL;
-    }
-    if (!child) {
-        return NULL;
-    }
-    BdrvChild *edge = bdrv_attach_child(bs, child, name, role, errp);
-    bdrv_unref(child);
-    return edge;
+    return bdrv_open_child_value(bs, value, name, role, errp);
 }
 
 /* --- blockdev-add, blockdev-del -------------------------------------------------------------------------- */

@@ -362,11 +362,26 @@ static bool check_entry(const BdrvOption *option, size_t index, const struct qva
     return false;
 }
 
+static bool check_node_list(const BdrvOption *option, const struct qvalue *value, Error **errp)
+{
+    for (size_t i = 0; i < value->seq.count; i++) {
+        enum qvalue_type type = value->seq.items[i]->type;
+        if (type != QVALUE_STR && type != QVALUE_DICT) {
+            error_setg(errp, "Parameter '%s.%u' expects a node name or a dictionary", option->name, (unsigned)i);
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool check_list(const BdrvOption *option, const struct qvalue *value, Error **errp)
 {
     if (value->type != QVALUE_LIST) {
         error_setg(errp, "Parameter '%s' expects a list", option->name);
         return false;
+    }
+    if (option->type == BDRV_OPT_NODE_LIST) {
+        return check_node_list(option, value, errp);
     }
     for (size_t i = 0; i < value->seq.count; i++) {
         if (!check_entry(option, i, value->seq.items[i], errp)) {
@@ -398,6 +413,7 @@ static bool check_value(const BdrvOption *option, const struct qvalue *options, 
         return check_node_value(option, qdict_get(options, option->name), errp);
     case BDRV_OPT_ENUM_LIST:
     case BDRV_OPT_DICT_LIST:
+    case BDRV_OPT_NODE_LIST:
         return check_list(option, qdict_get(options, option->name), errp);
     }
     return false;
