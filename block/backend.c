@@ -27,6 +27,8 @@ static void root_drained_begin(BdrvChild *child)
     if (++blk->quiesce_counter == 1 && blk->dev_ops && blk->dev_ops->drained_begin) {
         blk->dev_ops->drained_begin(blk->dev_opaque);
     }
+    /* What waits for its turn is in flight: the drain would last as long as that [sharp edge 26]. */
+    throttle_group_bypass_begin(&blk->throttle);
 }
 
 static bool root_drained_poll(BdrvChild *child)
@@ -43,6 +45,7 @@ static void root_drained_end(BdrvChild *child)
     BlockBackend *blk = child->opaque;
 
     SIM_ASSERT(blk->quiesce_counter > 0);
+    throttle_group_bypass_end(&blk->throttle);
     if (--blk->quiesce_counter > 0) {
         return;
     }
@@ -179,6 +182,9 @@ static void delete_backend(void *opaque)
     }
     /* Parked ones were let go with the root; they find no medium. */
     blk_drain(blk);
+    if (blk->throttle.group) {
+        throttle_group_unregister(&blk->throttle);
+    }
     SIM_ASSERT_EQ(blk->refcnt, 0);
     SIM_ASSERT_EQ(blk->quiesce_counter, 0);
     SIM_ASSERT(blk->parked_first == NULL);

@@ -9,6 +9,7 @@
 #define BLOCK_BACKEND_H
 
 #include "block/block.h"
+#include "block/throttle_group.h"
 
 enum block_on_error { /* BlockdevOnError */
                       BLOCKDEV_ON_ERROR_REPORT,
@@ -83,6 +84,17 @@ int blk_co_truncate(BlockBackend *blk, int64_t length, bool exact, enum bdrv_pre
 int64_t blk_getlength(BlockBackend *blk);    /* cached, rounded up to 512; -ENOMEDIUM */
 int64_t blk_co_getlength(BlockBackend *blk); /* asks the driver */
 bool blk_is_writable(const BlockBackend *blk);
+
+/* Limits (4.2): the BB joins the group of that name, or makes it. They hold for reads, writes and zero writes, and
+ * follow the device when its root changes. */
+void blk_io_limits_enable(BlockBackend *blk, const char *group);
+/* Leaves its group, drained meanwhile. */
+void blk_io_limits_disable(BlockBackend *blk);
+void blk_io_limits_update_group(BlockBackend *blk, const char *group);
+/* For the whole group of the BB; valid ones. */
+void blk_set_io_limits(BlockBackend *blk, const ThrottleConfig *cfg);
+ThrottleGroup *blk_throttle_group(const BlockBackend *blk); /* NULL: not throttled */
+
 /* Waits until nothing of this BB is in flight. */
 void blk_drain(BlockBackend *blk);
 

@@ -5,6 +5,7 @@
 #define BLOCK_BACKEND_INT_H
 
 #include "block/block_int.h"
+#include "block/throttle_group.h"
 
 /* A request that waits for the end of a drain; lives on its coroutine's stack. */
 struct blk_parked_request {
@@ -40,6 +41,7 @@ struct BlockBackend {
     const BlockDevOps *dev_ops;
     void *dev_opaque;
     char *dev_id;
+    ThrottleGroupMember throttle;
     struct block_acct stats;
     TAILQ_ENTRY(BlockBackend) list;
 };

@@ -2,6 +2,7 @@
  * Requests through a BlockBackend (2.1): count, park while drained, check, hand to the root's node.
  *
  *     blk_begin:  in flight +1 -> [drained: in flight -1, park, woken: in flight +1 by the releaser] -> root, range
+ *                 -> limits (reads, writes, zero writes)
  *     blk_end:    in flight -1
  */
 #include <errno.h>
@@ -82,6 +83,14 @@ static inline int blk_check(const BlockBackend *blk, int64_t offset, int64_t byt
     return 0;
 }
 
+/* The root stays: it is drained before it changes, and this request is in flight. */
+static inline void blk_throttle(BlockBackend *blk, int64_t bytes, enum throttle_direction direction)
+{
+    if (__builtin_expect(blk->throttle.group != NULL, 0)) {
+        throttle_group_co_intercept(&blk->throttle, bytes, direction);
+    }
+}
+
 /* --- requests -------------------------------------------------------------------------------------------- */
 
 int blk_co_preadv(BlockBackend *blk, int64_t offset, int64_t bytes, struct payload *out, uint32_t flags)
@@ -89,6 +98,7 @@ int blk_co_preadv(BlockBackend *blk, int64_t offset, int64_t bytes, struct paylo
     blk_enter(blk);
     int ret = blk_check(blk, offset, bytes);
     if (ret >= 0) {
+        blk_throttle(blk, bytes, THROTTLE_READ);
         ret = bdrv_co_preadv(blk->root, offset, bytes, out, flags);
     }
     blk_dec_in_flight(blk);
@@ -105,6 +115,7 @@ int blk_co_pwritev(BlockBackend *blk, int64_t offset, int64_t bytes, const struc
     blk_enter(blk);
     int ret = blk_check(blk, offset, bytes);
     if (ret >= 0) {
+        blk_throttle(blk, bytes, THROTTLE_WRITE);
         ret = bdrv_co_pwritev(blk->root, offset, bytes, in, write_flags(blk, flags));
     }
     blk_dec_in_flight(blk);
@@ -116,6 +127,7 @@ int blk_co_pwrite_zeroes(BlockBackend *blk, int64_t offset, int64_t bytes, uint3
     blk_enter(blk);
     int ret = blk_check(blk, offset, bytes);
     if (ret >= 0) {
+        blk_throttle(blk, bytes, THROTTLE_WRITE);
         ret = bdrv_co_pwrite_zeroes(blk->root, offset, bytes, write_flags(blk, flags));
     }
     blk_dec_in_flight(blk);

@@ -265,11 +265,13 @@ struct BlockDriverState {
 
 TAILQ_HEAD(bdrv_node_list, BlockDriverState);
 TAILQ_HEAD(blk_list, BlockBackend);
+TAILQ_HEAD(throttle_group_list, ThrottleGroup);
 
 typedef struct BlockGraph {
     struct host *host;
     struct bdrv_node_list nodes;
     struct blk_list backends;
+    struct throttle_group_list throttle_groups; /* oldest first (block/throttle_group.h) */
     unsigned drain_all_count;
     uint64_t next_node_number;
     uint64_t next_bitmap_id;

@@ -8,13 +8,10 @@ extern const BlockDriver bdrv_blkverify;
 extern const BlockDriver bdrv_disk;
 extern const BlockDriver bdrv_null_co;
 extern const BlockDriver bdrv_raw;
+extern const BlockDriver bdrv_throttle;
 
 static const BlockDriver *const drivers[] = {
-    &bdrv_blkdebug,
-    &bdrv_blkverify,
-    &bdrv_disk,
-    &bdrv_null_co,
-    &bdrv_raw,
+    &bdrv_blkdebug, &bdrv_blkverify, &bdrv_disk, &bdrv_null_co, &bdrv_raw, &bdrv_throttle,
 };
 
 const BlockDriver *bdrv_find_driver(const char *name)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "block/options.h"
+#include "block/throttle_group.h"
 
 /* --- the graph of a host --------------------------------------------------------------------------------- */
 
@@ -16,12 +17,14 @@ void bdrv_graph_init(struct host *host)
     host->graph->host = host;
     TAILQ_INIT(&host->graph->nodes);
     TAILQ_INIT(&host->graph->backends);
+    TAILQ_INIT(&host->graph->throttle_groups);
 }
 
 void bdrv_graph_cleanup(struct host *host)
 {
     SIM_ASSERT(TAILQ_EMPTY(&host->graph->nodes));
     SIM_ASSERT(TAILQ_EMPTY(&host->graph->backends));
+    throttle_groups_cleanup(host);
     SIM_FREE(host->arena, BlockGraph, host->graph);
     host->graph = NULL;
 }
