@@ -219,8 +219,32 @@ bool bdrv_peek_status(const BlockDriverState *bs, int64_t offset, int64_t bytes,
 int bdrv_append(BlockDriverState *new_top, BlockDriverState *old, Error **errp);
 /* Takes a filter out: its child takes its place with the parents. */
 int bdrv_drop_filter(BlockDriverState *filter, Error **errp);
-/* Moves the parents of from to to. */
+/* Moves the parents of from to to, except jobs and what would become a loop. -EPERM: a frozen link. */
 int bdrv_replace_node(BlockDriverState *from, BlockDriverState *to, Error **errp);
+/* Takes top and all down to base out: top's parents get base, all of them or none (-EINVAL for jobs, -EPERM for
+ * frozen links). Then each overlay's header names base as backing_file (NULL: base's own name); an overlay that
+ * cannot be written gives an error, but the graph stays changed: *changed (may be NULL) tells. */
+int bdrv_drop_intermediate(BlockDriverState *top, BlockDriverState *base, const char *backing_file, bool *changed,
+                           Error **errp);
+/* Gives bs another backing node, or none (NULL). -EPERM: the present link is frozen; -EINVAL: no backing support,
+ * or a cycle. The image's header stays as it is. */
+int bdrv_set_backing_hd(BlockDriverState *bs, BlockDriverState *backing, Error **errp);
+/* Writes a backing file into the image's header, and nothing else. filename NULL: none. -ENOTSUP: the driver
+ * cannot. Coroutine or main. */
+int bdrv_change_backing_file(BlockDriverState *bs, const char *filename, const char *format);
+/* The same also for a read-only image: it is reopened read-write meanwhile. */
+int bdrv_rewrite_backing_file(BlockDriverState *bs, const char *filename, const char *format, Error **errp);
+/* What a header should say of the format of an image that has bs as its backing node: of what the filters stand
+ * for, and a bare protocol is raw. */
+const char *bdrv_backing_format(BlockDriverState *bs);
+/* Name of the backing file in the header, NULL: none; the same seen from where the image is (libc memory, free()).
+ */
+const char *bdrv_backing_filename(const BlockDriverState *bs);
+const char *bdrv_header_backing_format(const BlockDriverState *bs);
+char *bdrv_full_backing_filename(const BlockDriverState *bs);
+BdrvChild *bdrv_find_child(const BlockDriverState *parent, const char *name); /* NULL when there is none */
+/* No node is above it: only devices, jobs, exports. */
+bool bdrv_is_root_node(const BlockDriverState *bs);
 /* Recomputes permissions of bs and everything below. */
 int bdrv_refresh_perms(BlockDriverState *bs, Error **errp);
 int bdrv_child_try_set_perm(BdrvChild *child, uint64_t perm, uint64_t shared, Error **errp);
@@ -244,6 +268,17 @@ void bdrv_op_unblock_all(BlockDriverState *bs, Error *reason);
 /* True and "Node 'N' is busy: REASON" when blocked. */
 bool bdrv_op_is_blocked(const BlockDriverState *bs, enum bdrv_op op, Error **errp);
 unsigned bdrv_op_blockers(const BlockDriverState *bs); /* how many, for the census */
+
+/* --- images (9) ------------------------------------------------------------------------------------------ */
+
+/* Makes an image: `driver` and the keys of that driver's create_options. Pure check first, false with errp; then
+ * the making, in a coroutine that is not the main one. */
+bool bdrv_create_check(const struct qvalue *options, Error **errp);
+int bdrv_co_create(struct host *host, const struct qvalue *options, Error **errp);
+/* As the commands that make an image on the way do: the medium by its protocol, then the format on it. backing_file
+ * NULL: none. Any coroutine. */
+int bdrv_img_create(struct host *host, const char *filename, const char *format, int64_t size_bytes,
+                    const char *backing_file, const char *backing_format, Error **errp);
 
 /* --- requests (2) ---------------------------------------------------------------------------------------- */
 

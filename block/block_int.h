@@ -133,6 +133,18 @@ struct BlockDriver {
     void (*bdrv_drain_begin)(BlockDriverState *bs);
     void (*bdrv_drain_end)(BlockDriverState *bs);
 
+    /*
+     * Images (9). create makes one as options say, which have been checked against create_options; coroutine, not
+     * the main one. Both NULL: cannot. Formats take `file` (name of the node to format) and `size`, and those that
+     * know backing files `backing-file` and `backing-fmt`; protocols their filename_option and `size`.
+     */
+    const BdrvOption *create_options;
+    int (*bdrv_co_create)(struct host *host, const struct qvalue *options, Error **errp);
+    /* Protocols: the option that a file name goes into ("disk"); NULL: takes none. */
+    const char *filename_option;
+    /* Writes name and format of the backing file into the image, durably. Both NULL: none. Node is writable. */
+    int (*bdrv_co_change_backing_file)(BlockDriverState *bs, const char *filename, const char *format);
+
     /* Persistent dirty bitmaps (bitmaps-qcow2.md 3, 4); all NULL: the driver stores none. can_store gives the bare
      * reason, for a name that is free. */
     bool (*bdrv_supports_persistent_dirty_bitmap)(const BlockDriverState *bs);
@@ -192,6 +204,7 @@ struct BdrvChild {
     uint64_t perm;
     uint64_t shared_perm;
     bool frozen;
+    uint64_t number;                   /* order of making in the graph: unique */
     bool quiesced_parent;              /* this edge holds its parent quiesced */
     LIST_ENTRY(BdrvChild) next;        /* in the parent node's children */
     LIST_ENTRY(BdrvChild) next_parent; /* in bs->parents */
@@ -255,6 +268,8 @@ struct BlockDriverState {
     LIST_HEAD(, bdrv_op_blocker) op_blockers[BLOCK_OP_COUNT];
 
     char *backing_filename; /* what the image's header names, or NULL; host arena string */
+    char *backing_format;   /* likewise; NULL: the header does not say */
+    unsigned open_depth;    /* nodes that were being opened above this one when it was */
 
     TAILQ_ENTRY(BlockDriverState) node_list; /* BlockGraph.nodes, newest first */
 
@@ -274,6 +289,7 @@ typedef struct BlockGraph {
     struct throttle_group_list throttle_groups; /* oldest first (block/throttle_group.h) */
     unsigned drain_all_count;
     uint64_t next_node_number;
+    uint64_t next_edge_number;
     uint64_t next_bitmap_id;
     uint64_t next_generated_name;
     uint64_t visit; /* number of the present walk */
@@ -318,6 +334,9 @@ static inline void bdrv_co_debug_event(BlockDriverState *bs, enum blkdbg_event e
     }
 }
 
+/* Levels of nodes that users may stack. */
+#define BDRV_MAX_DEPTH 32
+
 /* --- between the files of block/ -------------------------------------------------------------------------- */
 
 /* One side of a drain on one node (drain.c). begin_no_poll quiesces parents; the caller polls. */
@@ -341,6 +360,20 @@ void bdrv_set_entity_below(BlockDriverState *bs, const BlockDriverState *parent,
 /* Starts a walk; a node is seen once bdrv_visit said true for it. */
 void bdrv_walk_begin(struct BlockGraph *graph);
 bool bdrv_visit(BlockDriverState *bs);
+/* The image's header names this backing file from now on: strings only (backing.c). NULL: none. */
+void bdrv_set_backing_strings(BlockDriverState *bs, const char *filename, const char *format);
+/* Opens what `backing` among the options says, added to what the header names (backing.c). Coroutine. */
+int bdrv_open_backing(BlockDriverState *bs, const struct qvalue *options, Error **errp);
+/* Checks values against a table of a driver's options: all known, of the right type, nothing required missing. */
+bool bdrv_check_options_table(const BdrvOption *table, const struct qvalue *values, Error **errp);
+
+/* The parents of a node as they stood, for taking an append back (change.c). */
+struct bdrv_parents *bdrv_note_parents(const BlockDriverState *bs);
+void bdrv_forget_parents(struct host *host, struct bdrv_parents *parents);
+/* Takes top off old again: the noted parents go back, in their old order; who used top before stays. Both drained
+ * since the append. */
+int bdrv_undo_append(BlockDriverState *top, BlockDriverState *old, const struct bdrv_parents *parents,
+                     Error **errp);
 /* For events: the node's name, or the description of a parent that is no node. */
 const struct sim_name *bdrv_child_parent_name(struct sim *sim, const BdrvChild *child);
 extern const BdrvChildClass blk_child_root;

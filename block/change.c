@@ -8,7 +8,7 @@
 
 #include "block/tran.h"
 
-static int frozen_error(const BdrvChild *child, Error **errp)
+int bdrv_frozen_error(const BdrvChild *child, Error **errp)
 {
     error_setg(errp, "Cannot change frozen '%s' link to '%s'", child->name, bdrv_get_node_name(child->bs));
     return -EPERM;
@@ -27,36 +27,45 @@ static void mark_below(BlockDriverState *bs)
     }
 }
 
-/*
- * Moves the parents of from to to. Left alone: jobs' edges, which stay at their node, and edges owned by anything
- * in to's own subtree, which would become a loop.
- */
-static int move_parents(struct bdrv_tran *tran, BlockDriverState *from, BlockDriverState *to, Error **errp)
+static int move_parent(struct bdrv_tran *tran, BdrvChild *child, BlockDriverState *to, bool strict, Error **errp)
+{
+    const BlockDriverState *parent = bdrv_child_parent_bs(child);
+
+    if (child->klass->stay_at_node || (parent && parent->visit == to->host->graph->visit)) {
+        if (strict) {
+            error_setg(errp, "Should not change '%s' link to '%s'", child->name, bdrv_get_node_name(child->bs));
+            return -EINVAL;
+        }
+        return 0;
+    }
+    if (child->frozen) {
+        return bdrv_frozen_error(child, errp);
+    }
+    bdrv_tran_replace(tran, child, to);
+    return 0;
+}
+
+int bdrv_tran_move_parents(struct bdrv_tran *tran, BlockDriverState *from, BlockDriverState *to, bool strict,
+                           Error **errp)
 {
     BdrvChild *child, *after;
+    int ret = 0;
 
     SIM_ASSERT(from != to);
     SIM_ASSERT(from->quiesce_counter > 0);
     SIM_ASSERT(to->quiesce_counter > 0);
     bdrv_walk_begin(from->host->graph);
     mark_below(to);
-    for (child = LIST_FIRST(&from->parents); child; child = after) {
-        const BlockDriverState *parent = bdrv_child_parent_bs(child);
+    for (child = LIST_FIRST(&from->parents); child && ret >= 0; child = after) {
         after = LIST_NEXT(child, next_parent);
-        if (child->klass->stay_at_node || (parent && parent->visit == from->host->graph->visit)) {
-            continue;
-        }
-        if (child->frozen) {
-            return frozen_error(child, errp);
-        }
-        bdrv_tran_replace(tran, child, to);
+        ret = move_parent(tran, child, to, strict, errp);
     }
-    return 0;
+    return ret;
 }
 
 /* --- append ---------------------------------------------------------------------------------------------- */
 
-static BdrvChild *new_top_edge(BlockDriverState *new_top)
+static int append_links(struct bdrv_tran *tran, BlockDriverState *new_top, BlockDriverState *old, Error **errp)
 {
     const BlockDriver *drv = new_top->drv;
     bool backing = !drv->is_filter || drv->filtered_child_is_backing;
@@ -64,31 +73,17 @@ static BdrvChild *new_top_edge(BlockDriverState *new_top)
 
     SIM_ASSERT(backing ? new_top->backing == NULL : new_top->file == NULL);
     SIM_ASSERT(drv->is_filter || drv->supports_backing);
-    return bdrv_edge_new(new_top->host, backing ? "backing" : "file", &bdrv_child_of_bds, role, new_top);
-}
-
-static int append_links(struct bdrv_tran *tran, BlockDriverState *new_top, BlockDriverState *old, Error **errp)
-{
-    uint64_t perm, shared, nperm, nshared;
-    BdrvChild *edge = new_top_edge(new_top);
-
-    bdrv_cumulative_perms(new_top, &perm, &shared);
-    bdrv_child_perm(new_top, edge, old, perm, shared, &nperm, &nshared);
-    int ret = bdrv_tran_attach(tran, edge, old, nperm, nshared, errp);
-    if (ret < 0) {
-        return ret;
+    if (!bdrv_tran_link(tran, new_top, old, backing ? "backing" : "file", role, true, errp)) {
+        return -EINVAL;
     }
-    return move_parents(tran, old, new_top, errp);
+    int ret = bdrv_tran_move_parents(tran, old, new_top, false, errp);
+    return ret < 0 ? ret : bdrv_tran_perms(tran, &new_top, 1, errp);
 }
 
 int bdrv_append(BlockDriverState *new_top, BlockDriverState *old, Error **errp)
 {
     struct bdrv_tran tran;
 
-    SIM_ASSERT(new_top != old);
-    if (!bdrv_may_link(new_top, old, "backing", true, errp)) {
-        return -EINVAL;
-    }
     bdrv_ref(old);
     bdrv_drained_begin(old);
     bdrv_drained_begin(new_top);
@@ -97,11 +92,7 @@ int bdrv_append(BlockDriverState *new_top, BlockDriverState *old, Error **errp)
     if (new_top->drv->is_filter) {
         new_top->total_bytes = old->total_bytes; /* permissions may ask for it */
     }
-    int ret = append_links(&tran, new_top, old, errp);
-    if (ret >= 0) {
-        ret = bdrv_tran_perms(&tran, &new_top, 1, errp);
-    }
-    bdrv_tran_finish(&tran, ret);
+    int ret = bdrv_tran_finish(&tran, append_links(&tran, new_top, old, errp));
     if (ret < 0) {
         new_top->total_bytes = length;
     } else {
@@ -116,8 +107,100 @@ int bdrv_append(BlockDriverState *new_top, BlockDriverState *old, Error **errp)
     return ret;
 }
 
+/* --- taking an append back -------------------------------------------------------------------------------- */
+
+struct bdrv_parents {
+    size_t count;
+    uint64_t number[]; /* of the edges, in the order of the list */
+};
+
+static size_t parents_bytes(size_t count)
+{
+    return sizeof(struct bdrv_parents) + count * sizeof(uint64_t);
+}
+
+struct bdrv_parents *bdrv_note_parents(const BlockDriverState *bs)
+{
+    const BdrvChild *edge;
+    size_t count = 0;
+
+    LIST_FOREACH(edge, &bs->parents, next_parent)
+    {
+        count++;
+    }
+    struct bdrv_parents *parents = sim_alloc(bs->host->arena, SIM_TYPE_bdrv_parents, parents_bytes(count));
+    LIST_FOREACH(edge, &bs->parents, next_parent)
+    {
+        parents->number[parents->count++] = edge->number;
+    }
+    return parents;
+}
+
+void bdrv_forget_parents(struct host *host, struct bdrv_parents *parents)
+{
+    sim_free(host->arena, SIM_TYPE_bdrv_parents, parents, parents_bytes(parents->count));
+}
+
+static BdrvChild *parent_by_number(const BlockDriverState *bs, uint64_t number)
+{
+    BdrvChild *edge;
+
+    LIST_FOREACH(edge, &bs->parents, next_parent)
+    {
+        if (edge->number == number) {
+            return edge;
+        }
+    }
+    return NULL;
+}
+
+static int take_back(struct bdrv_tran *tran, BlockDriverState *top, BlockDriverState *old,
+                     const struct bdrv_parents *parents, Error **errp)
+{
+    BlockDriverState *const both[] = {top, old};
+    BdrvChild *link = bdrv_filter_or_cow_child(top);
+
+    SIM_ASSERT(link && link->bs == old);
+    if (link->frozen) {
+        return bdrv_frozen_error(link, errp);
+    }
+    bdrv_tran_detach(tran, link);
+    for (size_t i = 0; i < parents->count; i++) {
+        BdrvChild *edge = parent_by_number(top, parents->number[i]);
+        if (edge && edge->frozen) {
+            return bdrv_frozen_error(edge, errp);
+        }
+        if (edge) {
+            bdrv_tran_replace(tran, edge, old);
+        }
+    }
+    return bdrv_tran_perms(tran, both, ARRAY_SIZE(both), errp);
+}
+
+int bdrv_undo_append(BlockDriverState *top, BlockDriverState *old, const struct bdrv_parents *parents, Error **errp)
+{
+    struct bdrv_tran tran;
+
+    SIM_ASSERT(top->quiesce_counter > 0);
+    SIM_ASSERT(old->quiesce_counter > 0);
+    bdrv_tran_begin(&tran);
+    int ret = bdrv_tran_finish(&tran, take_back(&tran, top, old, parents, errp));
+    for (size_t i = ret < 0 ? 0 : parents->count; i > 0; i--) {
+        BdrvChild *edge = parent_by_number(old, parents->number[i - 1]);
+        if (edge) {
+            LIST_REMOVE(edge, next_parent);
+            LIST_INSERT_HEAD(&old->parents, edge, next_parent);
+        }
+    }
+    if (ret >= 0) {
+        bdrv_refresh_limits(top);
+    }
+    return ret;
+}
+
 /* --- replace --------------------------------------------------------------------------------------------- */
 
+/* detach: an edge of from's own that goes with it, or NULL. */
 static int replace_node(BlockDriverState *from, BlockDriverState *to, BdrvChild *detach, Error **errp)
 {
     struct bdrv_tran tran;
@@ -126,13 +209,13 @@ static int replace_node(BlockDriverState *from, BlockDriverState *to, BdrvChild 
 
     bdrv_tran_begin(&tran);
     if (detach) {
-        ret = detach->frozen ? frozen_error(detach, errp) : 0;
+        ret = detach->frozen ? bdrv_frozen_error(detach, errp) : 0;
         if (ret >= 0) {
             bdrv_tran_detach(&tran, detach);
         }
     }
     if (ret >= 0) {
-        ret = move_parents(&tran, from, to, errp);
+        ret = bdrv_tran_move_parents(&tran, from, to, false, errp);
     }
     if (ret >= 0) {
         ret = bdrv_tran_perms(&tran, both, ARRAY_SIZE(both), errp);
@@ -156,14 +239,21 @@ int bdrv_replace_node(BlockDriverState *from, BlockDriverState *to, Error **errp
 
 int bdrv_drop_filter(BlockDriverState *filter, Error **errp)
 {
-    BlockDriverState *child = bdrv_filter_bs(filter);
-
-    SIM_ASSERT(child != NULL);
     bdrv_ref(filter);
-    bdrv_ref(child);
     bdrv_drained_begin(filter);
-    bdrv_drained_begin(child);
-    SIM_ASSERT(bdrv_filter_bs(filter) == child);
+    /* What is below may change while this waits for it [sharp edge 27]. */
+    BlockDriverState *child;
+    for (;;) {
+        child = bdrv_filter_bs(filter);
+        SIM_ASSERT(child != NULL);
+        bdrv_ref(child);
+        bdrv_drained_begin(child);
+        if (bdrv_filter_bs(filter) == child) {
+            break;
+        }
+        bdrv_drained_end(child);
+        bdrv_unref(child);
+    }
     int ret = replace_node(filter, child, bdrv_filter_child(filter), errp);
     bdrv_drained_end(child);
     bdrv_drained_end(filter);
@@ -183,7 +273,7 @@ int bdrv_freeze_chain(BlockDriverState *top, BlockDriverState *base, Error **err
     for (bs = top; bs != base; bs = child->bs) {
         child = bdrv_filter_or_cow_child(bs);
         if (child->frozen) {
-            return frozen_error(child, errp);
+            return bdrv_frozen_error(child, errp);
         }
         if (child->bs->never_freeze) {
             error_setg(errp, "Cannot freeze '%s' link to '%s'", child->name, bdrv_get_node_name(child->bs));

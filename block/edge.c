@@ -85,7 +85,6 @@ const BdrvChildClass bdrv_child_of_bds = {
  * Requests and drains go down and up the graph on the stack of a coroutine; this many levels fit, with room. Jobs
  * may put their filters on top of that.
  */
-#define MAX_DEPTH 32
 #define MAX_FILTERS 8
 
 static bool reaches(BlockDriverState *from, const BlockDriverState *to)
@@ -156,9 +155,9 @@ bool bdrv_may_link(BlockDriverState *parent, BlockDriverState *child, const char
     unsigned levels = height(child);
     bdrv_walk_begin(graph);
     levels += depth(append ? child : parent); /* append: what is above the child will be above the parent */
-    if (levels > MAX_DEPTH + (filter ? MAX_FILTERS : 0)) {
+    if (levels > BDRV_MAX_DEPTH + (filter ? MAX_FILTERS : 0)) {
         error_setg(errp, "Making '%s' a %s child of '%s' would make a chain of more than %d nodes",
-                   bdrv_get_node_name(child), name, bdrv_get_node_name(parent), MAX_DEPTH);
+                   bdrv_get_node_name(child), name, bdrv_get_node_name(parent), BDRV_MAX_DEPTH);
         return false;
     }
     return true;
@@ -175,36 +174,52 @@ static void check_role(const BlockDriverState *parent, uint32_t role)
     SIM_ASSERT(!(role & BDRV_CHILD_COW) || (parent->drv->supports_backing && !parent->drv->is_filter));
 }
 
+BdrvChild *bdrv_tran_link(struct bdrv_tran *tran, BlockDriverState *parent, BlockDriverState *child,
+                          const char *name, uint32_t role, bool append, Error **errp)
+{
+    uint64_t perm, shared, nperm, nshared;
+
+    check_role(parent, role);
+    if (!bdrv_may_link(parent, child, name, append, errp)) {
+        return NULL;
+    }
+    BdrvChild *edge = bdrv_edge_new(parent->host, name, &bdrv_child_of_bds, role, parent);
+    bdrv_cumulative_perms(parent, &perm, &shared);
+    bdrv_child_perm(parent, edge, child, perm, shared, &nperm, &nshared);
+    return bdrv_tran_attach(tran, edge, child, nperm, nshared, errp) < 0 ? NULL : edge;
+}
+
+/* A node that nobody uses yet has nothing to wait for. Returns whether a section began. */
+static bool drain_used(BlockDriverState *bs)
+{
+    if (LIST_EMPTY(&bs->parents) && bs->in_flight == 0) {
+        return false;
+    }
+    bdrv_drained_begin(bs);
+    return true;
+}
+
 BdrvChild *bdrv_attach_child(BlockDriverState *parent, BlockDriverState *child, const char *name, uint32_t role,
                              Error **errp)
 {
     struct bdrv_tran tran;
-    uint64_t perm, shared, nperm, nshared;
 
     SIM_ASSERT(parent->drv != NULL);
-    check_role(parent, role);
-    if (!bdrv_may_link(parent, child, name, false, errp)) {
-        return NULL;
-    }
-    /* A node that nobody uses yet has nothing to wait for. */
-    bool drain = !LIST_EMPTY(&child->parents) || child->in_flight > 0;
-    if (drain) {
-        bdrv_drained_begin(child);
-    }
+    /* First, and looked at afterwards: while it waits others may edit the graph. */
+    bool parent_drained = drain_used(parent);
+    bool child_drained = drain_used(child);
     bdrv_tran_begin(&tran);
-    BdrvChild *edge = bdrv_edge_new(parent->host, name, &bdrv_child_of_bds, role, parent);
-    bdrv_cumulative_perms(parent, &perm, &shared);
-    bdrv_child_perm(parent, edge, child, perm, shared, &nperm, &nshared);
-    int ret = bdrv_tran_attach(&tran, edge, child, nperm, nshared, errp);
-    if (ret >= 0) {
-        ret = bdrv_tran_perms(&tran, &parent, 1, errp);
-    }
+    BdrvChild *edge = bdrv_tran_link(&tran, parent, child, name, role, false, errp);
+    int ret = edge ? bdrv_tran_perms(&tran, &parent, 1, errp) : -EPERM;
     ret = bdrv_tran_finish(&tran, ret);
     if (ret >= 0 && parent->bl.request_alignment > 0) {
         bdrv_refresh_limits(parent); /* while it is being opened they come at the end */
     }
-    if (drain) {
+    if (child_drained) {
         bdrv_drained_end(child);
+    }
+    if (parent_drained) {
+        bdrv_drained_end(parent);
     }
     return ret < 0 ? NULL : edge;
 }
@@ -269,29 +284,52 @@ void bdrv_root_unref_child(BdrvChild *child)
     remove_edge(child);
 }
 
-/* --- children that come and go by command ---------------------------------------------------------------- */
+/* --- children that come and go ---------------------------------------------------------------------------- */
+
+BdrvChild *bdrv_find_child(const BlockDriverState *parent, const char *name)
+{
+    BdrvChild *child;
+
+    LIST_FOREACH(child, &parent->children, next)
+    {
+        if (str_is(child->name, name)) {
+            return child;
+        }
+    }
+    return NULL;
+}
 
 int bdrv_add_child(BlockDriverState *parent, BlockDriverState *child, Error **errp)
 {
-    if (!parent->drv || !parent->drv->bdrv_add_child) {
+    if (!parent->drv->bdrv_add_child) {
         error_setg(errp, "The node %s does not support adding a child", bdrv_get_node_name(parent));
         return -ENOTSUP;
     }
-    if (!LIST_EMPTY(&child->parents)) {
+    int ret = -EBUSY;
+    bdrv_drained_begin(parent);
+    if (LIST_EMPTY(&child->parents)) {
+        ret = parent->drv->bdrv_add_child(parent, child, errp);
+    } else {
         error_setg(errp, "The node %s already has a parent", bdrv_get_node_name(child));
-        return -EBUSY;
     }
-    return parent->drv->bdrv_add_child(parent, child, errp);
+    bdrv_drained_end(parent);
+    return ret;
 }
 
 int bdrv_del_child(BlockDriverState *parent, BdrvChild *child, Error **errp)
 {
     SIM_ASSERT(bdrv_child_parent_bs(child) == parent);
-    if (!parent->drv || !parent->drv->bdrv_del_child) {
+    if (!parent->drv->bdrv_del_child) {
         error_setg(errp, "The node %s does not support removing a child", bdrv_get_node_name(parent));
         return -ENOTSUP;
     }
-    return parent->drv->bdrv_del_child(parent, child, errp);
+    if (child->frozen) {
+        return bdrv_frozen_error(child, errp);
+    }
+    bdrv_drained_begin(parent);
+    int ret = parent->drv->bdrv_del_child(parent, child, errp);
+    bdrv_drained_end(parent);
+    return ret;
 }
 
 /* --- looking --------------------------------------------------------------------------------------------- */
@@ -324,6 +362,19 @@ BlockDriverState *bdrv_child_bs(const BdrvChild *child)
 BlockDriverState *bdrv_child_parent_bs(const BdrvChild *child)
 {
     return child->klass->parent_is_bds ? child->opaque : NULL;
+}
+
+bool bdrv_is_root_node(const BlockDriverState *bs)
+{
+    const BdrvChild *edge;
+
+    LIST_FOREACH(edge, &bs->parents, next_parent)
+    {
+        if (edge->klass->parent_is_bds) {
+            return false;
+        }
+    }
+    return true;
 }
 
 const char *bdrv_child_name(const BdrvChild *child)

@@ -188,9 +188,7 @@ static void free_node(BlockDriverState *bs)
     if (bs->opaque) {
         sim_free(host->arena, SIM_TYPE_bdrv_instance, bs->opaque, bs->drv->instance_size);
     }
-    if (bs->backing_filename) {
-        sim_strfree(host->arena, bs->backing_filename);
-    }
+    bdrv_set_backing_strings(bs, NULL, NULL);
     SIM_FREE(host->arena, BlockDriverState, bs);
 }
 
@@ -294,6 +292,10 @@ static int open_entry(void *opaque)
         return ret;
     }
     open->driver_open = true;
+    ret = bdrv_open_backing(bs, open->options, open->errp);
+    if (ret < 0) {
+        return ret;
+    }
     bdrv_refresh_limits(bs);
     int64_t length = bdrv_co_getlength(bs);
     if (length < 0) {
@@ -323,12 +325,18 @@ static BlockDriverState *open_node(struct host *host, const struct qvalue *optio
                                    const BlockDriverState *parent, const char *child_name, Error **errp)
 {
     struct bdrv_generic_options generic;
+    unsigned depth = parent ? parent->open_depth + 1 : 0;
 
+    if (depth > BDRV_MAX_DEPTH) { /* images that name each other, for instance */
+        error_setg(errp, "A chain of more than %d nodes cannot be opened", BDRV_MAX_DEPTH);
+        return NULL;
+    }
     if (!bdrv_options_generic(options, flags, &generic, errp) || !bdrv_options_check(generic.drv, options, errp) ||
         (generic.node_name && !bdrv_name_usable(host, generic.node_name, errp))) {
         return NULL;
     }
     BlockDriverState *bs = bdrv_new_node(host, generic.drv, generic.node_name);
+    bs->open_depth = depth;
     bs->open_flags = generic.flags;
     bs->detect_zeroes = generic.detect_zeroes;
     bs->inherit_inactive = (flags & BDRV_O_INACTIVE) != 0;

@@ -447,3 +447,8 @@ bool bdrv_options_check(const BlockDriver *drv, const struct qvalue *options, Er
 {
     return check_members(drv->options, options, true, errp);
 }
+
+bool bdrv_check_options_table(const BdrvOption *table, const struct qvalue *values, Error **errp)
+{
+    return check_members(table, values, false, errp);
+}

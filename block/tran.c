@@ -67,8 +67,9 @@ static void insert_child(BlockDriverState *parent, BdrvChild *child, BdrvChild *
 }
 
 /*
- * Points the edge elsewhere and keeps the parent quiesced exactly while what it points to is (3): before the new
- * node can send it anything, and until nothing of the old one can. No poll: whoever edits has drained already.
+ * Points the edge elsewhere: the one place where links change. The parent is quiesced through the edge while that
+ * happens (3): before the new node can send it anything, and until nothing of the old one can. No poll: whoever
+ * edits has drained already, and an edge that points nowhere has nothing in flight.
  */
 static void edge_point(BdrvChild *child, BlockDriverState *to, bool restore, BdrvChild *after)
 {
@@ -76,9 +77,10 @@ static void edge_point(BdrvChild *child, BlockDriverState *to, bool restore, Bdr
     bool quiesced = to && to->quiesce_counter > 0;
 
     SIM_ASSERT(from != to);
-    if (quiesced && !child->quiesced_parent) {
+    if (!from && !child->quiesced_parent) {
         bdrv_parent_drained_begin_single(child);
     }
+    SIM_ASSERT(child->quiesced_parent);
     if (from) {
         if (child->klass->detach) {
             child->klass->detach(child);
@@ -96,9 +98,16 @@ static void edge_point(BdrvChild *child, BlockDriverState *to, bool restore, Bdr
             child->klass->attach(child);
         }
     }
-    if (!quiesced && child->quiesced_parent) {
+    if (!quiesced) {
         bdrv_parent_drained_end_single(child);
     }
+}
+
+/* A link that is in use may only be edited while nothing runs through it. */
+static bool may_edit(const BdrvChild *child)
+{
+    return !child->frozen && child->quiesced_parent && child->bs->quiesce_counter > 0 &&
+           !bdrv_drain_poll(child->bs);
 }
 
 static BlockDriverState *edge_parent(const BdrvChild *child)
@@ -115,6 +124,7 @@ BdrvChild *bdrv_edge_new(struct host *host, const char *name, const BdrvChildCla
     child->klass = klass;
     child->role = role;
     child->opaque = opaque;
+    child->number = host->graph->next_edge_number++;
     child->shared_perm = BLK_PERM_ALL;
     return child;
 }
@@ -154,8 +164,6 @@ int bdrv_tran_attach(struct bdrv_tran *tran, BdrvChild *child, BlockDriverState 
     if (parent) {
         LIST_INSERT_HEAD(&parent->children, child, next);
     }
-    /* The parent starts quiesced through the edge: nothing of it can be in flight there yet, so nobody polls. */
-    bdrv_parent_drained_begin_single(child);
     edge_point(child, bs, false, NULL);
     tran_add(tran, BDRV_EDIT_ATTACH)->child = child;
     return 0;
@@ -165,7 +173,7 @@ void bdrv_tran_replace(struct bdrv_tran *tran, BdrvChild *child, BlockDriverStat
 {
     struct bdrv_edit *edit = tran_add(tran, BDRV_EDIT_REPLACE);
 
-    SIM_ASSERT(!child->frozen);
+    SIM_ASSERT(may_edit(child));
     edit->child = child;
     edit->node = child->bs;
     edit->after_parent = LIST_NEXT(child, next_parent);
@@ -177,7 +185,7 @@ void bdrv_tran_detach(struct bdrv_tran *tran, BdrvChild *child)
 {
     struct bdrv_edit *edit = tran_add(tran, BDRV_EDIT_DETACH);
 
-    SIM_ASSERT(!child->frozen);
+    SIM_ASSERT(may_edit(child));
     edit->child = child;
     edit->node = child->bs;
     edit->after_parent = LIST_NEXT(child, next_parent);
@@ -287,6 +295,9 @@ static void undo_edit(const struct bdrv_edit *edit)
     switch (edit->kind) {
     case BDRV_EDIT_ATTACH:
         bs = child->bs;
+        if (!child->quiesced_parent) {
+            bdrv_parent_drained_begin_single(child); /* nobody has run since it was made */
+        }
         edge_point(child, NULL, false, NULL);
         if (edge_parent(child)) {
             LIST_REMOVE(child, next);

@@ -48,12 +48,24 @@ BdrvChild *bdrv_edge_new(struct host *host, const char *name, const BdrvChildCla
 /* Links it to bs after the checks of 1.7, taking a reference; undoing frees the edge. */
 int bdrv_tran_attach(struct bdrv_tran *tran, BdrvChild *child, BlockDriverState *bs, uint64_t perm, uint64_t shared,
                      Error **errp);
+/* A new edge between nodes, with the permissions that the parent's users come to: the checks of 1.7 in their order.
+ * append: see bdrv_may_link. NULL with errp; then finish undoes the rest (edge.c). */
+BdrvChild *bdrv_tran_link(struct bdrv_tran *tran, BlockDriverState *parent, BlockDriverState *child,
+                          const char *name, uint32_t role, bool append, Error **errp);
+/* Both want the node that the edge points to drained, and the link not frozen. */
 void bdrv_tran_replace(struct bdrv_tran *tran, BdrvChild *child, BlockDriverState *to);
 void bdrv_tran_detach(struct bdrv_tran *tran, BdrvChild *child);
 void bdrv_tran_set_perm(struct bdrv_tran *tran, BdrvChild *child, uint64_t perm, uint64_t shared);
 void bdrv_tran_drv_perm(struct bdrv_tran *tran, BlockDriverState *bs, uint64_t perm, uint64_t shared);
 /* Permissions of the given nodes and all below them, parents first (perm.c). */
 int bdrv_tran_perms(struct bdrv_tran *tran, BlockDriverState *const *start, size_t count, Error **errp);
+
+/* Moves the parents of from to to, both drained (1.8). Left alone: jobs' edges, which stay at their node, and edges
+ * of anything in to's own subtree, which would become a loop; strict: these are -EINVAL (change.c). */
+int bdrv_tran_move_parents(struct bdrv_tran *tran, BlockDriverState *from, BlockDriverState *to, bool strict,
+                           Error **errp);
+/* "Cannot change ..."; -EPERM. */
+int bdrv_frozen_error(const BdrvChild *child, Error **errp);
 
 /* Whether child may go under parent: no cycle, not too deep (edge.c). append: parent takes over child's parents. */
 bool bdrv_may_link(BlockDriverState *parent, BlockDriverState *child, const char *name, bool append, Error **errp);
