@@ -8,6 +8,7 @@
 #ifndef BLOCK_BACKEND_H
 #define BLOCK_BACKEND_H
 
+#include "block/accounting.h"
 #include "block/block.h"
 #include "block/throttle_group.h"
 
@@ -98,13 +99,7 @@ ThrottleGroup *blk_throttle_group(const BlockBackend *blk); /* NULL: not throttl
 /* Waits until nothing of this BB is in flight. */
 void blk_drain(BlockBackend *blk);
 
-/* Counters of the device model's requests (4.4). */
-struct block_acct {
-    uint64_t ops[SIM_OP_COUNT];
-    uint64_t bytes[SIM_OP_COUNT];
-    uint64_t failed[SIM_OP_COUNT];
-    uint64_t invalid[SIM_OP_COUNT];
-};
+/* What its device counted (4.4). */
 struct block_acct *blk_get_stats(BlockBackend *blk);
 
 #endif

@@ -10,9 +10,16 @@ extern const BlockDriver bdrv_null_co;
 extern const BlockDriver bdrv_raw;
 extern const BlockDriver bdrv_throttle;
 
+/* clang-format off */
 static const BlockDriver *const drivers[] = {
-    &bdrv_blkdebug, &bdrv_blkverify, &bdrv_disk, &bdrv_null_co, &bdrv_raw, &bdrv_throttle,
+    &bdrv_blkdebug,
+    &bdrv_blkverify,
+    &bdrv_disk,
+    &bdrv_null_co,
+    &bdrv_raw,
+    &bdrv_throttle,
 };
+/* clang-format on */
 
 const BlockDriver *bdrv_find_driver(const char *name)
 {

@@ -17,7 +17,7 @@
 static const enum sim_type structural[] = {
     SIM_TYPE_BlockDriverState, SIM_TYPE_BdrvChild, SIM_TYPE_BlockBackend, SIM_TYPE_bdrv_op_blocker,
     SIM_TYPE_BdrvDirtyBitmap,  SIM_TYPE_Job,       SIM_TYPE_JobTxn,       SIM_TYPE_BlockJobNode,
-    SIM_TYPE_mirror_job,       SIM_TYPE_guest,
+    SIM_TYPE_mirror_job,       SIM_TYPE_guest,        SIM_TYPE_ThrottleGroup,
 };
 
 /* What the world keeps by design: media and their content, the machinery of the run itself. */

@@ -6,8 +6,9 @@
 #include <string.h>
 
 static const struct qmp_command *const families[] = {
-    qmp_vm_commands,          qmp_block_commands, qmp_query_block_commands, qmp_bitmap_commands,
-    qmp_transaction_commands, qmp_job_commands,   qmp_block_job_commands,   qmp_mirror_commands,
+    qmp_vm_commands,          qmp_block_commands,  qmp_query_block_commands, qmp_bitmap_commands,
+    qmp_transaction_commands, qmp_job_commands,    qmp_block_job_commands,   qmp_mirror_commands,
+    qmp_throttle_commands,    qmp_object_commands,
 };
 
 const struct qmp_command *qmp_command_at(size_t index)

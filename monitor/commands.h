@@ -18,6 +18,8 @@ extern const struct qmp_command qmp_transaction_commands[];
 extern const struct qmp_command qmp_job_commands[];
 extern const struct qmp_command qmp_block_job_commands[];
 extern const struct qmp_command qmp_mirror_commands[];
+extern const struct qmp_command qmp_throttle_commands[];
+extern const struct qmp_command qmp_object_commands[];
 
 #define QMP_NO_ARGS ((const struct qmp_arg[]){{.name = NULL}})
 
@@ -46,5 +48,9 @@ bool qmp_arg_u32(const struct qvalue *args, const char *name, uint32_t *out, Err
 
 /* `image` and `inserted` of a node as queries show it (monitor/query_node.c). Owned by the caller. Coroutine. */
 struct qvalue *qmp_node_info(BlockDriverState *bs, const BlockBackend *blk, bool flat);
+/* The limits of a backend; zeroes without any (blk NULL, too). */
+void qmp_put_throttle(struct qvalue *info, const BlockBackend *blk);
+/* query-blockstats (monitor/query_stats.c) */
+bool qmp_query_blockstats(struct host *host, const struct qvalue *args, struct qvalue **reply, Error **errp);
 
 #endif

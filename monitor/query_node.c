@@ -106,7 +106,6 @@ static struct qvalue *cache_info(const BlockDriverState *bs, const BlockBackend 
 
 struct qvalue *qmp_node_info(BlockDriverState *bs, const BlockBackend *blk, bool flat)
 {
-    static const char *const throttle_key[] = {"bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"};
     struct qvalue *info = qvalue_dict();
     BlockDriverState *backing = bdrv_cow_bs(bs);
     qdict_put(info, "file", qvalue_str(bdrv_filename(bs)));
@@ -121,9 +120,7 @@ struct qvalue *qmp_node_info(BlockDriverState *bs, const BlockBackend *blk, bool
     qdict_put(info, "encrypted", qvalue_bool(false));
     qdict_put(info, "cache", cache_info(bs, blk));
     qdict_put(info, "detect_zeroes", qvalue_str(detect_zeroes_name[bdrv_get_detect_zeroes(bs)]));
-    for (size_t i = 0; i < ARRAY_SIZE(throttle_key); i++) {
-        qdict_put(info, throttle_key[i], qvalue_int(0));
-    }
+    qmp_put_throttle(info, blk);
     qdict_put(info, "write_threshold", qvalue_int((int64_t)bdrv_get_write_threshold(bs)));
     put_bitmaps(info, bs);
     qdict_put(info, "image", image_info(bs, flat));

@@ -48,6 +48,7 @@ enum scn_domain {
     SCN_DOM_HOST,
     SCN_DOM_EVENT,
     SCN_DOM_FAULT,
+    SCN_DOM_GROUP, /* throttle groups */
     SCN_DOM_PATH
 };
 

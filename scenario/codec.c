@@ -112,6 +112,13 @@ static const char *const verbs[] = {
     "io wait_break",
     "io resume",
     "io remove_break",
+    /* limits */
+    "block_set_io_throttle",
+    "object-add",
+    "object-del",
+    "qom-set",
+    "qom-get",
+    "block-set-write-threshold",
 };
 
 /* --- prologue -------------------------------------------------------------------------------------------- */

@@ -243,6 +243,7 @@ static const char *const pools[][8] = {
     [SCN_DOM_JOB] = {"m", "m2", "m3", "j3", "j4", "j5", "j6", "j7"},
     [SCN_DOM_BITMAP] = {"b", "b1", "b2", "b3", "b4", "b5", "b6", "b7"},
     [SCN_DOM_HOST] = {"all", "h", "all", "h", "all", "h", "all", "h"},
+    [SCN_DOM_GROUP] = {"tg", "tg1", "tg2", "g", "tg", "tg", "tg1", "g1"},
 };
 
 /* The i-th QMP event, counted over and over. */

@@ -16,8 +16,9 @@
 #include "scenario/runner.h"
 
 static const char *const domain_words[] = {
-    [SCN_DOM_DISK] = "disk",     [SCN_DOM_NODE] = "node", [SCN_DOM_GUEST] = "guest", [SCN_DOM_JOB] = "job",
-    [SCN_DOM_BITMAP] = "bitmap", [SCN_DOM_HOST] = "host", [SCN_DOM_EVENT] = "event", [SCN_DOM_FAULT] = "fault",
+    [SCN_DOM_DISK] = "disk",   [SCN_DOM_NODE] = "node",     [SCN_DOM_GUEST] = "guest",
+    [SCN_DOM_JOB] = "job",     [SCN_DOM_BITMAP] = "bitmap", [SCN_DOM_HOST] = "host",
+    [SCN_DOM_EVENT] = "event", [SCN_DOM_FAULT] = "fault",   [SCN_DOM_GROUP] = "throttle group",
 };
 
 static const char *const domain_hints[] = {
@@ -28,6 +29,7 @@ static const char *const domain_hints[] = {
     [SCN_DOM_BITMAP] = "a 'block-dirty-bitmap-add' before",
     [SCN_DOM_HOST] = "'h'",
     [SCN_DOM_EVENT] = "a QMP event of `blksim list events`",
+    [SCN_DOM_GROUP] = "an 'object-add' with that id before",
     [SCN_DOM_FAULT] = "one of `blksim list faults`",
 };
 
@@ -99,7 +101,9 @@ static bool is_known(const struct scn_names *names, enum scn_domain domain, cons
         return name[0] == '#' || scn_names_has(names, SCN_DOM_NODE, name) ||
                scn_names_has(names, SCN_DOM_GUEST, name);
     }
-    return scn_names_has(names, domain, name);
+    /* without a name of its own, the group of a device has the device's */
+    return scn_names_has(names, domain, name) ||
+           (domain == SCN_DOM_GROUP && scn_names_has(names, SCN_DOM_GUEST, name));
 }
 
 static bool check_name(const struct scn_names *names, enum scn_domain domain, const char *name, Error **errp)
@@ -131,7 +135,11 @@ static bool check_node_options(const struct scn_names *names, const struct qvalu
 {
     static const char *const children[] = {"file", "backing", "target", "image", "raw", "test"};
     const struct qvalue *disk = qdict_get(options, "disk");
+    const struct qvalue *group = qdict_get(options, "throttle-group");
 
+    if (group && group->type == QVALUE_STR && !check_name(names, SCN_DOM_GROUP, group->str.bytes, errp)) {
+        return false;
+    }
     if (disk && disk->type == QVALUE_STR && !check_name(names, SCN_DOM_DISK, disk->str.bytes, errp)) {
         return false;
     }

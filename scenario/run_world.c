@@ -122,6 +122,8 @@ void scn_run_guest(struct runner *runner, const struct scn_step *step)
     call.config.read_only = step_bool(step, "read-only", call.config.read_only);
     call.config.share_rw = step_bool(step, "share-rw", call.config.share_rw);
     call.config.write_cache = step_bool(step, "write-cache", call.config.write_cache);
+    call.config.account_failed = step_bool(step, "account-failed", call.config.account_failed);
+    call.config.account_invalid = step_bool(step, "account-invalid", call.config.account_invalid);
     call.config.logical_block_bytes = (uint32_t)step_int(step, "block-size", call.config.logical_block_bytes);
     policy = step_str(step, "rerror", NULL);
     if (policy) {

@@ -68,6 +68,8 @@ static const struct scn_arg_def guest_args[] = {
     {"read-only", SCN_BOOL, .doc = "default: whether the node is"},
     {"share-rw", SCN_BOOL, .doc = "others may write the node too, default off"},
     {"write-cache", SCN_BOOL, .doc = "off: every write is followed by a flush; default on"},
+    {"account-failed", SCN_BOOL, .doc = "failed requests count in total times, default on"},
+    {"account-invalid", SCN_BOOL, .doc = "invalid requests end the idle time, default on"},
     {"block-size", SCN_SIZE, .min = 512, .max = 4096, .doc = "logical block size, 512 or 4k"},
     END,
 };

@@ -82,9 +82,10 @@ static void hold(struct guest *guest, struct guest_req *req, int ret)
 }
 
 /* Policy and accounting of a request that was through the block layer. */
-static void settle(struct guest *guest, struct guest_req *req, int ret)
+static void settle(struct guest *guest, struct guest_req *req, const struct block_acct_cookie *cookie, int ret)
 {
     struct block_acct *acct = blk_get_stats(guest->blk);
+    int64_t now_ns = sim_now(guest->host->sim);
     if (ret < 0) {
         if (req->op == SIM_OP_READ) {
             payload_clear(&req->data);
@@ -94,7 +95,7 @@ static void settle(struct guest *guest, struct guest_req *req, int ret)
             hold(guest, req, ret);
             return;
         case BLOCK_ERROR_ACTION_REPORT:
-            acct->failed[req->op]++;
+            block_acct_failed(acct, cookie, now_ns);
             complete(guest, req, ret);
             return;
         case BLOCK_ERROR_ACTION_IGNORE:
@@ -102,8 +103,7 @@ static void settle(struct guest *guest, struct guest_req *req, int ret)
             break;
         }
     }
-    acct->ops[req->op]++;
-    acct->bytes[req->op] += (uint64_t)req->bytes;
+    block_acct_done(acct, cookie, now_ns);
     complete(guest, req, 0);
 }
 
@@ -116,14 +116,16 @@ static void coroutine_fn request_entry(void *opaque)
     guest->starting--;
     host_kick(host);
     int invalid = check_request(guest, req);
+    struct block_acct_cookie cookie;
+    block_acct_start(&cookie, req->op, req->op == SIM_OP_FLUSH ? 0 : (uint64_t)req->bytes, sim_now(host->sim));
     int ret = invalid ? invalid : issue(guest, req);
     SIM_ASSERT_LT(0, guest->active);
     guest->active--;
     if (invalid) {
-        blk_get_stats(guest->blk)->invalid[req->op]++;
+        block_acct_invalid(blk_get_stats(guest->blk), req->op, cookie.start_ns);
         complete(guest, req, invalid);
     } else {
-        settle(guest, req, MIN(ret, 0));
+        settle(guest, req, &cookie, MIN(ret, 0));
     }
     guest_kick(guest);
     host_kick(host);
@@ -265,6 +267,8 @@ void guest_config_default(struct guest_config *config)
         .rerror = BLOCKDEV_ON_ERROR_AUTO,
         .werror = BLOCKDEV_ON_ERROR_AUTO,
         .write_cache = true,
+        .account_failed = true,
+        .account_invalid = true,
         .logical_block_bytes = SIM_SECTOR_BYTES,
     };
 }
@@ -305,6 +309,8 @@ static BlockBackend *make_backend(struct host *host, const struct guest_config *
     }
     blk_set_on_error(blk, rerror, werror);
     blk_set_enable_write_cache(blk, config->write_cache);
+    blk_get_stats(blk)->ignore_failed = !config->account_failed;
+    blk_get_stats(blk)->ignore_invalid = !config->account_invalid;
     blk_io_status_enable(blk);
     return blk;
 }

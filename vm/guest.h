@@ -25,6 +25,8 @@ struct guest_config {
     bool read_only;             /* default: whether the node is */
     bool share_rw;
     bool write_cache;             /* default true */
+    bool account_failed;          /* default true: failed requests count in times */
+    bool account_invalid;         /* default true: invalid requests end idleness */
     uint32_t logical_block_bytes; /* 512 or 4096; default 512: requests must be multiples */
 };
 void guest_config_default(struct guest_config *config);
