@@ -56,10 +56,12 @@ static void test_blockstats(void **state)
         "query-blockstats", "{}",
         "[{\"device\":\"g\",\"qdev\":\"g\",\"node-name\":\"s\",\"stats\":{\"rd_bytes\":0,\"wr_bytes\":4096,"
         "\"unmap_bytes\":0,\"rd_operations\":0,\"wr_operations\":1,\"flush_operations\":0,\"unmap_operations\":0,"
-        "\"wr_highest_offset\":8192,\"failed_rd_operations\":0,\"failed_wr_operations\":0,"
+        "\"rd_total_time_ns\":0,\"wr_total_time_ns\":51000,\"flush_total_time_ns\":0,\"unmap_total_time_ns\":0,"
+        "\"wr_highest_offset\":8192,\"rd_merged\":0,\"wr_merged\":0,\"unmap_merged\":0,\"idle_time_ns\":0,"
+        "\"failed_rd_operations\":0,\"failed_wr_operations\":0,"
         "\"failed_flush_operations\":0,\"failed_unmap_operations\":0,\"invalid_rd_operations\":0,"
         "\"invalid_wr_operations\":0,\"invalid_flush_operations\":0,\"invalid_unmap_operations\":0,"
-        "\"account_invalid\":true,\"account_failed\":true}}]");
+        "\"account_invalid\":true,\"account_failed\":true,\"timed_stats\":[]}}]");
 }
 
 static void test_nodes(void **state)
