@@ -35,6 +35,7 @@ typedef struct BlockDevOps {
     void (*drained_begin)(void *opaque);
     void (*drained_end)(void *opaque);
     bool (*drained_poll)(void *opaque); /* true: still busy */
+    bool (*is_tray_open)(void *opaque); /* true: the medium is out of reach */
 } BlockDevOps;
 
 /* perm, shared: what the user wants once a root is there. One reference for the caller. */
@@ -79,6 +80,9 @@ int blk_co_preadv(BlockBackend *blk, int64_t offset, int64_t bytes, struct paylo
 int blk_co_pwritev(BlockBackend *blk, int64_t offset, int64_t bytes, const struct payload *in, uint32_t flags);
 int blk_co_pwrite_zeroes(BlockBackend *blk, int64_t offset, int64_t bytes, uint32_t flags);
 int blk_co_pdiscard(BlockBackend *blk, int64_t offset, int64_t bytes);
+/* As bdrv_co_copy_range; neither parked nor throttled: whoever copies has drained or holds both nodes. */
+int blk_co_copy_range(BlockBackend *src, int64_t src_offset, BlockBackend *dst, int64_t dst_offset, int64_t bytes,
+                      uint32_t read_flags, uint32_t write_flags);
 int blk_co_flush(BlockBackend *blk);
 int blk_co_truncate(BlockBackend *blk, int64_t length, bool exact, enum bdrv_prealloc prealloc, uint32_t flags,
                     Error **errp);

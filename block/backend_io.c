@@ -67,10 +67,16 @@ static inline void blk_enter(BlockBackend *blk)
     }
 }
 
+static inline bool blk_available(const BlockBackend *blk)
+{
+    return blk->root &&
+           !(blk->dev_ops && blk->dev_ops->is_tray_open && blk->dev_ops->is_tray_open(blk->dev_opaque));
+}
+
 /* The graph may have changed while the request was parked: the root is looked up only now. */
 static inline int blk_check(const BlockBackend *blk, int64_t offset, int64_t bytes)
 {
-    if (!blk->root) {
+    if (!blk_available(blk)) {
         return -ENOMEDIUM;
     }
     if (offset < 0 || bytes < 0) {
@@ -145,10 +151,22 @@ int blk_co_pdiscard(BlockBackend *blk, int64_t offset, int64_t bytes)
     return ret;
 }
 
+int blk_co_copy_range(BlockBackend *src, int64_t src_offset, BlockBackend *dst, int64_t dst_offset, int64_t bytes,
+                      uint32_t read_flags, uint32_t flags)
+{
+    int ret = blk_check(src, src_offset, bytes);
+    if (ret >= 0) {
+        ret = blk_check(dst, dst_offset, bytes);
+    }
+    return ret < 0 ? ret
+                   : bdrv_co_copy_range(src->root, src_offset, dst->root, dst_offset, bytes, read_flags,
+                                        write_flags(dst, flags));
+}
+
 int blk_co_flush(BlockBackend *blk)
 {
     blk_enter(blk);
-    int ret = blk->root ? bdrv_co_flush(blk->root->bs) : -ENOMEDIUM;
+    int ret = blk_available(blk) ? bdrv_co_flush(blk->root->bs) : -ENOMEDIUM;
     blk_dec_in_flight(blk);
     return ret;
 }
@@ -157,7 +175,7 @@ int blk_co_flush(BlockBackend *blk)
 int blk_co_truncate(BlockBackend *blk, int64_t length, bool exact, enum bdrv_prealloc prealloc, uint32_t flags,
                     Error **errp)
 {
-    if (!blk->root) {
+    if (!blk_available(blk)) {
         error_setg(errp, "No medium inserted");
         return -ENOMEDIUM;
     }

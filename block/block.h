@@ -288,6 +288,10 @@ int bdrv_co_preadv(BdrvChild *child, int64_t offset, int64_t bytes, struct paylo
 int bdrv_co_pwritev(BdrvChild *child, int64_t offset, int64_t bytes, const struct payload *in, uint32_t flags);
 int bdrv_co_pwrite_zeroes(BdrvChild *child, int64_t offset, int64_t bytes, uint32_t flags);
 int bdrv_co_pdiscard(BdrvChild *child, int64_t offset, int64_t bytes);
+/* Copies without the bytes passing through the caller (2.12): the source is read, the target written in every
+ * respect. -ENOTSUP: these nodes cannot, or not this range; nothing was done, read and write instead. */
+int bdrv_co_copy_range(BdrvChild *src, int64_t src_offset, BdrvChild *dst, int64_t dst_offset, int64_t bytes,
+                       uint32_t read_flags, uint32_t write_flags);
 int bdrv_co_flush(BlockDriverState *bs);
 /* While enabled, every read of the node is a copy-on-read (4.3); counted. The node must be writable. */
 void bdrv_enable_copy_on_read(BlockDriverState *bs);

@@ -102,6 +102,13 @@ struct BlockDriver {
                            uint32_t flags);
     int (*bdrv_co_pwrite_zeroes)(BlockDriverState *bs, int64_t offset, int64_t bytes, uint32_t flags);
     int (*bdrv_co_pdiscard)(BlockDriverState *bs, int64_t offset, int64_t bytes);
+    /* Copying without buffers (2.12), both NULL: -ENOTSUP. from passes on down the source, and at its end to
+     * bdrv_co_copy_range_to of dst; to passes on down the target, and at its end copies. A driver that cannot
+     * returns -ENOTSUP before it has changed anything. */
+    int (*bdrv_co_copy_range_from)(BlockDriverState *bs, BdrvChild *src, int64_t src_offset, BdrvChild *dst,
+                                   int64_t dst_offset, int64_t bytes, uint32_t read_flags, uint32_t write_flags);
+    int (*bdrv_co_copy_range_to)(BlockDriverState *bs, BdrvChild *src, int64_t src_offset, BdrvChild *dst,
+                                 int64_t dst_offset, int64_t bytes, uint32_t read_flags, uint32_t write_flags);
     int (*bdrv_co_flush)(BlockDriverState *bs); /* full flush: replaces the two below and the children's */
     int (*bdrv_co_flush_to_os)(BlockDriverState *bs);
     int (*bdrv_co_flush_to_disk)(BlockDriverState *bs);
@@ -309,6 +316,12 @@ void bdrv_default_perms(BlockDriverState *bs, BdrvChild *child, uint32_t role, u
 void bdrv_refresh_limits(BlockDriverState *bs);
 /* Sets the cached length (rounds up), truncates bitmaps, tells BB parents. */
 void bdrv_set_total_bytes(BlockDriverState *bs, int64_t length);
+
+/* What drivers pass a copy of a range on with (2.12), at the offsets of the edge's node. */
+int bdrv_co_copy_range_from(BdrvChild *src, int64_t src_offset, BdrvChild *dst, int64_t dst_offset, int64_t bytes,
+                            uint32_t read_flags, uint32_t write_flags);
+int bdrv_co_copy_range_to(BdrvChild *src, int64_t src_offset, BdrvChild *dst, int64_t dst_offset, int64_t bytes,
+                          uint32_t read_flags, uint32_t write_flags);
 
 /* Counts requests for drains; the caller pairs them. */
 void bdrv_inc_in_flight(BlockDriverState *bs);

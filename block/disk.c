@@ -141,6 +141,52 @@ static int disk_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
     return disk_co_discard(medium(bs), offset, bytes);
 }
 
+static int disk_copy_range_from(BlockDriverState *bs, BdrvChild *src, int64_t src_offset, BdrvChild *dst,
+                                int64_t dst_offset, int64_t bytes, uint32_t read_flags, uint32_t write_flags)
+{
+    return bdrv_co_copy_range_to(src, src_offset, dst, dst_offset, bytes, read_flags, write_flags);
+}
+
+/* As copy_file_range: among regular files, not past the source's end, not onto itself. */
+static bool can_copy(const BlockDriverState *from, int64_t src_offset, const BlockDriverState *to,
+                     int64_t dst_offset, int64_t bytes)
+{
+    if (from->drv != to->drv || !is_file(from) || !is_file(to) || bytes > disk_length(medium(from)) - src_offset) {
+        return false;
+    }
+    return medium(from) != medium(to) || !ranges_overlap(src_offset, bytes, dst_offset, bytes);
+}
+
+static int64_t max_piece(const BlockDriverState *bs)
+{
+    return bs->bl.max_transfer > 0 ? bs->bl.max_transfer : BDRV_MAX_REQUEST;
+}
+
+static int disk_copy_range_to(BlockDriverState *bs, BdrvChild *src, int64_t src_offset, BdrvChild *dst,
+                              int64_t dst_offset, int64_t bytes, uint32_t read_flags, uint32_t write_flags)
+{
+    int64_t max = MIN(max_piece(src->bs), max_piece(bs));
+    int ret = 0;
+
+    if (!can_copy(src->bs, src_offset, bs, dst_offset, bytes)) {
+        return -ENOTSUP;
+    }
+    max = ROUND_DOWN(max, (int64_t)MAX(src->bs->bl.request_alignment, bs->bl.request_alignment));
+    for (int64_t done = 0; done < bytes && ret == 0;) {
+        int64_t num = MIN(bytes - done, max);
+        struct payload data;
+
+        payload_init(bs->host->sim, &data);
+        ret = disk_co_read(medium(src->bs), src_offset + done, num, &data);
+        if (ret == 0) {
+            ret = disk_co_write(medium(bs), dst_offset + done, num, &data, medium_flags(write_flags));
+        }
+        payload_clear(&data);
+        done += num;
+    }
+    return ret == -ENOTSUP ? -EIO : ret; /* something may have been copied: nobody may think it was refused */
+}
+
 static int disk_flush_to_disk(BlockDriverState *bs)
 {
     return disk_co_flush(medium(bs));
@@ -277,6 +323,8 @@ const BlockDriver bdrv_disk = {
     .bdrv_co_pwritev = disk_pwritev,
     .bdrv_co_pwrite_zeroes = disk_pwrite_zeroes,
     .bdrv_co_pdiscard = disk_pdiscard,
+    .bdrv_co_copy_range_from = disk_copy_range_from,
+    .bdrv_co_copy_range_to = disk_copy_range_to,
     .bdrv_co_flush_to_disk = disk_flush_to_disk,
     .bdrv_co_truncate = disk_truncate,
     .bdrv_co_getlength = disk_getlength,

@@ -124,6 +124,24 @@ static int raw_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
     return ret < 0 ? ret : bdrv_co_pdiscard(bs->file, offset, bytes);
 }
 
+static int raw_copy_range_from(BlockDriverState *bs, BdrvChild *src, int64_t src_offset, BdrvChild *dst,
+                               int64_t dst_offset, int64_t bytes, uint32_t read_flags, uint32_t write_flags)
+{
+    int ret = adjust(bs, &src_offset, bytes, -EINVAL);
+
+    return ret < 0 ? ret
+                   : bdrv_co_copy_range_from(bs->file, src_offset, dst, dst_offset, bytes, read_flags, write_flags);
+}
+
+static int raw_copy_range_to(BlockDriverState *bs, BdrvChild *src, int64_t src_offset, BdrvChild *dst,
+                             int64_t dst_offset, int64_t bytes, uint32_t read_flags, uint32_t write_flags)
+{
+    int ret = adjust(bs, &dst_offset, bytes, -ENOSPC);
+
+    return ret < 0 ? ret
+                   : bdrv_co_copy_range_to(src, src_offset, bs->file, dst_offset, bytes, read_flags, write_flags);
+}
+
 static int raw_block_status(BlockDriverState *bs, bool want_zero, int64_t offset, int64_t bytes, int64_t *pnum,
                             int64_t *map, BlockDriverState **file)
 {
@@ -221,6 +239,8 @@ const BlockDriver bdrv_raw = {
     .bdrv_co_pwritev = raw_pwritev,
     .bdrv_co_pwrite_zeroes = raw_pwrite_zeroes,
     .bdrv_co_pdiscard = raw_pdiscard,
+    .bdrv_co_copy_range_from = raw_copy_range_from,
+    .bdrv_co_copy_range_to = raw_copy_range_to,
     .bdrv_co_truncate = raw_truncate,
     .bdrv_co_getlength = raw_getlength,
     .bdrv_co_get_info = raw_get_info,

@@ -1,7 +1,6 @@
 /*
- * The request path from inside: what io.c, tracked.c, zeroes.c, copy-on-read.c, flush.c, status.c and
- * resize.c share
- * (reference/block.md 2). Nobody else includes it.
+ * The request path from inside: what io.c, tracked.c, zeroes.c, copy_range.c, copy-on-read.c, flush.c, status.c and
+ * resize.c share (reference/block.md 2). Nobody else includes it.
  *
  *     bdrv_co_pwritev -> range check -> padding (serialise, read edges) -> aligned write
  *         aligned write: may it? -> wait -> threshold -> driver (fragments, zeroes) -> finish, whatever the result
