@@ -219,6 +219,30 @@ struct BdrvChild {
 
 extern const BdrvChildClass bdrv_child_of_bds;
 
+/* --- events at most once a second (event_limit.c) ------------------------------------------------------------- */
+
+typedef struct bdrv_event_limit {
+    struct sim_timer timer; /* armed: an event of this second is out already */
+    struct host *host;      /* NULL: never used */
+    uint64_t entity;
+    bool pending; /* the fields below are still to be sent */
+    void (*emit)(const struct bdrv_event_limit *limit);
+    const char *who; /* fields of the last event; strings live as long as the world */
+    const char *what;
+    const char *error;
+    const struct sim_name *node;
+    uint64_t sector;
+    uint64_t sectors;
+} bdrv_event_limit;
+
+void bdrv_event_limit_init(struct bdrv_event_limit *limit, struct host *host, uint64_t entity,
+                           void (*emit)(const struct bdrv_event_limit *limit));
+/* The caller has filled in the fields: they go out now, or with the end of this second unless replaced till then.
+ */
+void bdrv_event_limit_send(struct bdrv_event_limit *limit);
+/* What waits goes out; no timer is left. */
+void bdrv_event_limit_end(struct bdrv_event_limit *limit);
+
 /* --- nodes ----------------------------------------------------------------------------------------------- */
 
 typedef struct bdrv_op_blocker {
@@ -274,6 +298,8 @@ struct BlockDriverState {
     LIST_HEAD(, BdrvDirtyBitmap) dirty_bitmaps; /* newest first */
     LIST_HEAD(, bdrv_op_blocker) op_blockers[BLOCK_OP_COUNT];
 
+    struct bdrv_event_limit *report_bad; /* QUORUM_REPORT_BAD about this node; NULL: none so far */
+
     char *backing_filename; /* what the image's header names, or NULL; host arena string */
     char *backing_format;   /* likewise; NULL: the header does not say */
     unsigned open_depth;    /* nodes that were being opened above this one when it was */
@@ -300,6 +326,7 @@ typedef struct BlockGraph {
     uint64_t next_bitmap_id;
     uint64_t next_generated_name;
     uint64_t visit; /* number of the present walk */
+    struct bdrv_event_limit quorum_failure;
 } BlockGraph;
 
 /* --- for drivers ----------------------------------------------------------------------------------------- */

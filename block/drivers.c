@@ -5,8 +5,11 @@
 
 extern const BlockDriver bdrv_blkdebug;
 extern const BlockDriver bdrv_blkverify;
+extern const BlockDriver bdrv_copy_on_read;
 extern const BlockDriver bdrv_disk;
 extern const BlockDriver bdrv_null_co;
+extern const BlockDriver bdrv_preallocate;
+extern const BlockDriver bdrv_quorum;
 extern const BlockDriver bdrv_raw;
 extern const BlockDriver bdrv_throttle;
 
@@ -14,8 +17,11 @@ extern const BlockDriver bdrv_throttle;
 static const BlockDriver *const drivers[] = {
     &bdrv_blkdebug,
     &bdrv_blkverify,
+    &bdrv_copy_on_read,
     &bdrv_disk,
     &bdrv_null_co,
+    &bdrv_preallocate,
+    &bdrv_quorum,
     &bdrv_raw,
     &bdrv_throttle,
 };

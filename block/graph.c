@@ -25,6 +25,7 @@ void bdrv_graph_cleanup(struct host *host)
     SIM_ASSERT(TAILQ_EMPTY(&host->graph->nodes));
     SIM_ASSERT(TAILQ_EMPTY(&host->graph->backends));
     throttle_groups_cleanup(host);
+    bdrv_event_limit_end(&host->graph->quorum_failure);
     SIM_FREE(host->arena, BlockGraph, host->graph);
     host->graph = NULL;
 }
@@ -189,6 +190,10 @@ static void free_node(BlockDriverState *bs)
         sim_free(host->arena, SIM_TYPE_bdrv_instance, bs->opaque, bs->drv->instance_size);
     }
     bdrv_set_backing_strings(bs, NULL, NULL);
+    if (bs->report_bad) {
+        bdrv_event_limit_end(bs->report_bad);
+        SIM_FREE(host->arena, bdrv_event_limit, bs->report_bad);
+    }
     SIM_FREE(host->arena, BlockDriverState, bs);
 }
 

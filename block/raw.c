@@ -5,6 +5,10 @@
  *
  * Not a filter driver: chain walks never skip it. Without a window its file is FILTERED|PRIMARY, with one
  * DATA|PRIMARY. It takes WRITE and RESIZE only as far as its users do (1.11).
+ *
+ * A file that was taken for raw because its content looked like nothing else (BDRV_O_PROBED) must stay so: a guest
+ * that could write another format's header there would have the file opened as that format the next time, with
+ * whatever backing file the guest put in. Its first sector does not take such content.
  */
 #include <errno.h>
 
@@ -57,6 +61,7 @@ static int raw_open(BlockDriverState *bs, const struct qvalue *options, Error **
     if ((bs->open_flags & BDRV_O_RDWR) && bdrv_is_read_only(file) && (bs->open_flags & BDRV_O_AUTO_RDONLY)) {
         bs->open_flags &= ~(uint32_t)BDRV_O_RDWR;
     }
+    bs->supported_read_flags = BDRV_REQ_PREFETCH & file->supported_read_flags;
     bs->supported_write_flags = BDRV_REQ_WRITE_UNCHANGED | (BDRV_REQ_FUA & file->supported_write_flags);
     bs->supported_zero_flags =
         BDRV_REQ_WRITE_UNCHANGED |
@@ -98,11 +103,32 @@ static int raw_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes, struc
     return bdrv_co_preadv(bs->file, offset, bytes, out, flags);
 }
 
+/* The request alignment of a probed node is a sector: a request has all of the first one or nothing of it. */
+static int check_header(const BlockDriverState *bs, int64_t offset, const struct payload *in)
+{
+    uint8_t head[BDRV_PROBE_BYTES];
+
+    if (!(bs->open_flags & BDRV_O_PROBED) || offset >= BDRV_PROBE_BYTES) {
+        return 0;
+    }
+    SIM_ASSERT_EQ(offset, 0);
+    SIM_ASSERT(in->size_bytes >= BDRV_PROBE_BYTES);
+    payload_read_bytes(in, 0, head, sizeof(head));
+    if (str_is(bdrv_probe_format(head, sizeof(head)), "raw")) {
+        return 0;
+    }
+    SIM_MARK(bs->host->sim, raw_header_refused);
+    return -EPERM;
+}
+
 static int raw_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes, const struct payload *in,
                        uint32_t flags)
 {
-    int ret = adjust(bs, &offset, bytes, -ENOSPC);
+    int ret = check_header(bs, offset, in);
 
+    if (ret == 0) {
+        ret = adjust(bs, &offset, bytes, -ENOSPC);
+    }
     if (ret < 0) {
         return ret;
     }
@@ -192,6 +218,13 @@ static int raw_get_info(BlockDriverState *bs, BlockDriverInfo *info)
     return bdrv_co_get_info(bs->file->bs, info);
 }
 
+static void raw_refresh_limits(BlockDriverState *bs)
+{
+    if (bs->open_flags & BDRV_O_PROBED) {
+        bs->bl.request_alignment = BDRV_PROBE_BYTES; /* so that the first sector is written whole */
+    }
+}
+
 static bool raw_has_zero_init(BlockDriverState *bs)
 {
     return bdrv_has_zero_init(bs->file->bs);
@@ -245,6 +278,7 @@ const BlockDriver bdrv_raw = {
     .bdrv_co_getlength = raw_getlength,
     .bdrv_co_get_info = raw_get_info,
     .bdrv_co_block_status = raw_block_status,
+    .bdrv_refresh_limits = raw_refresh_limits,
     .bdrv_has_zero_init = raw_has_zero_init,
     .bdrv_child_perm = raw_child_perm,
     .bdrv_peek = raw_peek,

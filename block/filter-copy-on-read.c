@@ -1,0 +1,173 @@
+/*
+ * Driver `copy-on-read`: every read through it fills the node below (reference/block.md 4.3).
+ *
+ *     driver=copy-on-read file=... [bottom=NODE]
+ *
+ * The filter only marks reads; the request path of the filtered node copies (copy-on-read.c), and what is to be
+ * copied is written there unchanged: hence WRITE_UNCHANGED on the edge, users or not, as long as the filter is
+ * active. With `bottom` only what is allocated from the node below the filtered one down to `bottom`, included, is
+ * copied:
+ *
+ *     filter -> top -> middle -> bottom -> base        copied: middle, bottom; never: base
+ *
+ * For that the chain down to `bottom` must stay as it is: its edges are frozen.
+ */
+#include <errno.h>
+
+#include "block/block_int.h"
+
+struct cor_filter {
+    BlockDriverState *bottom; /* NULL: the whole chain; holds a reference */
+};
+
+static int freeze_to_bottom(BlockDriverState *bs, const char *name, Error **errp)
+{
+    struct cor_filter *s = bs->opaque;
+    BlockDriverState *bottom = bdrv_find_node(bs->host, name);
+
+    if (!bottom) {
+        error_setg(errp, "Bottom node '%s' not found", name);
+        return -EINVAL;
+    }
+    if (bottom->drv->is_filter) {
+        error_setg(errp, "Bottom node '%s' is a filter", name);
+        return -EINVAL;
+    }
+    if (!bdrv_chain_contains(bs->file->bs, bottom)) {
+        error_setg(errp, "Bottom node '%s' is not in the chain of '%s'", name, bdrv_get_node_name(bs));
+        return -EINVAL;
+    }
+    int ret = bdrv_freeze_chain(bs, bottom, errp);
+    if (ret >= 0) {
+        bdrv_ref(bottom);
+        s->bottom = bottom;
+    }
+    return ret;
+}
+
+static int cor_open(BlockDriverState *bs, const struct qvalue *options, Error **errp)
+{
+    const char *bottom;
+    uint32_t passed = BDRV_REQ_FUA | BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;
+
+    if (!qdict_get_str(options, "bottom", &bottom, NULL, errp) ||
+        !bdrv_open_child(bs, options, "file", BDRV_CHILD_FILTERED | BDRV_CHILD_PRIMARY, false, errp)) {
+        return -EINVAL;
+    }
+    BlockDriverState *file = bs->file->bs;
+    bs->supported_read_flags = BDRV_REQ_PREFETCH;
+    bs->supported_write_flags = BDRV_REQ_WRITE_UNCHANGED | (BDRV_REQ_FUA & file->supported_write_flags);
+    bs->supported_zero_flags = BDRV_REQ_WRITE_UNCHANGED | (passed & file->supported_zero_flags);
+    bs->supported_truncate_flags = file->supported_truncate_flags;
+    return bottom ? freeze_to_bottom(bs, bottom, errp) : 0;
+}
+
+static void cor_close(BlockDriverState *bs)
+{
+    struct cor_filter *s = bs->opaque;
+
+    if (s->bottom) {
+        bdrv_unfreeze_chain(bs, s->bottom);
+        bdrv_unref_later(s->bottom);
+        s->bottom = NULL;
+    }
+}
+
+/* An inactive node cannot give the permission, and nothing is copied into it. */
+static void cor_child_perm(BlockDriverState *bs, BdrvChild *child, uint32_t role, uint64_t perm, uint64_t shared,
+                           uint64_t *nperm, uint64_t *nshared)
+{
+    bdrv_default_perms(bs, child, role, perm, shared, nperm, nshared);
+    if (!bdrv_is_inactive(bs)) {
+        *nperm |= BLK_PERM_WRITE_UNCHANGED;
+    }
+}
+
+/* --- reads ------------------------------------------------------------------------------------------------- */
+
+/* What the next *num bytes are read with: COPY_ON_READ is added when they come from above the base. */
+static uint32_t flags_for_run(BlockDriverState *bs, int64_t offset, int64_t bytes, uint32_t flags, int64_t *num)
+{
+    const struct cor_filter *s = bs->opaque;
+    BlockDriverState *file = bs->file->bs;
+    int ret = bdrv_co_is_allocated(file, offset, bytes, num);
+
+    if (ret < 0 || *num == 0) {
+        *num = bytes; /* the read will find out; beyond the end there is nothing to copy */
+    }
+    if (ret > 0) {
+        return flags;
+    }
+    BlockDriverState *below = bdrv_backing_chain_next(file);
+    if (!below || bdrv_skip_filters(file) == s->bottom) {
+        return flags; /* nothing lies between the filtered node and the bottom */
+    }
+    int64_t run = *num;
+    ret = bdrv_co_is_allocated_above(below, s->bottom, true, offset, run, num);
+    if (ret < 0 || *num == 0) {
+        *num = run;
+    }
+    return ret == 0 ? flags : flags | BDRV_REQ_COPY_ON_READ;
+}
+
+static int cor_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes, struct payload *out, uint32_t flags)
+{
+    const struct cor_filter *s = bs->opaque;
+    int ret = 0;
+
+    if (!s->bottom) {
+        return bdrv_co_preadv(bs->file, offset, bytes, out, flags | BDRV_REQ_COPY_ON_READ);
+    }
+    while (bytes > 0 && ret == 0) {
+        int64_t num;
+        uint32_t run_flags = flags_for_run(bs, offset, bytes, flags, &num);
+        bool neither = (run_flags & BDRV_REQ_PREFETCH) && !(run_flags & BDRV_REQ_COPY_ON_READ);
+        SIM_ASSERT(num > 0 && num <= bytes);
+        if (!neither) {
+            ret = bdrv_co_preadv(bs->file, offset, num, out, run_flags);
+        }
+        offset += num;
+        bytes -= num;
+    }
+    return ret;
+}
+
+/* --- all else goes on as it is ------------------------------------------------------------------------------ */
+
+static int cor_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes, const struct payload *in,
+                       uint32_t flags)
+{
+    return bdrv_co_pwritev(bs->file, offset, bytes, in, flags);
+}
+
+static int cor_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes, uint32_t flags)
+{
+    return bdrv_co_pwrite_zeroes(bs->file, offset, bytes, flags);
+}
+
+static int cor_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
+{
+    return bdrv_co_pdiscard(bs->file, offset, bytes);
+}
+
+static const BdrvOption cor_options[] = {
+    {"file", BDRV_OPT_NODE, true, "node that reads fill", NULL},
+    {"bottom", BDRV_OPT_STR, false, "lowest node of the chain whose data is copied, default: all are", NULL},
+    {NULL, BDRV_OPT_STR, false, NULL, NULL},
+};
+
+extern const BlockDriver bdrv_copy_on_read;
+const BlockDriver bdrv_copy_on_read = {
+    .format_name = "copy-on-read",
+    .doc = "reads fill the node below with what they find further down",
+    .instance_size = sizeof(struct cor_filter),
+    .options = cor_options,
+    .is_filter = true,
+    .bdrv_open = cor_open,
+    .bdrv_close = cor_close,
+    .bdrv_co_preadv = cor_preadv,
+    .bdrv_co_pwritev = cor_pwritev,
+    .bdrv_co_pwrite_zeroes = cor_pwrite_zeroes,
+    .bdrv_co_pdiscard = cor_pdiscard,
+    .bdrv_child_perm = cor_child_perm,
+};
