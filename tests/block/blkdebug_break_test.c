@@ -71,7 +71,7 @@ static struct io write_io(struct world *w, BlockBackend *blk, int64_t offset, in
 /* --- breakpoints ---------------------------------------------------------------------------------------------- */
 
 /* The next request that raises the event stops, once; the one after it does not. */
-/* fact: block 7.1/break-one-shot */
+/* fact: block 7.1/break */
 WORLD_TEST(test_one_shot)
 {
     BlockBackend *blk = open_blocks(w);
@@ -98,7 +98,7 @@ WORLD_TEST(test_one_shot)
 }
 
 /* resume wakes the one that stopped last. */
-/* fact: block 7.1/resume-newest */
+/* fact: block 7.1/resume */
 WORLD_TEST(test_resume_newest)
 {
     BlockBackend *blk = open_blocks(w);
@@ -191,7 +191,7 @@ WORLD_TEST(test_break_and_inject)
 }
 
 /* Down primary children to the first blkdebug, and no further. */
-/* fact: block 7.1/debug-calls-descend */
+/* fact: block 7.1/descend */
 WORLD_TEST(test_descends)
 {
     Error *err = NULL;
@@ -313,7 +313,7 @@ static void expect_stops(struct world *w, BlockBackend *blk, int64_t offset, int
 #define AFTER_TAIL "pwritev_rmw_after_tail"
 
 /* One read serves a single block and two blocks with both edges; otherwise each edge has its own. */
-/* fact: block 2.6/rmw-events */
+/* fact: block 2.6/events, 2.6/merged */
 WORLD_TEST(test_rmw_events)
 {
     BlockBackend *blk = open_blocks(w);
@@ -336,7 +336,7 @@ WORLD_TEST(test_rmw_events)
 
 /* The read of an edge that fails fails the write, nothing is written, and what stands after the read is not
  * reached. */
-/* fact: block 2.6/rmw-read-fails, edge/5 */
+/* fact: block 2.6/read-fails, edge/5 */
 WORLD_TEST(test_rmw_read_fails)
 {
     static const struct {
@@ -371,7 +371,7 @@ static int bare_status(BlockDriverState *bs, bool want_zero, int64_t offset, int
 static const BlockDriver bare_format = {
     .format_name = "bare", .supports_backing = true, TEST_DRIVER_HOOKS, .bdrv_co_block_status = bare_status};
 
-/* fact: block 4.3/cor-write-event, 7.1/cor-write */
+/* fact: block 4.3/event, 7.1/write-events */
 WORLD_TEST(test_cor_write)
 {
     BlockDriverState *image = new_node(w, &bare_format, "image");
@@ -425,20 +425,20 @@ static void vector_a(struct world *w, const char *event)
     close_blk(w, blk);
 }
 
-/* fact: block 12/rmw-a, edge/7, 2.5/serialising */
+/* fact: block 12/rmw-same-block, 2.5/serialising */
 WORLD_TEST(test_vector_a_head)
 {
     vector_a(w, HEAD);
 }
 
-/* fact: block 12/rmw-a */
+/* fact: block 12/rmw-same-block */
 WORLD_TEST(test_vector_a_after_head)
 {
     vector_a(w, AFTER_HEAD);
 }
 
 /* (b): W1 stops after its tail was read, seven more queue behind it; after resume all eight land. */
-/* fact: block 12/rmw-b, edge/9 */
+/* fact: block 12/rmw-queue, edge/9, 2.5/rescan */
 WORLD_TEST(test_vector_b)
 {
     BlockBackend *blk = open_blocks(w);
@@ -503,33 +503,33 @@ static void vector_c(struct world *w, bool a_first, bool c_before_b)
     close_blk(w, blk);
 }
 
-/* fact: block 12/rmw-c */
+/* fact: block 12/rmw-spanning */
 WORLD_TEST(test_vector_c_a_first)
 {
     vector_c(w, true, false);
 }
 
-/* fact: block 12/rmw-c */
+/* fact: block 12/rmw-spanning */
 WORLD_TEST(test_vector_c_b_first)
 {
     vector_c(w, false, false);
 }
 
 /* Were B to wait for C, which waits for A, resuming A alone could not be enough for B: it need not. */
-/* fact: block 12/rmw-c, edge/8, 2.5/skip-waiters */
+/* fact: block 12/rmw-spanning, edge/8, 2.5/newest-first */
 WORLD_TEST(test_vector_c_early)
 {
     vector_c(w, true, true);
 }
 
-/* fact: block 12/rmw-c, edge/8 */
+/* fact: block 12/rmw-spanning, edge/8 */
 WORLD_TEST(test_vector_c_early_b_first)
 {
     vector_c(w, false, true);
 }
 
 /* (d): a write of a whole block is no read-modify-write, and yet waits for one that overlaps; and vice versa. */
-/* fact: block 12/rmw-d */
+/* fact: block 12/rmw-aligned */
 WORLD_TEST(test_vector_d)
 {
     BlockBackend *blk = open_blocks(w);

@@ -77,7 +77,7 @@ static void test_event_names(void **state)
 }
 
 /* raw tells its file what it is about to do; so may a read be armed by the write before it. */
-/* fact: block 7.1/raw-events */
+/* fact: block 7.1/format-events */
 WORLD_TEST(test_raw_events)
 {
     make_disk(w, "d", MiB);
@@ -92,7 +92,7 @@ WORLD_TEST(test_raw_events)
 }
 
 /* pwritev and pwritev_zero belong to the node that is written itself, and pwritev_done comes also when it fails. */
-/* fact: block 7.1/generic-events */
+/* fact: block 7.1/write-events */
 WORLD_TEST(test_write_events)
 {
     BlockBackend *blk = open_debug(w, DEBUG(",'inject-error':[{'event':'pwritev','errno':1,'iotype':'write'},"
@@ -133,7 +133,7 @@ WORLD_TEST(test_flush_events)
 /* --- inject-error --------------------------------------------------------------------------------------------- */
 
 /* Armed at open, everything fails with EIO but block status. */
-/* fact: block 7.1/none, 7.1/inject-defaults */
+/* fact: block 7.1/none, 7.1/iotype, 7.1/errno */
 WORLD_TEST(test_inject_defaults)
 {
     BlockBackend *blk = open_debug(w, DEBUG(",'inject-error':[{'event':'none'}]"));
@@ -169,7 +169,7 @@ WORLD_TEST(test_iotype)
 }
 
 /* A rule for a sector matches what touches it, and no flush. */
-/* fact: block 7.1/sector, 7.1/sector-never-flush */
+/* fact: block 7.1/sector */
 WORLD_TEST(test_sector)
 {
     BlockBackend *blk = open_debug(w, DEBUG(",'inject-error':[{'event':'none','sector':2}]"));
@@ -193,7 +193,7 @@ WORLD_TEST(test_once)
     close_blk(w, blk);
 }
 
-/* fact: block 7.1/before-child */
+/* fact: block 7.1/first-match */
 WORLD_TEST(test_before_child)
 {
     BlockBackend *blk = open_debug(w, DEBUG(",'inject-error':[{'event':'pwritev','once':true}]"));
@@ -251,7 +251,7 @@ WORLD_TEST(test_immediately)
 }
 
 /* The rule that was defined first decides; errno 0 lets pass what later rules would fail, and is not used up. */
-/* fact: block 7.1/first-defined, 7.1/errno-0 */
+/* fact: block 7.1/first-match, 7.1/errno-zero */
 WORLD_TEST(test_shield)
 {
     BlockBackend *blk = open_debug(w, DEBUG(",'inject-error':[{'event':'none','errno':0,'sector':0,'once':true},"
@@ -269,7 +269,7 @@ WORLD_TEST(test_shield)
 /* --- states and the active set -------------------------------------------------------------------------------- */
 
 /* State 1 at first; an event judges its rules by the state before it, so set-state acts from the next event on. */
-/* fact: block 7.1/state-starts-at-1, 7.1/state-before, edge/49 */
+/* fact: block 7.1/state, 7.1/event-before, edge/49 */
 WORLD_TEST(test_state_before)
 {
     BlockBackend *blk = open_debug(w, DEBUG(",'set-state':[{'event':'pwritev','state':1,'new_state':2},"
@@ -285,7 +285,7 @@ WORLD_TEST(test_state_before)
     close_blk(w, blk);
 }
 
-/* fact: block 7.1/state-0 */
+/* fact: block 7.1/state, 7.1/set-state */
 WORLD_TEST(test_any_state)
 {
     BlockBackend *blk = open_debug(w, DEBUG(",'set-state':[{'event':'pwritev','new_state':7},"
@@ -300,7 +300,7 @@ WORLD_TEST(test_any_state)
 }
 
 /* Rules stay armed whatever the state becomes, until an event with matching rules replaces them all. */
-/* fact: block 7.1/active-set, 7.1/stays-armed, edge/48 */
+/* fact: block 7.1/active-set, 7.1/stay-armed, edge/48 */
 WORLD_TEST(test_active_set)
 {
     BlockBackend *blk = open_debug(w, DEBUG(",'set-state':[{'event':'pwritev','state':1,'new_state':2}],"
@@ -321,7 +321,7 @@ WORLD_TEST(test_active_set)
 
 /* --- flush and zero writes ------------------------------------------------------------------------------------ */
 
-/* fact: block 7.1/flush-unflushed */
+/* fact: block 7.1/flush-error */
 WORLD_TEST(test_flush)
 {
     BlockBackend *blk = open_debug(w, DEBUG(",'inject-error':[{'event':'none','iotype':'flush','once':true}]"));
@@ -334,7 +334,7 @@ WORLD_TEST(test_flush)
 }
 
 /* A zero write below the preferred size comes as data; where it may not, it fails. */
-/* fact: block 7.1/zero-below-alignment */
+/* fact: block 7.1/zero-alignment */
 WORLD_TEST(test_small_zeroes)
 {
     BlockBackend *blk = open_debug(w, DEBUG(",'opt-write-zero':4096,"
@@ -406,7 +406,7 @@ WORLD_TEST(test_limits)
     try_limits(w, DEBUG(",'align':512,'max-discard':512,'max-write-zero':512"));
 }
 
-/* fact: block 7.1/limits-take-effect */
+/* fact: block 7.1/limits */
 WORLD_TEST(test_limits_shown)
 {
     BlockBackend *blk = open_debug(w, DEBUG(",'align':4096,'max-transfer':8192,'opt-write-zero':12288,"
@@ -433,7 +433,7 @@ WORLD_TEST(test_discard_limits_stacked)
     close_blk(w, blk);
 }
 
-/* fact: block 7.1/child-perms */
+/* fact: block 7.1/perms */
 WORLD_TEST(test_child_perms)
 {
     Error *err = NULL;

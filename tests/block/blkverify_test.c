@@ -82,7 +82,7 @@ WORLD_TEST(test_both)
 }
 
 /* Data that differs: told with its first byte, and the read fails. */
-/* fact: block 7.2/differing-data */
+/* fact: block 7.2/differ */
 WORLD_TEST(test_content)
 {
     static const char *const disks[] = {"a", "b"};
@@ -107,7 +107,7 @@ WORLD_TEST(test_content)
     "{'driver':'blkverify','node-name':'v','raw':" DEBUG("a", raw) ",'test':" DEBUG("b", test) "}"
 
 /* A result that differs is told; an equal one goes to the caller. */
-/* fact: block 7.2/differing-result */
+/* fact: block 7.2/differ */
 WORLD_TEST(test_result)
 {
     struct seen seen = {0};
@@ -135,7 +135,7 @@ WORLD_TEST(test_result)
     close_blk(w, blk);
 }
 
-/* fact: block 7.2/flush-from-test */
+/* fact: block 7.2/test */
 WORLD_TEST(test_flush)
 {
     struct seen seen = {0};
@@ -152,7 +152,7 @@ WORLD_TEST(test_flush)
 }
 
 /* The length is the test image's. Beyond the end of a shorter raw image zeroes are expected, and no write fits. */
-/* fact: block 7.2/length-from-test */
+/* fact: block 7.2/test */
 WORLD_TEST(test_length)
 {
     struct seen seen = {0};
