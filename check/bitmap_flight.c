@@ -288,6 +288,19 @@ static void note_answer(const struct check_boundary *boundary, struct flight *f,
     }
 }
 
+void bitmap_flights_unseen(struct bitmap_models *models)
+{
+    const struct check_boundary *boundary = check_boundary(models->check);
+
+    for (struct flight *f = boundary->first; f; f = f->next) {
+        if (check_op_writes(f->op) && f->disk_first == 0) {
+            f->disk = top_of(f) ? check_disk_below(top_of(f)) : NULL;
+            f->disk_graph = boundary->graph_changes + 1;
+            f->disk_asked = f->disk_first = f->start; /* perhaps as early as that */
+        }
+    }
+}
+
 /* The guest's write that the medium has just answered, or whose padding it has read; NULL: somebody else's. */
 static const struct flight *answered(struct bitmap_models *models, const struct disk_req *req, uint64_t event)
 {

@@ -27,6 +27,9 @@ struct bitmap_model *bitmap_model_new(struct bitmap_models *models, const BdrvDi
     ranges_init(arena, &m->upper);
     ranges_init(arena, &m->due);
     bitmap_refresh(models, m);
+    if (!models->first) {
+        bitmap_flights_unseen(models);
+    }
     m->next = models->first;
     models->first = m;
     return m;
@@ -230,6 +233,10 @@ void bitmap_merge(struct bitmap_models *models, struct bitmap_model *m, const st
 
 void bitmap_resize(struct bitmap_models *models, struct bitmap_model *m, int64_t size, uint64_t event)
 {
+    if (m->successor) {
+        m->kept = MIN(m->kept, size);
+        return;
+    }
     if (size < m->size) {
         /* a group that is cut in half keeps its bit (1.4) */
         int64_t end = group_end(m, size);
@@ -259,6 +266,7 @@ void bitmap_freeze(struct bitmap_model *parent, struct bitmap_model *child, uint
     child->due_since = parent->due_since;
     child->due_blurred = true;
     parent->successor = child;
+    parent->kept = parent->size;
     parent->frozen_at = event;
     parent->frozen_enabled = parent->enabled;
     parent->frozen_enabled_at = parent->enabled_at;
@@ -285,6 +293,9 @@ void bitmap_reclaim(struct bitmap_models *models, struct bitmap_model *parent, u
     struct bitmap_model *child = parent->successor;
 
     SIM_ASSERT(child != NULL);
+    parent->successor = NULL;
+    bitmap_resize(models, parent, parent->kept, event);
+    bitmap_resize(models, parent, child->size, event);
     bitmap_merge(models, parent, child);
     ranges_add_all(&parent->due, &child->due);
     bitmap_enable(parent, child->enabled, event);
@@ -293,7 +304,6 @@ void bitmap_reclaim(struct bitmap_models *models, struct bitmap_model *parent, u
         parent->enabled_at = parent->frozen_enabled_at; /* one of the two recorded all the time, or neither did */
     }
     parent->flag[BITMAP_BUSY] = false;
-    parent->successor = NULL;
 }
 
 void bitmap_adopt(struct bitmap_model *m)

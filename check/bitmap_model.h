@@ -34,6 +34,7 @@ struct bitmap_model {
     struct host *host;
     char *name; /* NULL: anonymous */
     int64_t size;
+    int64_t kept; /* frozen: the shortest that its node was meanwhile; it takes part in no resize */
     int64_t granularity;
     struct disk *disk; /* below the node, as of graph - 1; NULL: no upper bound can be given */
     uint64_t graph;
@@ -116,6 +117,8 @@ bool bitmap_in_flight(const struct bitmap_models *models, const struct bitmap_mo
 void bitmap_blur_by_flights(struct bitmap_models *models, struct bitmap_model *dst, const struct bitmap_model *src);
 /* The guest's request is over: what follows for the bitmap. False: it does not concern it. */
 bool bitmap_flight_ends(struct bitmap_models *models, struct bitmap_model *m, const struct flight *flight, int ret);
+/* The first bitmap is made: what media answered before was not noted. */
+void bitmap_flights_unseen(struct bitmap_models *models);
 /* Nobody writes through the node or into its medium. */
 bool bitmap_is_quiet(const struct bitmap_models *models, const struct bitmap_model *m);
 /* In a quiet world: what was due has been marked, or not. */

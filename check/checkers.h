@@ -36,6 +36,7 @@ struct flight {
     uint64_t start;    /* event number of the submission */
     uint64_t graph;    /* boundary->graph_changes at the submission */
     const void *model; /* guest-view's: whose content it changes or reads */
+    bool fits;         /* guest-view's: it lay within its node when it was submitted */
     bool tears;        /* guest-view's: its sectors lie across the medium's; an attempt may have failed half-way */
     struct disk *disk; /* bitmap-exact's: the medium below the guest's node, as of disk_graph - 1 */
     uint64_t disk_graph;

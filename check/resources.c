@@ -296,6 +296,7 @@ static void *attach(struct check *check)
     sim_subscribe(check->sim, EV_qmp_command, on_command, state);
     sim_subscribe(check->sim, EV_JOB_STATUS_CHANGE, on_status, state);
     sim_subscribe(check->sim, EV_mirror_final_drain, on_other, state);
+    sim_subscribe(check->sim, EV_mirror_op_end, on_other, state); /* what a cancelled mirror waits for */
     sim_subscribe(check->sim, EV_run_state, on_other, state);
     sim_subscribe(check->sim, EV_BLOCK_JOB_ERROR, on_other, state);
     sim_subscribe(check->sim, EV_qmp_reply, on_reply, state);
