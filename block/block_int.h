@@ -404,6 +404,9 @@ bool bdrv_visit(BlockDriverState *bs);
 void bdrv_set_backing_strings(BlockDriverState *bs, const char *filename, const char *format);
 /* Opens what `backing` among the options says, added to what the header names (backing.c). Coroutine. */
 int bdrv_open_backing(BlockDriverState *bs, const struct qvalue *options, Error **errp);
+/* For bdrv_co_create: a backend on option `file`, a node's name or options to open one, that may write and resize
+ * it, also beyond its end. One reference. */
+BlockBackend *bdrv_create_backend(struct host *host, const struct qvalue *options, Error **errp);
 /* Checks values against a table of a driver's options: all known, of the right type, nothing required missing. */
 bool bdrv_check_options_table(const BdrvOption *table, const struct qvalue *values, Error **errp);
 

@@ -63,6 +63,35 @@ int bdrv_co_create(struct host *host, const struct qvalue *options, Error **errp
     return ret < 0 ? ret : 0;
 }
 
+static BlockDriverState *file_node(struct host *host, const struct qvalue *value, Error **errp)
+{
+    if (value->type == QVALUE_DICT) {
+        return bdrv_open(host, value, BDRV_O_UNMAP, errp);
+    }
+    BlockDriverState *bs = bdrv_lookup_bs(host, value->str.bytes, errp);
+    if (bs) {
+        bdrv_ref(bs);
+    }
+    return bs;
+}
+
+BlockBackend *bdrv_create_backend(struct host *host, const struct qvalue *options, Error **errp)
+{
+    BlockDriverState *bs = file_node(host, qdict_get(options, "file"), errp);
+
+    if (!bs) {
+        return NULL;
+    }
+    BlockBackend *blk = blk_new(host, BLK_PERM_WRITE | BLK_PERM_RESIZE, BLK_PERM_ALL);
+    blk_set_allow_write_beyond_eof(blk, true);
+    if (blk_insert_bs(blk, bs, errp) < 0) {
+        blk_unref(blk);
+        blk = NULL;
+    }
+    bdrv_unref(bs);
+    return blk;
+}
+
 /* --- on the way ------------------------------------------------------------------------------------------ */
 
 struct img_create {

@@ -270,6 +270,71 @@ static int disk_truncate(BlockDriverState *bs, int64_t length, bool exact, enum 
                        : truncate_device(bs, length, exact, prealloc, errp);
 }
 
+/* --- making a medium -------------------------------------------------------------------------------------- */
+
+/* As a file is made: cut to nothing first, so that nothing of what it held shows. */
+static int make_empty(struct disk *disk, int64_t size_bytes, Error **errp)
+{
+    if (disk_get_config(disk)->type == DISK_DEVICE) {
+        if (disk_length(disk) < size_bytes) {
+            error_setg(errp, "Device is too small: '%s'", disk_name(disk)->str);
+            return -ENOSPC;
+        }
+        return 0;
+    }
+    int ret = disk_co_truncate(disk, 0);
+    if (ret >= 0 && size_bytes > 0) {
+        ret = disk_co_truncate(disk, size_bytes);
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, ret, "Could not resize '%s'", disk_name(disk)->str);
+    }
+    return ret;
+}
+
+static int remake(struct host *host, struct disk *disk, int64_t size_bytes, Error **errp)
+{
+    struct disk_lock lock = {.disk = NULL};
+    uint64_t wanted = BLK_PERM_WRITE | BLK_PERM_RESIZE;
+
+    if (disk_lock_conflict(disk, &lock, wanted, BLK_PERM_RESIZE)) {
+        error_setg(errp, "Failed to lock '%s': is something else using the image?", disk_name(disk)->str);
+        return -EAGAIN;
+    }
+    disk_lock_set(disk, &lock, host, wanted, BLK_PERM_RESIZE);
+    int ret = make_empty(disk, size_bytes, errp);
+    disk_lock_set(disk, &lock, host, 0, 0);
+    return ret;
+}
+
+static int disk_create(struct host *host, const struct qvalue *options, Error **errp)
+{
+    struct disk_config config;
+    const char *name;
+
+    disk_config_default(&config);
+    if (!qdict_get_str(options, "disk", &name, NULL, errp) ||
+        !qdict_get_size(options, "size", &config.size_bytes, 0, errp)) {
+        return -EINVAL;
+    }
+    if (config.size_bytes > BDRV_MAX_LENGTH) {
+        error_setg(errp, "Required too big image size, it must be not greater than %lld",
+                   (long long)BDRV_MAX_LENGTH);
+        return -EFBIG;
+    }
+    struct disk *disk = disk_find(host->sim, name);
+    if (disk) {
+        return remake(host, disk, config.size_bytes, errp);
+    }
+    return disk_new(host->sim, name, &config, errp) ? 0 : -EINVAL;
+}
+
+static const BdrvOption disk_create_options[] = {
+    {"disk", BDRV_OPT_STR, true, "name of the fake disk; made unless it is there", NULL},
+    {"size", BDRV_OPT_SIZE, true, "length in bytes", NULL},
+    {NULL, BDRV_OPT_STR, false, NULL, NULL},
+};
+
 /* --- status and views ------------------------------------------------------------------------------------ */
 
 static int disk_block_status(BlockDriverState *bs, bool want_zero, int64_t offset, int64_t bytes, int64_t *pnum,
@@ -314,6 +379,9 @@ const BlockDriver bdrv_disk = {
     .doc = "a fake disk of the world",
     .instance_size = sizeof(struct disk_state),
     .options = disk_options,
+    .create_options = disk_create_options,
+    .bdrv_co_create = disk_create,
+    .filename_option = "disk",
     .is_protocol = true,
     .bdrv_open = disk_open,
     .bdrv_close = disk_close,

@@ -211,6 +211,30 @@ static int raw_truncate(BlockDriverState *bs, int64_t length, bool exact, enum b
     return bdrv_co_truncate(bs->file, length + s->offset, exact, prealloc, flags, errp);
 }
 
+/* --- making an image -------------------------------------------------------------------------------------- */
+
+static int raw_create(struct host *host, const struct qvalue *options, Error **errp)
+{
+    int64_t size_bytes;
+
+    if (!qdict_get_size(options, "size", &size_bytes, 0, errp)) {
+        return -EINVAL;
+    }
+    BlockBackend *blk = bdrv_create_backend(host, options, errp);
+    if (!blk) {
+        return -EINVAL;
+    }
+    int ret = blk_co_truncate(blk, size_bytes, true, PREALLOC_OFF, 0, errp);
+    blk_unref(blk);
+    return ret;
+}
+
+static const BdrvOption raw_create_options[] = {
+    {"file", BDRV_OPT_NODE, true, "node that is to hold the bytes", NULL},
+    {"size", BDRV_OPT_SIZE, true, "length in bytes", NULL},
+    {NULL, BDRV_OPT_STR, false, NULL, NULL},
+};
+
 /* --- the rest -------------------------------------------------------------------------------------------- */
 
 static int raw_get_info(BlockDriverState *bs, BlockDriverInfo *info)
@@ -267,6 +291,8 @@ const BlockDriver bdrv_raw = {
     .doc = "the bytes of a file as they are, or a window of them",
     .instance_size = sizeof(struct raw_state),
     .options = raw_options,
+    .create_options = raw_create_options,
+    .bdrv_co_create = raw_create,
     .bdrv_open = raw_open,
     .bdrv_co_preadv = raw_preadv,
     .bdrv_co_pwritev = raw_pwritev,

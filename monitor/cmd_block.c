@@ -41,8 +41,7 @@ static bool cmd_blockdev_del(struct host *host, const struct qvalue *args, struc
     return qmp_blockdev_del_node(host, qmp_arg_str(args, "node-name", NULL), errp);
 }
 
-/* The device's node when a device is named, else the node. */
-static BlockDriverState *device_or_node(struct host *host, const struct qvalue *args, Error **errp)
+BlockDriverState *qmp_device_or_node(struct host *host, const struct qvalue *args, Error **errp)
 {
     const char *device = qmp_arg_str(args, "device", NULL);
     const char *node = qmp_arg_str(args, "node-name", NULL);
@@ -59,7 +58,7 @@ static BlockDriverState *device_or_node(struct host *host, const struct qvalue *
 static bool cmd_block_resize(struct host *host, const struct qvalue *args, struct qvalue **reply, Error **errp)
 {
     int64_t size_bytes = qmp_arg_int(args, "size", 0);
-    BlockDriverState *bs = device_or_node(host, args, errp);
+    BlockDriverState *bs = qmp_device_or_node(host, args, errp);
     if (!bs) {
         return false;
     }

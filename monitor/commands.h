@@ -15,6 +15,8 @@ extern const struct qmp_command qmp_block_commands[];
 extern const struct qmp_command qmp_query_block_commands[];
 extern const struct qmp_command qmp_bitmap_commands[];
 extern const struct qmp_command qmp_transaction_commands[];
+extern const struct qmp_command qmp_snapshot_commands[];
+extern const struct qmp_command qmp_image_commands[];
 extern const struct qmp_command qmp_job_commands[];
 extern const struct qmp_command qmp_block_job_commands[];
 extern const struct qmp_command qmp_mirror_commands[];
@@ -45,6 +47,9 @@ int64_t qmp_arg_int(const struct qvalue *args, const char *name, int64_t def);
 bool qmp_arg_bool(const struct qvalue *args, const char *name, bool def);
 /* "Parameter 'x' expects uint32_t" beyond that range. */
 bool qmp_arg_u32(const struct qvalue *args, const char *name, uint32_t *out, Error **errp);
+
+/* Arguments `device` and `node-name`: the device's node when a device is named, else the node. NULL with errp. */
+BlockDriverState *qmp_device_or_node(struct host *host, const struct qvalue *args, Error **errp);
 
 /* `image` and `inserted` of a node as queries show it (monitor/query_node.c). Owned by the caller. Coroutine. */
 struct qvalue *qmp_node_info(BlockDriverState *bs, const BlockBackend *blk, bool flat);

@@ -1,6 +1,7 @@
 /*
  * A node as query-block and query-named-block-nodes show it (reference/block.md 9, "Queries").
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "block/dirty-bitmap.h"
@@ -24,20 +25,40 @@ static int64_t allocated_bytes(const BlockDriverState *bs)
     return below ? allocated_bytes(below) : -1;
 }
 
-static unsigned backing_depth(BlockDriverState *bs)
+/* What the chain goes on with; filters that jobs put in by themselves are hidden from devices. */
+static BlockDriverState *below(BlockDriverState *bs, bool hide_implicit)
+{
+    BlockDriverState *next = bdrv_filter_or_cow_bs(bs);
+    return next && hide_implicit ? bdrv_skip_implicit_filters(next) : next;
+}
+
+static unsigned backing_depth(BlockDriverState *bs, bool hide_implicit)
 {
     unsigned depth = 0;
-    while ((bs = bdrv_backing_chain_next(bs))) {
+    while ((bs = below(bs, hide_implicit))) {
         depth++;
     }
     return depth;
 }
 
-static struct qvalue *image_info(BlockDriverState *bs, bool flat)
+static void put_backing_names(struct qvalue *image, const BlockDriverState *bs)
+{
+    char *full = bdrv_full_backing_filename(bs);
+    if (full) {
+        qdict_put(image, "backing-filename", qvalue_str(bdrv_backing_filename(bs)));
+        qdict_put(image, "full-backing-filename", qvalue_str(full));
+    }
+    if (bdrv_header_backing_format(bs)) {
+        qdict_put(image, "backing-filename-format", qvalue_str(bdrv_header_backing_format(bs)));
+    }
+    free(full);
+}
+
+static struct qvalue *image_info(BlockDriverState *bs, bool flat, bool hide_implicit)
 {
     struct qvalue *image = qvalue_dict();
     BlockDriverInfo info = {0};
-    BlockDriverState *backing = bdrv_cow_bs(bs);
+    BlockDriverState *backing = flat ? NULL : below(bs, hide_implicit);
     int64_t allocated = allocated_bytes(bs);
     qdict_put(image, "filename", qvalue_str(bdrv_filename(bs)));
     qdict_put(image, "format", qvalue_str(bdrv_driver_name(bs)));
@@ -51,13 +72,9 @@ static struct qvalue *image_info(BlockDriverState *bs, bool flat)
         }
         qdict_put(image, "dirty-flag", qvalue_bool(info.is_dirty));
     }
+    put_backing_names(image, bs);
     if (backing) {
-        qdict_put(image, "backing-filename", qvalue_str(bdrv_filename(backing)));
-        qdict_put(image, "full-backing-filename", qvalue_str(bdrv_filename(backing)));
-        qdict_put(image, "backing-filename-format", qvalue_str(bdrv_driver_name(backing)));
-        if (!flat) {
-            qdict_put(image, "backing-image", image_info(backing, flat));
-        }
+        qdict_put(image, "backing-image", image_info(backing, flat, hide_implicit));
     }
     return image;
 }
@@ -107,22 +124,21 @@ static struct qvalue *cache_info(const BlockDriverState *bs, const BlockBackend 
 struct qvalue *qmp_node_info(BlockDriverState *bs, const BlockBackend *blk, bool flat)
 {
     struct qvalue *info = qvalue_dict();
-    BlockDriverState *backing = bdrv_cow_bs(bs);
     qdict_put(info, "file", qvalue_str(bdrv_filename(bs)));
     qdict_put(info, "node-name", qvalue_str(bdrv_get_node_name(bs)));
     qdict_put(info, "ro", qvalue_bool(bdrv_is_read_only(bs)));
     qdict_put(info, "drv", qvalue_str(bdrv_driver_name(bs)));
     qdict_put(info, "active", qvalue_bool(!bdrv_is_inactive(bs)));
-    if (backing) {
-        qdict_put(info, "backing_file", qvalue_str(bdrv_filename(backing)));
+    if (bdrv_backing_filename(bs)) {
+        qdict_put(info, "backing_file", qvalue_str(bdrv_backing_filename(bs)));
     }
-    qdict_put(info, "backing_file_depth", qvalue_int(backing_depth(bs)));
+    qdict_put(info, "backing_file_depth", qvalue_int(backing_depth(bs, blk != NULL)));
     qdict_put(info, "encrypted", qvalue_bool(false));
     qdict_put(info, "cache", cache_info(bs, blk));
     qdict_put(info, "detect_zeroes", qvalue_str(detect_zeroes_name[bdrv_get_detect_zeroes(bs)]));
     qmp_put_throttle(info, blk);
     qdict_put(info, "write_threshold", qvalue_int((int64_t)bdrv_get_write_threshold(bs)));
     put_bitmaps(info, bs);
-    qdict_put(info, "image", image_info(bs, flat));
+    qdict_put(info, "image", image_info(bs, flat, blk != NULL));
     return info;
 }

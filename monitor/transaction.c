@@ -21,7 +21,7 @@ static const struct qmp_action general_actions[] = {
     {.name = NULL},
 };
 
-static const struct qmp_action *const families[] = {general_actions, qmp_bitmap_actions};
+static const struct qmp_action *const families[] = {general_actions, qmp_bitmap_actions, qmp_snapshot_actions};
 
 const struct qmp_action *qmp_action_at(size_t index)
 {
@@ -205,6 +205,21 @@ static bool cmd_transaction(struct host *host, const struct qvalue *args, struct
     bdrv_drain_all_begin(host);
     bool ok = run_actions(&transaction, actions, errp);
     bdrv_drain_all_end(host);
+    return ok;
+}
+
+bool qmp_run_action(struct host *host, const char *name, const struct qvalue *data, Error **errp)
+{
+    struct qvalue *actions = qvalue_list();
+    struct qvalue *item = qvalue_dict();
+    struct qmp_transaction transaction = {.host = host};
+    qdict_put(item, "type", qvalue_str(name));
+    qdict_put(item, "data", qvalue_copy(data));
+    qlist_append(actions, item);
+    bdrv_drain_all_begin(host);
+    bool ok = run_actions(&transaction, actions, errp);
+    bdrv_drain_all_end(host);
+    qvalue_free(actions);
     return ok;
 }
 

@@ -34,10 +34,14 @@ struct qmp_action {
     const char *doc;
 };
 
-extern const struct qmp_action qmp_bitmap_actions[]; /* cmd_bitmap_action.c */
+extern const struct qmp_action qmp_bitmap_actions[];   /* cmd_bitmap_action.c */
+extern const struct qmp_action qmp_snapshot_actions[]; /* cmd_snapshot.c */
 /* All actions, family by family; NULL beyond the last, NULL when there is none. */
 const struct qmp_action *qmp_action_at(size_t index);
 const struct qmp_action *qmp_find_action(const char *name);
+
+/* A transaction of one action, for the command of the same name; data checked against the action's table. */
+bool qmp_run_action(struct host *host, const char *name, const struct qvalue *data, Error **errp);
 
 /* What the arguments of `transaction` must look like: list of {type, data}, data against the action's table, in the
  * terms of qmp_check_args with the place ("actions[1].data.node"). Converts in place. Pure: usable before a run. */

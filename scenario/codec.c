@@ -119,6 +119,12 @@ static const char *const verbs[] = {
     "qom-set",
     "qom-get",
     "block-set-write-threshold",
+    /* chains and images */
+    "blockdev-snapshot",
+    "blockdev-snapshot-sync",
+    "blockdev-create",
+    "change-backing-file",
+    "x-blockdev-change",
 };
 
 /* --- prologue -------------------------------------------------------------------------------------------- */
