@@ -121,6 +121,16 @@ static void define_nodes(struct scn_names *names, const struct qvalue *options)
     }
 }
 
+/* blockdev-create makes its disk. */
+static void define_image(struct scn_names *names, const struct qvalue *options)
+{
+    const struct qvalue *disk = options && options->type == QVALUE_DICT ? qdict_get(options, "disk") : NULL;
+
+    if (disk && disk->type == QVALUE_STR) {
+        scn_names_add(names, SCN_DOM_DISK, disk->str.bytes);
+    }
+}
+
 static bool define_nested(void *opaque, enum scn_domain domain, bool defines, const char *name)
 {
     if (defines) {
@@ -135,6 +145,8 @@ static void define_args(struct scn_names *names, const struct scn_verb *verb, co
 
     if (strcmp(verb->name, "blockdev-add") == 0) {
         define_nodes(names, args);
+    } else if (strcmp(verb->name, "blockdev-create") == 0) {
+        define_image(names, qdict_get(args, "options"));
     }
     for (const struct scn_arg_def *def = verb->args; def->name; def++) {
         const struct qvalue *value = def->defines ? qdict_get(args, def->name) : NULL;
