@@ -48,7 +48,8 @@ unsigned throttle_group_users(const ThrottleGroup *group);
 void throttle_group_register(ThrottleGroupMember *member, struct host *host, const char *name);
 /* Nothing of the member may wait: it is drained, or was never used. The last one takes the group along. */
 void throttle_group_unregister(ThrottleGroupMember *member);
-/* For the whole group: valid limits, empty levels, and another look at everything that waits. */
+/* For the whole group: valid limits and empty levels. Who has the turn goes at once, the others by the new limits.
+ */
 void throttle_group_config(ThrottleGroup *group, const ThrottleConfig *cfg);
 const ThrottleConfig *throttle_group_get_config(const ThrottleGroup *group);
 
