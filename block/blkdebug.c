@@ -345,6 +345,7 @@ const BlockDriver bdrv_blkdebug = {
     .options = blkdebug_options,
     .is_filter = true,
     .bdrv_open = blkdebug_open,
+    .bdrv_reopen_prepare = bdrv_reopen_prepare_nothing,
     .bdrv_close = blkdebug_close,
     .bdrv_co_preadv = blkdebug_preadv,
     .bdrv_co_pwritev = blkdebug_pwritev,

@@ -258,7 +258,14 @@ void bdrv_unref_child(BlockDriverState *parent, BdrvChild *child);
 /* Freezes every filter-or-cow edge from top down to base; all or nothing. */
 int bdrv_freeze_chain(BlockDriverState *top, BlockDriverState *base, Error **errp);
 void bdrv_unfreeze_chain(BlockDriverState *top, BlockDriverState *base);
+/* Reopen (6): all of it or nothing. Main coroutine or any other; polls, flushes.
+ *
+ * bdrv_reopen: what is passed changes, all else stays (keep), or goes back to its default (not keep; then passed is
+ * a complete option tree). blockdev-reopen: a list of such trees, each with its node-name, in one step. 0 or
+ * negative errno with errp. */
+int bdrv_reopen(BlockDriverState *bs, const struct qvalue *passed, bool keep, Error **errp);
 int bdrv_reopen_set_read_only(BlockDriverState *bs, bool read_only, Error **errp);
+bool qmp_blockdev_reopen_nodes(struct host *host, const struct qvalue *list, Error **errp);
 
 /* Op blockers (1.12). The Error stays the blocker's owner's; identity is its address. */
 void bdrv_op_block(BlockDriverState *bs, enum bdrv_op op, Error *reason);

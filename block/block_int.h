@@ -78,6 +78,19 @@ struct BdrvTrackedRequest {
     LIST_ENTRY(BdrvTrackedRequest) list;
 };
 
+/* --- reopen (6) ------------------------------------------------------------------------------------------ */
+
+/* A node on its way through a reopen. The node is drained throughout. */
+typedef struct BDRVReopenState {
+    BlockDriverState *bs;
+    uint32_t flags; /* BDRV_O_* to be; prepare may take BDRV_O_RDWR out by bdrv_reopen_auto_read_only */
+    enum bdrv_detect_zeroes detect_zeroes;
+    const struct qvalue *options; /* to be: complete, checked against the table, without children */
+    BlockDriverState *file;       /* what `file` will point to, now as well as then when it stays */
+    BlockDriverState *backing;
+    void *opaque; /* the driver's own (arena memory), from prepare to commit or abort */
+} BDRVReopenState;
+
 /* --- drivers --------------------------------------------------------------------------------------------- */
 
 struct BlockDriver {
@@ -127,7 +140,22 @@ struct BlockDriver {
     int (*bdrv_check_perm)(BlockDriverState *bs, uint64_t perm, uint64_t shared, Error **errp);
     void (*bdrv_set_perm)(BlockDriverState *bs, uint64_t perm, uint64_t shared);
     void (*bdrv_abort_perm)(BlockDriverState *bs);
-    int (*bdrv_can_reopen_read_only)(BlockDriverState *bs, bool read_only, Error **errp);
+
+    /*
+     * Reopen (6). prepare looks whether the driver can become what state says, and may do I/O; nothing changes yet.
+     * NULL: the driver cannot be reopened. switch exchanges what is with what was prepared: called once before
+     * permissions are asked for, and once more if the reopen fails after that; it neither yields nor fails. commit
+     * and abort end it, one of them for each prepare that succeeded; commit_post comes when all nodes have
+     * committed and new permissions are in force, and may do I/O.
+     */
+    int (*bdrv_reopen_prepare)(BDRVReopenState *state, Error **errp);
+    void (*bdrv_reopen_switch)(BDRVReopenState *state);
+    void (*bdrv_reopen_commit)(BDRVReopenState *state);
+    void (*bdrv_reopen_abort)(BDRVReopenState *state);
+    void (*bdrv_reopen_commit_post)(BDRVReopenState *state);
+    /* Options of its own that may change, NULL-ended; left out they go back to their default. All others must be as
+     * they were. */
+    const char *const *mutable_opts;
 
     /* x-blockdev-change (9), both or neither; NULL: the node's children are what they were opened with. */
     int (*bdrv_add_child)(BlockDriverState *bs, BlockDriverState *child_bs, Error **errp);
@@ -262,10 +290,13 @@ struct BlockDriverState {
     bool implicit;
     bool never_freeze;
     bool monitor_owned;
-    bool inherited; /* made inline by its parent's options */
+    uint64_t inherits_from; /* 1 + number of the node whose options made this one inline; 0: none */
     bool name_generated;
-    bool inherit_inactive;   /* inline children open inactive too: the flag came from above, not from `active` */
-    bool read_only_explicit; /* its own options say read-only: a parent's reopen does not change it */
+    bool inherit_inactive; /* inline children open inactive too: the flag came from above, not from `active` */
+    /* What the user asked for, and that with what was inherited (1.13, 6): canonical, without children. Both NULL: a
+     * node that no options made. Arena memory (bdrv_options_keep). */
+    const struct qvalue *explicit_options;
+    const struct qvalue *options;
     unsigned refcnt;
     LIST_HEAD(, BdrvChild) children;
     LIST_HEAD(, BdrvChild) parents;
@@ -340,6 +371,13 @@ BdrvChild *bdrv_open_child_value(BlockDriverState *bs, const struct qvalue *valu
                                  uint32_t role, Error **errp);
 void bdrv_default_perms(BlockDriverState *bs, BdrvChild *child, uint32_t role, uint64_t perm, uint64_t shared,
                         uint64_t *nperm, uint64_t *nshared);
+/* For bdrv_open: read-write is not to be had; read-only will do if auto-read-only says so and nothing copies on
+ * read (1.13). Else -EACCES with text in errp. */
+int bdrv_apply_auto_read_only(BlockDriverState *bs, const char *text, Error **errp);
+/* The same for bdrv_reopen_prepare. */
+int bdrv_reopen_auto_read_only(BDRVReopenState *state, const char *text, Error **errp);
+/* A bdrv_reopen_prepare for drivers that have nothing to look at. */
+int bdrv_reopen_prepare_nothing(BDRVReopenState *state, Error **errp);
 void bdrv_refresh_limits(BlockDriverState *bs);
 /* Sets the cached length (rounds up), truncates bitmaps, tells BB parents. */
 void bdrv_set_total_bytes(BlockDriverState *bs, int64_t length);

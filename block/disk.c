@@ -5,6 +5,10 @@
  *
  * Type file behaves as a regular file does under the reference's file driver (length follows writes and truncate,
  * falloc and full preallocation), type device as a host device (fixed length).
+ *
+ * With auto-read-only the medium is opened for writing when the first writer comes, and read-only again when the
+ * last one has gone (1.13); a medium that may not be written makes the node read-only at open, or refuses the
+ * writer.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -14,7 +18,10 @@
 struct disk_state {
     struct disk *disk;
     struct disk_lock lock;
+    bool open_rw; /* the medium is open for writing */
 };
+
+#define WRITERS (BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED | BLK_PERM_RESIZE)
 
 static struct disk *medium(const BlockDriverState *bs)
 {
@@ -27,6 +34,16 @@ static bool is_file(const BlockDriverState *bs)
 }
 
 /* --- life ------------------------------------------------------------------------------------------------ */
+
+static bool is_denied(int ret)
+{
+    return ret == -EACCES || ret == -EROFS || ret == -EPERM;
+}
+
+static bool opens_rw(const BlockDriverState *bs, bool writers)
+{
+    return (bs->open_flags & BDRV_O_RDWR) && (writers || !(bs->open_flags & BDRV_O_AUTO_RDONLY));
+}
 
 static int disk_open(BlockDriverState *bs, const struct qvalue *options, Error **errp)
 {
@@ -42,11 +59,10 @@ static int disk_open(BlockDriverState *bs, const struct qvalue *options, Error *
         return -ENOENT;
     }
     int ret = disk_co_query(s->disk, SIM_OP_OPEN, 0, 0);
-    bool denied = ret == -EACCES || ret == -EROFS || ret == -EPERM;
-    if (denied && (bs->open_flags & BDRV_O_RDWR) && (bs->open_flags & BDRV_O_AUTO_RDONLY)) {
-        bs->open_flags &= ~(uint32_t)BDRV_O_RDWR;
+    if (is_denied(ret) && (bs->open_flags & BDRV_O_RDWR) && bdrv_apply_auto_read_only(bs, "", NULL) == 0) {
         ret = disk_co_query(s->disk, SIM_OP_OPEN, 0, 0);
     }
+    s->open_rw = opens_rw(bs, false);
     if (ret < 0) {
         error_setg_errno(errp, ret, "Could not open '%s'", name);
         return ret;
@@ -65,6 +81,13 @@ static int disk_open(BlockDriverState *bs, const struct qvalue *options, Error *
 static int disk_check_perm(BlockDriverState *bs, uint64_t perm, uint64_t shared, Error **errp)
 {
     struct disk_state *s = bs->opaque;
+    bool first_writer = (perm & WRITERS) && (bs->open_flags & BDRV_O_AUTO_RDONLY) && !s->open_rw;
+    int ret = first_writer ? disk_query_now(s->disk, SIM_OP_OPEN) : 0;
+
+    if (ret < 0) {
+        error_setg_errno(errp, ret, "Could not open '%s' for writing", disk_name(s->disk)->str);
+        return ret;
+    }
     uint64_t conflict = disk_lock_conflict(s->disk, &s->lock, perm, BLK_PERM_ALL & ~shared);
     char *names;
 
@@ -83,6 +106,23 @@ static void disk_set_perm(BlockDriverState *bs, uint64_t perm, uint64_t shared)
     struct disk_state *s = bs->opaque;
 
     disk_lock_set(s->disk, &s->lock, bs->host, perm, BLK_PERM_ALL & ~shared);
+    s->open_rw = opens_rw(bs, (perm & WRITERS) != 0);
+}
+
+/* From read-only to read-write the medium is opened once more. */
+static int disk_reopen_prepare(BDRVReopenState *state, Error **errp)
+{
+    const char *name = disk_name(medium(state->bs))->str;
+    bool becomes_rw = (state->flags & BDRV_O_RDWR) && bdrv_is_read_only(state->bs);
+    int ret = becomes_rw ? disk_co_query(medium(state->bs), SIM_OP_OPEN, 0, 0) : 0;
+
+    if (is_denied(ret) && bdrv_reopen_auto_read_only(state, "", NULL) == 0) {
+        return 0;
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, ret, "Could not open '%s'", name);
+    }
+    return ret;
 }
 
 static void disk_close(BlockDriverState *bs)
@@ -385,6 +425,7 @@ const BlockDriver bdrv_disk = {
     .is_protocol = true,
     .bdrv_open = disk_open,
     .bdrv_close = disk_close,
+    .bdrv_reopen_prepare = disk_reopen_prepare,
     .bdrv_check_perm = disk_check_perm,
     .bdrv_set_perm = disk_set_perm,
     .bdrv_co_preadv = disk_preadv,

@@ -106,6 +106,12 @@ static bool reaches(BlockDriverState *from, const BlockDriverState *to)
     return false;
 }
 
+bool bdrv_reaches(BlockDriverState *from, const BlockDriverState *to)
+{
+    bdrv_walk_begin(from->host->graph);
+    return reaches(from, to);
+}
+
 /* Levels of nodes from bs down, bs included. */
 static unsigned height(BlockDriverState *bs)
 {
@@ -145,8 +151,7 @@ bool bdrv_may_link(BlockDriverState *parent, BlockDriverState *child, const char
     struct BlockGraph *graph = parent->host->graph;
     bool filter = append && parent->drv->is_filter;
 
-    bdrv_walk_begin(graph);
-    if (reaches(child, parent)) {
+    if (bdrv_reaches(child, parent)) {
         error_setg(errp, "Making '%s' a %s child of '%s' would create a cycle", bdrv_get_node_name(child), name,
                    bdrv_get_node_name(parent));
         return false;

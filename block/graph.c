@@ -189,6 +189,7 @@ static void free_node(BlockDriverState *bs)
     if (bs->opaque) {
         sim_free(host->arena, SIM_TYPE_bdrv_instance, bs->opaque, bs->drv->instance_size);
     }
+    bdrv_forget_options(bs);
     bdrv_set_backing_strings(bs, NULL, NULL);
     if (bs->report_bad) {
         bdrv_event_limit_end(bs->report_bad);
@@ -345,8 +346,8 @@ static BlockDriverState *open_node(struct host *host, const struct qvalue *optio
     bs->open_flags = generic.flags;
     bs->detect_zeroes = generic.detect_zeroes;
     bs->inherit_inactive = (flags & BDRV_O_INACTIVE) != 0;
-    bs->read_only_explicit = generic.read_only_explicit;
-    bs->inherited = parent != NULL;
+    bs->inherits_from = parent ? parent->number + 1 : 0;
+    bdrv_remember_options(bs, options, generic.flags);
     if (parent && !generic.node_name) {
         bdrv_set_entity_below(bs, parent, child_name);
     }
@@ -386,21 +387,6 @@ BlockDriverState *bdrv_new_filter(struct host *host, const BlockDriver *drv, con
 
 /* --- children from options ------------------------------------------------------------------------------- */
 
-/* 1.13: backing files are opened read-only unless their own options say otherwise. */
-static uint32_t child_flags(const BlockDriverState *parent, uint32_t role)
-{
-    uint32_t inherited = BDRV_O_NOCACHE | BDRV_O_NO_FLUSH | BDRV_O_FORCE_SHARE | BDRV_O_NO_IO;
-    uint32_t flags = (parent->open_flags & inherited) | BDRV_O_UNMAP;
-
-    if (!(role & BDRV_CHILD_COW)) {
-        flags |= parent->open_flags & (BDRV_O_RDWR | BDRV_O_AUTO_RDONLY);
-    }
-    if (parent->inherit_inactive) {
-        flags |= BDRV_O_INACTIVE;
-    }
-    return flags;
-}
-
 BdrvChild *bdrv_open_child_value(BlockDriverState *bs, const struct qvalue *value, const char *edge_name,
                                  uint32_t role, Error **errp)
 {
@@ -412,7 +398,8 @@ BdrvChild *bdrv_open_child_value(BlockDriverState *bs, const struct qvalue *valu
             bdrv_ref(child);
         }
     } else if (value->type == QVALUE_DICT) {
-        child = open_node(bs->host, value, child_flags(bs, role), bs, edge_name, errp);
+        uint32_t flags = bdrv_inherited_flags(bs->open_flags, bs->inherit_inactive, role);
+        child = open_node(bs->host, value, flags, bs, edge_name, errp);
     } else {
         error_setg(errp, "Parameter '%s' expects a node name or a dictionary", edge_name);
         return NULL;

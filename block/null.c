@@ -125,6 +125,7 @@ const BlockDriver bdrv_null_co = {
     .options = null_options,
     .is_protocol = true,
     .bdrv_open = null_open,
+    .bdrv_reopen_prepare = bdrv_reopen_prepare_nothing,
     .bdrv_co_preadv = null_preadv,
     .bdrv_co_pwritev = null_pwritev,
     .bdrv_co_flush = null_flush,

@@ -174,7 +174,7 @@ static const char *const generic_keys[] = {
     "discard", "detect-zeroes", "cache",     "active",
 };
 
-static bool is_generic(const char *key)
+bool bdrv_option_is_generic(const char *key)
 {
     for (size_t i = 0; i < ARRAY_SIZE(generic_keys); i++) {
         if (strcmp(key, generic_keys[i]) == 0) {
@@ -274,19 +274,16 @@ static bool check_generic(const struct bdrv_generic_options *o, Error **errp)
     return true;
 }
 
-bool bdrv_options_generic(const struct qvalue *options, uint32_t flags, struct bdrv_generic_options *out,
-                          Error **errp)
+bool bdrv_options_flags(const struct qvalue *options, uint32_t flags, struct bdrv_generic_options *out,
+                        Error **errp)
 {
     static const char *const discard_words[] = {"ignore", "unmap", NULL};
     static const char *const detect_words[] = {"off", "on", "unmap", NULL};
     unsigned discard, detect;
     bool active;
 
-    memset(out, 0, sizeof(*out));
     out->flags = flags;
-    if (!get_driver(options, &out->drv, errp) ||
-        !qdict_get_str(options, "node-name", &out->node_name, NULL, errp) ||
-        !get_flag(options, "read-only", BDRV_O_RDWR, true, &out->flags, errp) ||
+    if (!get_flag(options, "read-only", BDRV_O_RDWR, true, &out->flags, errp) ||
         !get_flag(options, "auto-read-only", BDRV_O_AUTO_RDONLY, false, &out->flags, errp) ||
         !get_flag(options, "force-share", BDRV_O_FORCE_SHARE, false, &out->flags, errp) ||
         !get_cache(options, &out->flags, errp) ||
@@ -297,11 +294,19 @@ bool bdrv_options_generic(const struct qvalue *options, uint32_t flags, struct b
     }
     out->flags = discard ? out->flags | BDRV_O_UNMAP : out->flags & ~(uint32_t)BDRV_O_UNMAP;
     out->detect_zeroes = (enum bdrv_detect_zeroes)detect;
-    out->read_only_explicit = qdict_get(options, "read-only") != NULL;
     if (!active) {
         out->flags |= BDRV_O_INACTIVE;
     }
     return check_generic(out, errp);
+}
+
+bool bdrv_options_generic(const struct qvalue *options, uint32_t flags, struct bdrv_generic_options *out,
+                          Error **errp)
+{
+    memset(out, 0, sizeof(*out));
+    return get_driver(options, &out->drv, errp) &&
+           qdict_get_str(options, "node-name", &out->node_name, NULL, errp) &&
+           bdrv_options_flags(options, flags, out, errp);
 }
 
 /* --- a driver's own --------------------------------------------------------------------------------------- */
@@ -426,7 +431,7 @@ static bool check_members(const BdrvOption *members, const struct qvalue *values
         const char *key = values->seq.keys[i];
         const BdrvOption *option = find_option(members, key);
 
-        if (!option && !(generic && is_generic(key))) {
+        if (!option && !(generic && bdrv_option_is_generic(key))) {
             error_setg(errp, "Parameter '%s' is unexpected", key);
             return false;
         }

@@ -327,14 +327,6 @@ static int cut_now_entry(void *opaque)
     return ret;
 }
 
-/* Drained: nothing writes. What lies below is still writable. */
-static int preallocate_can_reopen(BlockDriverState *bs, bool read_only, Error **errp)
-{
-    struct cut_now cut = {bs, errp};
-
-    return read_only ? bdrv_run_co(bs->host, "preallocate cut", cut_now_entry, &cut) : 0;
-}
-
 static void preallocate_close(BlockDriverState *bs)
 {
     struct preallocate *s = bs->opaque;
@@ -378,25 +370,87 @@ static int check_options(const struct preallocate *s, const BlockDriverState *fi
     return 0;
 }
 
-static int preallocate_open(BlockDriverState *bs, const struct qvalue *options, Error **errp)
+static bool read_goal(const struct qvalue *options, struct preallocate *s, Error **errp)
 {
-    struct preallocate *s = bs->opaque;
+    return qdict_get_size(options, "prealloc-align", &s->align, MiB, errp) &&
+           qdict_get_size(options, "prealloc-size", &s->size, 128 * MiB, errp);
+}
+
+static void inherit_supported_flags(BlockDriverState *bs)
+{
+    const BlockDriverState *file = bs->file->bs;
     uint32_t passed = BDRV_REQ_FUA | BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;
 
-    forget(s, UNKNOWN);
-    co_queue_init(bs->host->sim, &s->waiters);
-    if (!qdict_get_size(options, "prealloc-align", &s->align, MiB, errp) ||
-        !qdict_get_size(options, "prealloc-size", &s->size, 128 * MiB, errp) ||
-        !bdrv_open_child(bs, options, "file", BDRV_CHILD_FILTERED | BDRV_CHILD_PRIMARY, false, errp)) {
-        return -EINVAL;
-    }
-    BlockDriverState *file = bs->file->bs;
     bs->supported_read_flags = BDRV_REQ_PREFETCH;
     bs->supported_write_flags = BDRV_REQ_WRITE_UNCHANGED | (BDRV_REQ_FUA & file->supported_write_flags);
     bs->supported_zero_flags = BDRV_REQ_WRITE_UNCHANGED | (passed & file->supported_zero_flags);
     bs->supported_truncate_flags = file->supported_truncate_flags & BDRV_REQ_ZERO_WRITE;
-    return check_options(s, file, errp);
 }
+
+static int preallocate_open(BlockDriverState *bs, const struct qvalue *options, Error **errp)
+{
+    struct preallocate *s = bs->opaque;
+
+    forget(s, UNKNOWN);
+    co_queue_init(bs->host->sim, &s->waiters);
+    if (!read_goal(options, s, errp) ||
+        !bdrv_open_child(bs, options, "file", BDRV_CHILD_FILTERED | BDRV_CHILD_PRIMARY, false, errp)) {
+        return -EINVAL;
+    }
+    inherit_supported_flags(bs);
+    return check_options(s, bs->file->bs, errp);
+}
+
+/* --- reopen -------------------------------------------------------------------------------------------------- */
+
+/* prealloc-size and prealloc-align, as they are and as they are to be. */
+struct preallocate_goal {
+    int64_t size;
+    int64_t align;
+};
+
+static int preallocate_reopen_prepare(BDRVReopenState *state, Error **errp)
+{
+    BlockDriverState *bs = state->bs;
+    struct preallocate next = {0};
+
+    if (!read_goal(state->options, &next, errp)) {
+        return -EINVAL;
+    }
+    int ret = check_options(&next, state->file, errp);
+    /* Drained: nothing writes. What lies below is still writable, and still ours. */
+    if (ret == 0 && (!(state->flags & BDRV_O_RDWR) || state->file != bs->file->bs)) {
+        ret = cut_surplus(bs, errp);
+        if (ret == 0) {
+            forget(bs->opaque, UNKNOWN);
+        }
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    struct preallocate_goal *goal = sim_alloc(bs->host->arena, SIM_TYPE_bdrv_instance, sizeof(*goal));
+    *goal = (struct preallocate_goal){next.size, next.align};
+    state->opaque = goal;
+    return 0;
+}
+
+static void preallocate_reopen_abort(BDRVReopenState *state)
+{
+    sim_free(state->bs->host->arena, SIM_TYPE_bdrv_instance, state->opaque, sizeof(struct preallocate_goal));
+}
+
+static void preallocate_reopen_commit(BDRVReopenState *state)
+{
+    struct preallocate *s = state->bs->opaque;
+    const struct preallocate_goal *goal = state->opaque;
+
+    s->size = goal->size;
+    s->align = goal->align;
+    inherit_supported_flags(state->bs);
+    preallocate_reopen_abort(state);
+}
+
+static const char *const preallocate_mutable_opts[] = {"prealloc-align", "prealloc-size", NULL};
 
 static const BdrvOption preallocate_options[] = {
     {"file", BDRV_OPT_NODE, true, "node that grows", NULL},
@@ -423,6 +477,9 @@ const BlockDriver bdrv_preallocate = {
     .bdrv_co_getlength = preallocate_getlength,
     .bdrv_child_perm = preallocate_child_perm,
     .bdrv_set_perm = preallocate_set_perm,
-    .bdrv_can_reopen_read_only = preallocate_can_reopen,
+    .bdrv_reopen_prepare = preallocate_reopen_prepare,
+    .bdrv_reopen_commit = preallocate_reopen_commit,
+    .bdrv_reopen_abort = preallocate_reopen_abort,
+    .mutable_opts = preallocate_mutable_opts,
     .bdrv_drain_end = preallocate_drain_end,
 };

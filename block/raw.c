@@ -42,37 +42,101 @@ static int check_window(const struct raw_state *s, int64_t file_length, Error **
     return 0;
 }
 
-static int raw_open(BlockDriverState *bs, const struct qvalue *options, Error **errp)
+static int check_file(const struct raw_state *s, BlockDriverState *file, Error **errp)
 {
-    struct raw_state *s = bs->opaque;
+    int64_t length = bdrv_co_getlength(file);
 
+    if (length < 0) {
+        error_setg_errno(errp, (int)length, "Could not get the length of '%s'", bdrv_get_node_name(file));
+        return (int)length;
+    }
+    return check_window(s, length, errp);
+}
+
+static int read_window(const struct qvalue *options, struct raw_state *s, Error **errp)
+{
     if (!qdict_get_size(options, "offset", &s->offset, 0, errp) ||
         !qdict_get_size(options, "size", &s->size, 0, errp)) {
         return -EINVAL;
     }
     s->has_size = qdict_get(options, "size") != NULL;
     s->window = s->offset > 0 || s->has_size;
-    uint32_t kind = s->window ? BDRV_CHILD_DATA : BDRV_CHILD_FILTERED;
-    if (!bdrv_open_child(bs, options, "file", kind | BDRV_CHILD_PRIMARY, false, errp)) {
-        return -EINVAL;
-    }
-    BlockDriverState *file = bs->file->bs;
-    /* What the file may not do its user may not either; with auto-read-only the user bears that. */
-    if ((bs->open_flags & BDRV_O_RDWR) && bdrv_is_read_only(file) && (bs->open_flags & BDRV_O_AUTO_RDONLY)) {
-        bs->open_flags &= ~(uint32_t)BDRV_O_RDWR;
-    }
+    return 0;
+}
+
+static uint32_t file_role(const struct raw_state *s)
+{
+    return (s->window ? BDRV_CHILD_DATA : BDRV_CHILD_FILTERED) | BDRV_CHILD_PRIMARY;
+}
+
+static void inherit_supported_flags(BlockDriverState *bs)
+{
+    const BlockDriverState *file = bs->file->bs;
+
     bs->supported_read_flags = BDRV_REQ_PREFETCH & file->supported_read_flags;
     bs->supported_write_flags = BDRV_REQ_WRITE_UNCHANGED | (BDRV_REQ_FUA & file->supported_write_flags);
     bs->supported_zero_flags =
         BDRV_REQ_WRITE_UNCHANGED |
         ((BDRV_REQ_FUA | BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK) & file->supported_zero_flags);
     bs->supported_truncate_flags = file->supported_truncate_flags & BDRV_REQ_ZERO_WRITE;
-    int64_t length = bdrv_co_getlength(file);
-    if (length < 0) {
-        error_setg_errno(errp, (int)length, "Could not get the length of '%s'", bdrv_get_node_name(file));
-        return (int)length;
+}
+
+static int raw_open(BlockDriverState *bs, const struct qvalue *options, Error **errp)
+{
+    struct raw_state *s = bs->opaque;
+
+    if (read_window(options, s, errp) < 0 || !bdrv_open_child(bs, options, "file", file_role(s), false, errp)) {
+        return -EINVAL;
     }
-    return check_window(s, length, errp);
+    BlockDriverState *file = bs->file->bs;
+    /* What the file may not do its user may not either; with auto-read-only the user bears that. */
+    if (bdrv_is_read_only(file) && (bs->open_flags & BDRV_O_AUTO_RDONLY)) {
+        bdrv_apply_auto_read_only(bs, "", NULL);
+    }
+    inherit_supported_flags(bs);
+    return check_file(s, file, errp);
+}
+
+/* --- reopen ---------------------------------------------------------------------------------------------- */
+
+static int raw_reopen_prepare(BDRVReopenState *state, Error **errp)
+{
+    struct raw_state next;
+
+    int ret = read_window(state->options, &next, errp);
+    if (ret == 0) {
+        ret = check_file(&next, state->file, errp);
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    struct raw_state *kept = sim_alloc(state->bs->host->arena, SIM_TYPE_bdrv_instance, sizeof(next));
+    *kept = next;
+    state->opaque = kept;
+    return 0;
+}
+
+static void raw_reopen_switch(BDRVReopenState *state)
+{
+    struct raw_state *now = state->bs->opaque;
+    struct raw_state *other = state->opaque;
+    struct raw_state kept = *now;
+
+    *now = *other;
+    *other = kept;
+    state->bs->file->role = file_role(now);
+}
+
+static void raw_reopen_abort(BDRVReopenState *state)
+{
+    sim_free(state->bs->host->arena, SIM_TYPE_bdrv_instance, state->opaque, sizeof(struct raw_state));
+    state->opaque = NULL;
+}
+
+static void raw_reopen_commit(BDRVReopenState *state)
+{
+    inherit_supported_flags(state->bs);
+    raw_reopen_abort(state);
 }
 
 /* --- requests -------------------------------------------------------------------------------------------- */
@@ -285,6 +349,8 @@ static const BdrvOption raw_options[] = {
     {NULL, BDRV_OPT_STR, false, NULL, NULL},
 };
 
+static const char *const raw_mutable_opts[] = {"offset", "size", NULL};
+
 extern const BlockDriver bdrv_raw;
 const BlockDriver bdrv_raw = {
     .format_name = "raw",
@@ -294,6 +360,11 @@ const BlockDriver bdrv_raw = {
     .create_options = raw_create_options,
     .bdrv_co_create = raw_create,
     .bdrv_open = raw_open,
+    .bdrv_reopen_prepare = raw_reopen_prepare,
+    .bdrv_reopen_switch = raw_reopen_switch,
+    .bdrv_reopen_commit = raw_reopen_commit,
+    .bdrv_reopen_abort = raw_reopen_abort,
+    .mutable_opts = raw_mutable_opts,
     .bdrv_co_preadv = raw_preadv,
     .bdrv_co_pwritev = raw_pwritev,
     .bdrv_co_pwrite_zeroes = raw_pwrite_zeroes,

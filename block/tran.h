@@ -70,6 +70,9 @@ int bdrv_frozen_error(const BdrvChild *child, Error **errp);
 /* Whether child may go under parent: no cycle, not too deep (edge.c). append: parent takes over child's parents. */
 bool bdrv_may_link(BlockDriverState *parent, BlockDriverState *child, const char *name, bool append, Error **errp);
 
+/* Whether `to` is `from` or somewhere below it (edge.c). */
+bool bdrv_reaches(BlockDriverState *from, const BlockDriverState *to);
+
 /* What an edge of a node parent may take and must share, from what the parent's users do (perm.c). */
 void bdrv_child_perm(BlockDriverState *parent, BdrvChild *child, BlockDriverState *child_bs, uint64_t perm,
                      uint64_t shared, uint64_t *nperm, uint64_t *nshared);

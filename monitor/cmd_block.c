@@ -1,5 +1,6 @@
 /*
- * Commands on nodes: blockdev-add, blockdev-del, block_resize, block-set-write-threshold (reference/block.md 9).
+ * Commands on nodes: blockdev-add, blockdev-del, blockdev-reopen, block_resize, block-set-write-threshold
+ * (reference/block.md 9).
  */
 #include "monitor/commands.h"
 
@@ -15,6 +16,11 @@ static const struct qmp_arg add_args[] = {
 
 static const struct qmp_arg del_args[] = {
     {.name = "node-name", .type = QMP_STR, .doc = "node made by blockdev-add"},
+    {.name = NULL},
+};
+
+static const struct qmp_arg reopen_args[] = {
+    {.name = "options", .type = QMP_LIST, .doc = "list of complete option trees, each with its node-name"},
     {.name = NULL},
 };
 
@@ -39,6 +45,28 @@ static bool cmd_blockdev_add(struct host *host, const struct qvalue *args, struc
 static bool cmd_blockdev_del(struct host *host, const struct qvalue *args, struct qvalue **reply, Error **errp)
 {
     return qmp_blockdev_del_node(host, qmp_arg_str(args, "node-name", NULL), errp);
+}
+
+/* Each tree against what all nodes have; a driver's own options are the block layer's to judge. */
+static bool check_reopen(struct qvalue *args, Error **errp)
+{
+    const struct qvalue *list = qdict_get(args, "options");
+    const struct qmp_place above = {.name = "options"};
+    const struct qmp_arg tree = {.name = "options", .type = QMP_DICT};
+
+    for (size_t i = 0; i < list->seq.count; i++) {
+        const struct qmp_place at = {.above = &above, .index = i};
+        struct qvalue *item = list->seq.items[i];
+        if (!qmp_check_value(&tree, item, &at, errp) || !qmp_check_table(add_args, true, item, &at, errp)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool cmd_blockdev_reopen(struct host *host, const struct qvalue *args, struct qvalue **reply, Error **errp)
+{
+    return qmp_blockdev_reopen_nodes(host, qdict_get(args, "options"), errp);
 }
 
 BlockDriverState *qmp_device_or_node(struct host *host, const struct qvalue *args, Error **errp)
@@ -80,6 +108,8 @@ static bool cmd_set_threshold(struct host *host, const struct qvalue *args, stru
 const struct qmp_command qmp_block_commands[] = {
     {"blockdev-add", add_args, true, cmd_blockdev_add, "makes a node", NULL},
     {"blockdev-del", del_args, false, cmd_blockdev_del, "removes a node that nobody uses", NULL},
+    {"blockdev-reopen", reopen_args, false, cmd_blockdev_reopen,
+     "changes options and children of nodes, all or none", check_reopen},
     {"block_resize", resize_args, false, cmd_block_resize, "changes the length of a disk", NULL},
     {"block-set-write-threshold", threshold_args, false, cmd_set_threshold, "asks for one event beyond an offset",
      NULL},

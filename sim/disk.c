@@ -338,7 +338,8 @@ static void req_prepare(struct sim *sim, struct disk_req *req)
     req->content = 0;
 }
 
-void disk_submit(struct sim *sim, struct disk_req *req)
+/* Inside, and seen by all who may bend it. */
+static void req_begin(struct sim *sim, struct disk_req *req)
 {
     struct disk *disk = req->disk;
 
@@ -354,11 +355,33 @@ void disk_submit(struct sim *sim, struct disk_req *req)
             i->before(i, req);
         }
     }
+}
+
+void disk_submit(struct sim *sim, struct disk_req *req)
+{
+    req_begin(sim, req);
     if (req->stuck) {
         req->state = DISK_REQ_STUCK;
     } else {
-        req_enter(disk, req);
+        req_enter(req->disk, req);
     }
+}
+
+static void answered(void *opaque, int ret)
+{
+    *(int *)opaque = ret;
+}
+
+int disk_query_now(struct disk *disk, enum sim_op op)
+{
+    int ret = 0;
+    struct disk_req req = {.disk = disk, .op = op, .done = answered, .opaque = &ret};
+
+    SIM_ASSERT(op_is_query(op));
+    req_begin(disk->sim, &req);
+    req.state = DISK_REQ_QUERY;
+    req_complete(&req);
+    return ret;
 }
 
 /* --- interposers and what is inside --------------------------------------------------------------------- */

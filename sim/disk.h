@@ -132,6 +132,8 @@ int disk_co_truncate(struct disk *disk, int64_t length);
  * _BLOCK_STATUS, _OPEN. */
 int64_t disk_co_getlength(struct disk *disk);
 int disk_co_query(struct disk *disk, enum sim_op op, int64_t offset, int64_t bytes);
+/* A query of someone who cannot wait: the answer is there at once, latency and sticking do not apply. */
+int disk_query_now(struct disk *disk, enum sim_op op);
 /* State at offset: *pnum > 0 bytes of equal state, true when allocated data; false is a hole (reads zero). */
 bool disk_status(const struct disk *disk, int64_t offset, int64_t bytes, int64_t *pnum, bool *zero);
 
