@@ -185,6 +185,7 @@ static int try_edit(struct bdrv_reopen_queue *queue, Error **errp)
 {
     struct bdrv_tran tran;
 
+    bdrv_reopen_queue_hold(queue);
     bdrv_tran_begin(&tran);
     int ret = bdrv_reopen_edit(queue, &tran, errp);
     if (ret == 0) {
@@ -319,6 +320,7 @@ static int reopen_queue(struct bdrv_reopen_queue *queue, Error **errp)
         ret = store_when_sure(queue, errp);
     }
     if (ret == 0) {
+        bdrv_reopen_queue_hold(queue);
         bdrv_tran_begin(&tran);
         ret = bdrv_reopen_edit(queue, &tran, errp);
         if (ret == 0) {

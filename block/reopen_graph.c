@@ -38,26 +38,13 @@ static int check_change(const BlockDriverState *bs, const BdrvChild *old, const 
         return -EINVAL;
     }
     if (old && old->frozen) {
-        error_setg(errp, "Cannot change frozen '%s' link from '%s' to '%s'", old->name, node,
-                   bdrv_get_node_name(old->bs));
-        return -EPERM;
+        return bdrv_frozen_error(old, errp);
     }
     if (backing && !bs->drv->is_filter && !bs->drv->supports_backing) {
         error_setg(errp, "Driver '%s' of node '%s' does not support backing files", bs->drv->format_name, node);
         return -EINVAL;
     }
     return 0;
-}
-
-static int link_new(struct bdrv_tran *tran, BlockDriverState *bs, BlockDriverState *to, const char *name,
-                    uint32_t role, Error **errp)
-{
-    uint64_t perm, shared, nperm, nshared;
-    BdrvChild *edge = bdrv_edge_new(bs->host, name, &bdrv_child_of_bds, role, bs);
-
-    bdrv_cumulative_perms(bs, &perm, &shared);
-    bdrv_child_perm(bs, edge, to, perm, shared, &nperm, &nshared);
-    return bdrv_tran_attach(tran, edge, to, nperm, nshared, errp);
 }
 
 /* to NULL: none. */
@@ -83,7 +70,7 @@ static int change_child(struct bdrv_tran *tran, BlockDriverState *bs, BlockDrive
         bdrv_tran_detach(tran, old);
     }
     SIM_MARK(bs->host->sim, reopen_child);
-    return to ? link_new(tran, bs, to, name, role, errp) : 0;
+    return !to || bdrv_tran_link(tran, bs, to, name, role, false, errp) ? 0 : -EPERM;
 }
 
 static int change_children(struct bdrv_tran *tran, const bdrv_reopen_entry *entry, Error **errp)

@@ -35,9 +35,17 @@ struct bdrv_reopen_entry {
 };
 
 TAILQ_HEAD(bdrv_reopen_list, bdrv_reopen_entry);
+/* A child that is to come or to go: not reopened, but drained all the same. */
+typedef struct bdrv_reopen_hold bdrv_reopen_hold;
+struct bdrv_reopen_hold {
+    BlockDriverState *bs;
+    LIST_ENTRY(bdrv_reopen_hold) list;
+};
+
 struct bdrv_reopen_queue {
     struct host *host;
     struct bdrv_reopen_list list;
+    LIST_HEAD(, bdrv_reopen_hold) holds;
 };
 
 void bdrv_reopen_queue_init(struct bdrv_reopen_queue *queue, struct host *host);
@@ -50,6 +58,8 @@ void bdrv_reopen_queue_order(struct bdrv_reopen_queue *queue);
  * driver's table. Does not yield. */
 bool bdrv_reopen_queue_build(struct bdrv_reopen_queue *queue, BlockDriverState *bs, struct qvalue *passed,
                              bool keep, Error **errp);
+/* Drains the children that are to come and to go, as they are now: polls unless it has done so already. */
+void bdrv_reopen_queue_hold(struct bdrv_reopen_queue *queue);
 /* Lets the nodes go. */
 void bdrv_reopen_queue_free(struct bdrv_reopen_queue *queue);
 
@@ -58,8 +68,8 @@ bool bdrv_reopen_inherits(const BlockDriverState *bs, const BlockDriverState *pa
 /* What reopen does not change must be as it was (6). */
 bool bdrv_reopen_unchanged(const bdrv_reopen_entry *entry, Error **errp);
 
-/* All links of the queue, then permissions with the flags to be (reopen_graph.c). Refused: nothing is changed.
- * Else the caller ends tran, undoing the rest by bdrv_reopen_unswitch. Does not yield. */
+/* Held (see above): all links of the queue, then permissions with the flags to be (reopen_graph.c). Refused:
+ * nothing is changed. Else the caller ends tran, undoing the rest by bdrv_reopen_unswitch. Does not yield. */
 int bdrv_reopen_edit(struct bdrv_reopen_queue *queue, struct bdrv_tran *tran, Error **errp);
 void bdrv_reopen_unswitch(struct bdrv_reopen_queue *queue);
 /* Who hands options down to whom, after the links have been changed for good. */

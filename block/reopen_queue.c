@@ -9,6 +9,7 @@ void bdrv_reopen_queue_init(struct bdrv_reopen_queue *queue, struct host *host)
 {
     queue->host = host;
     TAILQ_INIT(&queue->list);
+    LIST_INIT(&queue->holds);
 }
 
 static bdrv_reopen_entry *find(const struct bdrv_reopen_queue *queue, const BlockDriverState *bs)
@@ -22,6 +23,11 @@ static bdrv_reopen_entry *find(const struct bdrv_reopen_queue *queue, const Bloc
         }
     }
     return NULL;
+}
+
+static BlockDriverState *edge_target(const BdrvChild *edge)
+{
+    return edge ? edge->bs : NULL;
 }
 
 bool bdrv_reopen_inherits(const BlockDriverState *bs, const BlockDriverState *parent)
@@ -101,6 +107,71 @@ void bdrv_reopen_queue_order(struct bdrv_reopen_queue *queue)
     }
 }
 
+/* --- children that come and go --------------------------------------------------------------------------- */
+
+static bool is_held(const struct bdrv_reopen_queue *queue, const BlockDriverState *bs)
+{
+    const bdrv_reopen_hold *hold;
+
+    LIST_FOREACH(hold, &queue->holds, list)
+    {
+        if (hold->bs == bs) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static BlockDriverState *missing_hold(const struct bdrv_reopen_queue *queue)
+{
+    const bdrv_reopen_entry *entry;
+
+    TAILQ_FOREACH(entry, &queue->list, list)
+    {
+        const BDRVReopenState *state = &entry->state;
+        BlockDriverState *all[] = {
+            entry->set_file ? edge_target(state->bs->file) : NULL,
+            entry->set_file ? state->file : NULL,
+            entry->set_backing ? edge_target(state->bs->backing) : NULL,
+            entry->set_backing ? state->backing : NULL,
+        };
+        for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+            if (all[i] && !is_held(queue, all[i])) {
+                return all[i];
+            }
+        }
+    }
+    return NULL;
+}
+
+void bdrv_reopen_queue_hold(struct bdrv_reopen_queue *queue)
+{
+    BlockDriverState *bs;
+
+    while ((bs = missing_hold(queue))) {
+        bdrv_reopen_hold *hold = SIM_NEW(queue->host->arena, bdrv_reopen_hold);
+        hold->bs = bs;
+        LIST_INSERT_HEAD(&queue->holds, hold, list);
+        bdrv_ref(bs);
+        bdrv_drained_begin(bs);
+    }
+}
+
+static void release_holds(struct bdrv_reopen_queue *queue)
+{
+    bdrv_reopen_hold *hold;
+
+    while ((hold = LIST_FIRST(&queue->holds))) {
+        BlockDriverState *bs = hold->bs;
+        LIST_REMOVE(hold, list);
+        SIM_FREE(queue->host->arena, bdrv_reopen_hold, hold);
+        bdrv_drained_end(bs);
+        bdrv_unref(bs);
+    }
+}
+
+/* --- the end ---------------------------------------------------------------------------------------------- */
+
 static void forget_built(bdrv_reopen_entry *entry)
 {
     struct sim_arena *arena = entry->state.bs->host->arena;
@@ -128,6 +199,7 @@ void bdrv_reopen_queue_free(struct bdrv_reopen_queue *queue)
 {
     bdrv_reopen_entry *entry;
 
+    release_holds(queue);
     while ((entry = TAILQ_FIRST(&queue->list))) {
         BlockDriverState *bs = entry->state.bs;
         TAILQ_REMOVE(&queue->list, entry, list);
@@ -340,27 +412,6 @@ static bool build_own(bdrv_reopen_entry *entry, const struct qvalue *passed, Err
     return ok;
 }
 
-static BlockDriverState *edge_target(const BdrvChild *edge)
-{
-    return edge ? edge->bs : NULL;
-}
-
-static BdrvChild *edge_named(const BlockDriverState *bs, const char *name)
-{
-    BdrvChild *child;
-
-    if (strcmp(name, "file") == 0 && bs->file) {
-        return bs->file;
-    }
-    LIST_FOREACH(child, &bs->children, next)
-    {
-        if (str_is(child->name, name)) {
-            return child;
-        }
-    }
-    return NULL;
-}
-
 /* The child's options: only for one that they made. */
 static bool build_inline(struct bdrv_reopen_queue *queue, bdrv_reopen_entry *entry, const BdrvChild *edge,
                          const char *name, const struct qvalue *value, Error **errp)
@@ -445,7 +496,7 @@ static bool build_children(struct bdrv_reopen_queue *queue, bdrv_reopen_entry *e
     for (size_t i = 0; i < children->seq.count; i++) {
         const char *name = children->seq.keys[i];
         const struct qvalue *value = children->seq.items[i];
-        const BdrvChild *edge = edge_named(entry->state.bs, name);
+        const BdrvChild *edge = bdrv_find_child(entry->state.bs, name);
         bool ok = value->type == QVALUE_DICT ? build_inline(queue, entry, edge, name, value, errp)
                                              : build_link(entry, edge, name, value, errp);
         if (!ok) {
