@@ -311,22 +311,6 @@ static void preallocate_drain_end(BlockDriverState *bs)
     cut_soon(bs);
 }
 
-struct cut_now {
-    BlockDriverState *bs;
-    Error **errp;
-};
-
-static int cut_now_entry(void *opaque)
-{
-    struct cut_now *cut = opaque;
-    int ret = cut_surplus(cut->bs, cut->errp);
-
-    if (ret == 0) {
-        forget(cut->bs->opaque, UNKNOWN);
-    }
-    return ret;
-}
-
 static void preallocate_close(BlockDriverState *bs)
 {
     struct preallocate *s = bs->opaque;

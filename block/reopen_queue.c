@@ -376,11 +376,15 @@ bool bdrv_reopen_unchanged(const bdrv_reopen_entry *entry, Error **errp)
 static bool build(struct bdrv_reopen_queue *queue, BlockDriverState *bs, struct qvalue *passed, bool keep,
                   const bdrv_reopen_entry *parent, uint32_t role, Error **errp);
 
+/* Flags that options say; all others stay what they are. */
+#define BY_OPTIONS \
+    (BDRV_O_RDWR | BDRV_O_AUTO_RDONLY | BDRV_O_UNMAP | BDRV_O_NO_FLUSH | BDRV_O_NOCACHE | BDRV_O_FORCE_SHARE)
+
 static bool build_own(bdrv_reopen_entry *entry, const struct qvalue *passed, Error **errp)
 {
     BlockDriverState *bs = entry->state.bs;
     uint32_t old = bs->open_flags;
-    uint32_t flags = entry->keep ? old : BDRV_O_RDWR | (old & BDRV_O_NO_IO);
+    uint32_t flags = entry->keep ? old : BDRV_O_RDWR;
     struct bdrv_generic_options generic = {0};
     struct qvalue *own = qvalue_copy(passed);
 
@@ -404,7 +408,7 @@ static bool build_own(bdrv_reopen_entry *entry, const struct qvalue *passed, Err
         entry->explicit_options = bdrv_options_keep(bs->host->arena, own);
         entry->options = bdrv_options_keep(bs->host->arena, all);
         entry->state.options = entry->options;
-        entry->state.flags = (generic.flags & ~(uint32_t)BDRV_O_INACTIVE) | (old & BDRV_O_INACTIVE);
+        entry->state.flags = (generic.flags & BY_OPTIONS) | (old & ~(uint32_t)BY_OPTIONS);
         entry->state.detect_zeroes = generic.detect_zeroes;
     }
     qvalue_free(own);
