@@ -30,12 +30,12 @@ static int print_scenario(const struct scenario *scn, const char *profile, bool 
 
 static int gen(int argc, char **argv)
 {
-    const char *profile = "mirror";
+    const char *profile = "mixed";
     const char *seed_text = NULL;
     bool json = false;
     const struct cli_opt opts[] = {
         {"--seed", "N", CLI_STR, &seed_text, "the seed"},
-        {"--profile", "P", CLI_STR, &profile, "what to draw (default mirror)"},
+        {"--profile", "P", CLI_STR, &profile, "what to draw (default mixed)"},
         {"--json", NULL, CLI_FLAG, &json, "the text within an object"},
         {.name = NULL},
     };

@@ -347,11 +347,11 @@ static bool close_outputs(struct run_command *c)
 static int run(int argc, char **argv)
 {
     struct run_command c = {
-        .source = {.profile = "mirror"}, .workers = 1, .max_failures = 10, .heap_fill = UINT64_MAX};
+        .source = {.profile = "mixed"}, .workers = 1, .max_failures = 10, .heap_fill = UINT64_MAX};
     const struct cli_opt opts[] = {
         {"--seeds", "A..B", CLI_STR, &c.seeds_text, "run the scenarios of these seeds"},
         {"--seed", "N", CLI_STR, &c.seed_text, "run the scenario of one seed"},
-        {"--profile", "P", CLI_STR, &c.source.profile, "what the seeds are drawn for (default mirror)"},
+        {"--profile", "P", CLI_STR, &c.source.profile, "what the seeds are drawn for (default mixed)"},
         {"-j", "N", CLI_U64, &c.workers, "worker processes (default 1)"},
         {"--shard", "I/N", CLI_STR, &c.shard_text, "only the Ith of N parts of the seeds"},
         {"--max-failures", "N", CLI_U64, &c.max_failures, "stop after so many (default 10, 0: never)"},
@@ -372,7 +372,8 @@ static int run(int argc, char **argv)
         {"--heap-fill", "BYTE", CLI_U64, &c.heap_fill, NULL},
         {.name = NULL},
     };
-    struct pool_job job = {.item = item, .seed = item_seed, .result = on_result, .opaque = &c, .stall_seconds = 120};
+    struct pool_job job = {
+        .item = item, .seed = item_seed, .result = on_result, .opaque = &c, .stall_seconds = 120};
     bool written;
     int status;
 

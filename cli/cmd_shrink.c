@@ -111,12 +111,12 @@ static int write_result(const struct shrink_command *c, const struct scenario *s
 
 static int shrink(int argc, char **argv)
 {
-    struct shrink_command c = {.source = {.profile = "mirror"}};
+    struct shrink_command c = {.source = {.profile = "mixed"}};
     const char *seed_text = NULL, *out_path = NULL;
     bool json = false;
     const struct cli_opt opts[] = {
         {"--seed", "N", CLI_STR, &seed_text, "shrink the scenario of a seed"},
-        {"--profile", "P", CLI_STR, &c.source.profile, "of the seed (default mirror)"},
+        {"--profile", "P", CLI_STR, &c.source.profile, "of the seed (default mixed)"},
         {"--checks", "LIST", CLI_STR, &c.options.checks, "checkers to attach (default all)"},
         {"-o", "OUT", CLI_STR, &out_path, "write there instead of standard output"},
         {"--json", NULL, CLI_FLAG, &json, "one object: signature, steps, the text"},

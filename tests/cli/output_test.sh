@@ -136,7 +136,7 @@ says "/cli/output/json/state-of-a-failure" 1 out '"hosts": *\{"h": *\{"nodes": *
 
 # Each command has --json.
 blksim gen --seed 3 --json
-says "/cli/output/json/gen" 0 out '^\{"profile": *"mirror", *"steps": *[0-9]+, *"scenario": *"blksim 1'
+says "/cli/output/json/gen" 0 out '^\{"profile": *"mixed", *"steps": *[0-9]+, *"scenario": *"blksim 1'
 blksim encode good.blk --json
 says "/cli/output/json/encode" 0 out '^\{"length": *[0-9]+, *"hex": *"[0-9a-f]+"\}$'
 "$BLKSIM" encode good.blk > good.bin

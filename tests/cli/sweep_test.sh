@@ -32,6 +32,8 @@ holds "/cli/sweep/shards-add-up" cmp one.sorted shards.sorted
 blksim run --seeds 1..60 --stats
 says "/cli/sweep/summary" 0 out '^60 seeds run in .*: 0 failed; .* marks reached$'
 says "/cli/sweep/stats" 0 out '^runs +60 '
+says "/cli/sweep/stats/bitmaps" 0 out '^bitmaps +[1-9][0-9]* +made, .* frozen \([1-9]'
+says "/cli/sweep/stats/transactions" 0 out '^transact\. +[1-9][0-9]* +of actions, [1-9].*; at action 1: [1-9]'
 holds "/cli/sweep/passing-leaves-nothing" test ! -e build/failures
 blksim run --seed 18446744073709551614 --json
 says "/cli/sweep/largest-seed" 0 out '^\{"seed": *18446744073709551614,'
