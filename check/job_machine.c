@@ -56,6 +56,12 @@ bool machine_is_mirror(const struct machine *m)
     return strcmp(m->type, "mirror") == 0;
 }
 
+/* No block job: it sends no events beyond the states that it passes (reference/jobs.md 1.1). */
+static bool is_plain(const struct machine *m)
+{
+    return strcmp(m->type, "create") == 0;
+}
+
 static void learn_policies(struct job_machine *state, struct machine *m)
 {
     const struct qmp_call *call = job_verbs_call(state, m->host, "blockdev-mirror");
@@ -159,12 +165,13 @@ static void entered(struct job_machine *state, struct machine *m, enum job_statu
     if (m->status == JOB_STATUS_PAUSED || m->status == JOB_STATUS_STANDBY) {
         m->stop_due = false;
     }
-    if (m->status == JOB_STATUS_CONCLUDED && m->ever_ran && !m->terminal_seen) {
+    if (m->status == JOB_STATUS_CONCLUDED && m->ever_ran && !m->terminal_seen && !is_plain(m)) {
         machine_violate(state, m, "no-terminal-event", NULL,
                         "concluded without BLOCK_JOB_COMPLETED or BLOCK_JOB_CANCELLED");
     }
-    if (m->status == JOB_STATUS_CONCLUDED && !m->ever_ran && m->terminal_seen) {
-        machine_violate(state, m, "terminal-event-unstarted", NULL, "a job that never ran sent a terminal event");
+    if (m->status == JOB_STATUS_CONCLUDED && (!m->ever_ran || is_plain(m)) && m->terminal_seen) {
+        machine_violate(state, m, "terminal-event-unstarted", NULL,
+                        "a job that never ran, or is plain, sent a terminal event");
     }
     if (m->status == JOB_STATUS_NULL) {
         m->gone = true;
