@@ -22,7 +22,8 @@ static void unmake(struct fixture *f)
 
 /* --- parking ---------------------------------------------------------------------------------------------- */
 
-/* Requests that come during a drain wait, uncounted, and go on in the order they came. */
+/* Requests that come during a drain wait, uncounted, and go on in the order they came.
+ * fact: block 2.1/parked, 3/backend, 3/release, edge/24 */
 WORLD_TEST(test_parked_fifo)
 {
     struct fixture f = make(w, 0);
@@ -53,7 +54,8 @@ WORLD_TEST(test_parked_fifo)
     unmake(&f);
 }
 
-/* A drain that begins right after the release waits for those let go although they have not run yet. */
+/* A drain that begins right after the release waits for those let go although they have not run yet.
+ * fact: block 3/release */
 WORLD_TEST(test_drain_after_release)
 {
     struct fixture f = make(w, 0);
@@ -70,7 +72,8 @@ WORLD_TEST(test_drain_after_release)
     unmake(&f);
 }
 
-/* The root is looked up when the request is let go: another node, or no medium (sharp edge 24). */
+/* The root is looked up when the request is let go: another node, or no medium (sharp edge 24).
+ * fact: block 3/re-resolve, edge/24, 1.6/follows */
 WORLD_TEST(test_parked_finds_new_root)
 {
     struct fixture f = make(w, 0);
@@ -97,7 +100,8 @@ WORLD_TEST(test_parked_finds_new_root)
     unmake(&f);
 }
 
-/* Who queues for himself is not parked. */
+/* Who queues for himself is not parked.
+ * fact: block 3/disable-queuing */
 WORLD_TEST(test_queuing_disabled)
 {
     struct fixture f = make(w, 0);
@@ -115,6 +119,9 @@ WORLD_TEST(test_queuing_disabled)
 struct device {
     unsigned begins, ends, resizes;
     bool busy;
+    bool tray_open;
+    BlockBackend *blk; /* NULL: nobody asks */
+    unsigned parked_at_end;
 };
 
 static void device_begin(void *opaque)
@@ -124,7 +131,10 @@ static void device_begin(void *opaque)
 
 static void device_end(void *opaque)
 {
-    ((struct device *)opaque)->ends++;
+    struct device *device = opaque;
+
+    device->ends++;
+    device->parked_at_end = device->blk ? blk_parked(device->blk) : 0;
 }
 
 static bool device_poll(void *opaque)
@@ -137,7 +147,12 @@ static void device_resize(void *opaque)
     ((struct device *)opaque)->resizes++;
 }
 
-static const BlockDevOps device_ops = {device_resize, device_begin, device_end, device_poll};
+static bool device_tray(void *opaque)
+{
+    return ((struct device *)opaque)->tray_open;
+}
+
+static const BlockDevOps device_ops = {device_resize, device_begin, device_end, device_poll, device_tray};
 
 struct quieten {
     struct world *w;
@@ -153,6 +168,7 @@ static void quieten_later(void *opaque)
     host_kick(q->w->host);
 }
 
+/* fact: block 3/backend, 3/backend-busy, 1.8/no-resize */
 WORLD_TEST(test_device)
 {
     struct fixture f = make(w, 0);
@@ -182,8 +198,72 @@ WORLD_TEST(test_device)
     unmake(&f);
 }
 
+/* The device hears of the end first: it may have something older to send than what is parked.
+ * fact: block 3/release, 3/end */
+WORLD_TEST(test_device_before_parked)
+{
+    struct fixture f = make(w, 0);
+    struct device device = {.blk = f.blk};
+    struct request r = {.w = w, .blk = f.blk, .bytes = 512};
+
+    blk_set_dev(f.blk, &device_ops, &device, "dev0");
+    bdrv_drained_begin(f.n);
+    start(&r);
+    let_run(w, 1000);
+    int64_t from = sim_now(w->sim);
+    bdrv_drained_end(f.n);
+    assert_int_equal(device.parked_at_end, 1);
+    assert_int_equal(blk_parked(f.blk), 0);
+    assert_false(r.done); /* the end waits for nobody */
+    assert_int_equal(sim_now(w->sim), from);
+    assert_int_equal(finish(&r), 0);
+    blk_set_dev(f.blk, NULL, NULL, NULL);
+    unmake(&f);
+}
+
+/* Who is not parked must stop himself: else his requests are in flight in the section, and the next one waits.
+ * fact: block 3/disable-queuing, edge/25 */
+WORLD_TEST(test_unparked_needs_own_quiesce)
+{
+    struct fixture f = make(w, 0);
+    struct request r = {.w = w, .blk = f.blk, .bytes = 512};
+
+    blk_set_disable_request_queuing(f.blk, true);
+    bdrv_drained_begin(f.n);
+    tn(f.n)->hold = true;
+    start(&r);
+    let_run(w, 1000);
+    assert_int_equal(bdrv_in_flight(f.n), 1);
+    release_requests(f.n);
+    assert_int_equal(finish(&r), 0);
+    bdrv_drained_end(f.n);
+    unmake(&f);
+}
+
+/* Requests of a backend without a medium fail, but they run, and a drain waits for them.
+ * fact: block 3/empty-backend, 3/re-resolve */
+WORLD_TEST(test_drain_of_empty)
+{
+    struct fixture f = make(w, 0);
+    struct request r = {.w = w, .blk = f.blk, .bytes = 512};
+
+    bdrv_drained_begin(f.n);
+    start(&r);
+    let_run(w, 1000);
+    blk_remove_bs(f.blk);
+    assert_null(blk_bs(f.blk));
+    assert_int_equal(blk_in_flight(f.blk), 1);
+    assert_false(r.done);
+    blk_drain(f.blk);
+    assert_true(r.done);
+    assert_int_equal(r.ret, -ENOMEDIUM);
+    bdrv_drained_end(f.n);
+    unmake(&f);
+}
+
 /* --- checks at the entry ---------------------------------------------------------------------------------- */
 
+/* fact: block 2.1/range, 2.1/no-medium */
 WORLD_TEST(test_ranges)
 {
     static const struct {
@@ -206,6 +286,7 @@ WORLD_TEST(test_ranges)
     unmake(&f);
 }
 
+/* fact: block 2.1/range */
 WORLD_TEST(test_write_beyond_eof)
 {
     struct fixture f = make(w, BLK_PERM_WRITE | BLK_PERM_RESIZE);
@@ -219,7 +300,62 @@ WORLD_TEST(test_write_beyond_eof)
     unmake(&f);
 }
 
-/* Without a write cache every write is to be durable by itself. */
+/* fact: block 2.1/no-medium */
+WORLD_TEST(test_tray)
+{
+    struct fixture f = make(w, BLK_PERM_WRITE);
+    struct device device = {.tray_open = true};
+    struct request r = {.w = w, .blk = f.blk, .offset = -1, .bytes = 512};
+
+    blk_set_dev(f.blk, &device_ops, &device, "dev0");
+    assert_int_equal(run(&r), -ENOMEDIUM); /* before the range is looked at */
+    device.tray_open = false;
+    r.done = false;
+    assert_int_equal(run(&r), -EIO);
+    r.done = false;
+    r.offset = 0;
+    assert_int_equal(run(&r), 0);
+    blk_set_dev(f.blk, NULL, NULL, NULL);
+    unmake(&f);
+}
+
+struct truncation {
+    BlockBackend *blk;
+    int ret;
+    bool done;
+};
+
+static void truncation_entry(void *opaque)
+{
+    struct truncation *t = opaque;
+
+    t->ret = blk_co_truncate(t->blk, 2 * MiB, true, PREALLOC_OFF, 0, NULL);
+    t->done = true;
+}
+
+/* Whoever resizes has drained the node: he would wait for himself.
+ * fact: block 2.1/truncate */
+WORLD_TEST(test_truncate_in_drain)
+{
+    make_disk(w, "d", MiB);
+    BlockDriverState *bs = add(w, "{'driver':'disk','node-name':'r','disk':'d'}");
+    BlockBackend *blk = blk_new(w->host, BLK_PERM_RESIZE, BLK_PERM_ALL);
+    assert_int_equal(blk_insert_bs(blk, bs, NULL), 0);
+    struct truncation t = {.blk = blk};
+
+    bdrv_drained_begin(bs);
+    coroutine_start(coroutine_create(w->sim, w->host, "truncate", truncation_entry, &t));
+    let_run(w, 10000000);
+    assert_true(t.done);
+    assert_int_equal(t.ret, 0);
+    bdrv_drained_end(bs);
+    assert_int_equal(blk_getlength(blk), 2 * MiB);
+    blk_unref(blk);
+    del(w, "r");
+}
+
+/* Without a write cache every write is to be durable by itself.
+ * fact: block 2.1/write-through */
 WORLD_TEST(test_write_cache)
 {
     struct fixture f = make(w, BLK_PERM_WRITE);
@@ -236,6 +372,7 @@ WORLD_TEST(test_write_cache)
 
 /* --- names, drain, end ------------------------------------------------------------------------------------ */
 
+/* fact: block 1.2/form, 1.2/one-namespace */
 WORLD_TEST(test_names)
 {
     BlockBackend *a = blk_new(w->host, 0, BLK_PERM_ALL);
@@ -262,7 +399,8 @@ static void unref_inside(void *opaque)
     release_requests(f->n);
 }
 
-/* The last reference waits for what is in flight. */
+/* The last reference waits for what is in flight.
+ * fact: block 2.1/in-flight */
 WORLD_TEST(test_unref_waits)
 {
     struct fixture f = make(w, 0);
@@ -281,6 +419,7 @@ WORLD_TEST(test_unref_waits)
 
 /* --- error policies --------------------------------------------------------------------------------------- */
 
+/* fact: block 7.5/policies, 1.6/defaults */
 WORLD_TEST(test_policies)
 {
     static const struct {
@@ -310,6 +449,7 @@ WORLD_TEST(test_policies)
     blk_unref(blk);
 }
 
+/* fact: block 7.5/io-status */
 WORLD_TEST(test_io_status)
 {
     BlockBackend *blk = blk_new(w->host, 0, BLK_PERM_ALL);
@@ -334,6 +474,11 @@ int main(void)
         T("/backend/parked/finds-new-root", test_parked_finds_new_root),
         T("/backend/parked/queuing-disabled", test_queuing_disabled),
         T("/backend/device", test_device),
+        T("/backend/device/before-parked", test_device_before_parked),
+        T("/backend/parked/own-quiesce", test_unparked_needs_own_quiesce),
+        T("/backend/drain/empty", test_drain_of_empty),
+        T("/backend/entry/tray", test_tray),
+        T("/backend/entry/truncate-in-drain", test_truncate_in_drain),
         T("/backend/entry/ranges", test_ranges),
         T("/backend/entry/beyond-eof", test_write_beyond_eof),
         T("/backend/entry/write-cache", test_write_cache),

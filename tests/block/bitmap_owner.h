@@ -5,9 +5,6 @@
 #ifndef TESTS_BLOCK_BITMAP_OWNER_H
 #define TESTS_BLOCK_BITMAP_OWNER_H
 
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include "tests/block/probe.h"
 
 #define W SIM_OP_WRITE
@@ -81,23 +78,6 @@ static SIM_UNUSED void assert_bits(const BdrvDirtyBitmap *bitmap, const char *ex
         text[i] = bdrv_dirty_bitmap_get(bitmap, (int64_t)i * G) ? '1' : '0';
     }
     assert_string_equal(text, expected);
-}
-
-/* Whether fn ends in an assertion; tried in a process of its own. */
-static SIM_UNUSED bool dies(void (*fn)(void *opaque), void *opaque)
-{
-    int status = 0;
-    fflush(NULL);
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        if (freopen("/dev/null", "w", stderr) != NULL) {
-            fn(opaque);
-        }
-        _exit(0);
-    }
-    assert_int_equal(waitpid(child, &status, 0), child);
-    return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
 }
 
 /* Somebody else changed the medium; the node learns of it when it asks. */

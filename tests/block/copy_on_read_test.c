@@ -48,7 +48,7 @@ static int fetch(struct probe *p, int64_t offset, int64_t bytes, uint32_t flags)
 
 /* --- marks ------------------------------------------------------------------------------------------------ */
 
-/* fact: bitmaps 2.3/copy-on-read, edge/15 */
+/* fact: bitmaps 2.3/copy-on-read, edge/15; block 4.3/clean */
 static void test_marks(void **state)
 {
     struct cow_chain c = cow_chain_new((struct cow_spec){.cluster_size = C});
@@ -92,6 +92,7 @@ static void test_no_write(void **state)
 
 /* --- what is copied --------------------------------------------------------------------------------------- */
 
+/* fact: block 4.3/copies */
 static void test_content(void **state)
 {
     struct cow_chain c = cow_chain_new((struct cow_spec){.cluster_size = C});
@@ -106,7 +107,8 @@ static void test_content(void **state)
     cow_chain_free(&c);
 }
 
-/* The node's own switch is counted. */
+/* The node's own switch is counted.
+ * fact: block 4.3/copies */
 static void test_enabled(void **state)
 {
     struct cow_chain c = cow_chain_new((struct cow_spec){.cluster_size = C});
@@ -123,7 +125,8 @@ static void test_enabled(void **state)
     cow_chain_free(&c);
 }
 
-/* Whole clusters are read and written at once; the flags say that the content stays. */
+/* Whole clusters are read and written at once; the flags say that the content stays.
+ * fact: block 4.3/copies */
 static void test_widened(void **state)
 {
     struct cow_chain c = cow_chain_new((struct cow_spec){.cluster_size = C});
@@ -135,6 +138,7 @@ static void test_widened(void **state)
     cow_chain_free(&c);
 }
 
+/* fact: block 4.3/copies */
 static void test_subclusters(void **state)
 {
     struct cow_chain c = cow_chain_new((struct cow_spec){.cluster_size = C, .subcluster_size = 2 * KiB});
@@ -145,7 +149,8 @@ static void test_subclusters(void **state)
     cow_chain_free(&c);
 }
 
-/* A node without clusters copies what was read, no more. */
+/* A node without clusters copies what was read, no more.
+ * fact: block 2.5/serialising-cluster */
 static void test_no_clusters(void **state)
 {
     struct cow_chain c = cow_chain_new((struct cow_spec){.limits = {.request_alignment = 4096}});
@@ -157,7 +162,8 @@ static void test_no_clusters(void **state)
     cow_chain_free(&c);
 }
 
-/* What is there already is read as it is, exactly as far as it was asked for. */
+/* What is there already is read as it is, exactly as far as it was asked for.
+ * fact: block 4.3/copies */
 static void test_partly_allocated(void **state)
 {
     struct cow_chain c = cow_chain_new((struct cow_spec){.cluster_size = C});
@@ -183,6 +189,7 @@ static void test_partly_allocated(void **state)
     cow_chain_free(&c);
 }
 
+/* fact: block 4.3/copies */
 static void test_wholly_allocated(void **state)
 {
     struct cow_chain c = cow_chain_new((struct cow_spec){.cluster_size = C});
@@ -196,7 +203,8 @@ static void test_wholly_allocated(void **state)
     cow_chain_free(&c);
 }
 
-/* Zeroes become a zero write, whatever detect-zeroes says, and never a hole. */
+/* Zeroes become a zero write, whatever detect-zeroes says, and never a hole.
+ * fact: block 4.3/zero */
 static void test_zeroes(void **state)
 {
     struct cow_chain c = cow_chain_new((struct cow_spec){.cluster_size = C, .backing_length = 8 * C});
@@ -219,6 +227,7 @@ static void test_zeroes(void **state)
 
 /* --- prefetch --------------------------------------------------------------------------------------------- */
 
+/* fact: block 2.8/prefetch */
 static void test_prefetch(void **state)
 {
     struct cow_chain c = cow_chain_new((struct cow_spec){.cluster_size = C});
@@ -235,7 +244,8 @@ static void test_prefetch(void **state)
     cow_chain_free(&c);
 }
 
-/* Without copy-on-read at the node a prefetch goes to a driver that takes it; to others it is a read. */
+/* Without copy-on-read at the node a prefetch goes to a driver that takes it; to others it is a read.
+ * fact: block 2.8/prefetch */
 static void test_prefetch_passed_on(void **state)
 {
     struct cow_chain c = cow_chain_new((struct cow_spec){.cluster_size = C});
@@ -264,7 +274,8 @@ static void test_partial_last_cluster(void **state)
     cow_chain_free(&c);
 }
 
-/* The block that the end cuts is not copied: writing all of it would make the node longer. */
+/* The block that the end cuts is not copied: writing all of it would make the node longer.
+ * fact: block edge/10 */
 static void test_cut_block(void **state)
 {
     struct cow_chain c = cow_chain_new(
@@ -313,6 +324,7 @@ static void test_max_transfer(void **state)
 
 /* --- not copied --------------------------------------------------------------------------------------------- */
 
+/* fact: block 4.3/inactive */
 static void test_inactive(void **state)
 {
     struct cow_chain c = cow_chain_new((struct cow_spec){.cluster_size = C});
@@ -355,6 +367,7 @@ static void reopen_main(void *opaque)
     error_free(err);
 }
 
+/* fact: block 6/read-only-writers, 1.13/copy-on-read */
 static void test_reopen_refused(void **state)
 {
     struct cow_chain c = cow_chain_new((struct cow_spec){.cluster_size = C});
@@ -369,6 +382,7 @@ static void test_reopen_refused(void **state)
 
 /* --- errors ------------------------------------------------------------------------------------------------- */
 
+/* fact: block 4.3/write-error */
 static void test_errors(void **state)
 {
     struct cow_chain c = cow_chain_new((struct cow_spec){.cluster_size = C});
@@ -389,7 +403,8 @@ static void test_errors(void **state)
     cow_chain_free(&c);
 }
 
-/* Where nobody knows what is allocated, it is copied. */
+/* Where nobody knows what is allocated, it is copied.
+ * fact: block 4.3/query-error */
 static void test_status_error(void **state)
 {
     struct cow_chain c = cow_chain_new((struct cow_spec){.cluster_size = C});
@@ -403,7 +418,8 @@ static void test_status_error(void **state)
 
 /* --- who waits ------------------------------------------------------------------------------------------------ */
 
-/* A write to another sector of a cluster being copied comes after the copy, or the copy would undo it. */
+/* A write to another sector of a cluster being copied comes after the copy, or the copy would undo it.
+ * fact: block 4.3/serialises, 2.5/serialising-cluster */
 static void test_write_waits(void **state)
 {
     struct cow_chain c = cow_chain_new((struct cow_spec){.cluster_size = C});
@@ -426,7 +442,8 @@ static void test_write_waits(void **state)
     cow_chain_free(&c);
 }
 
-/* The other way round: the copy comes after a write to its cluster that is on its way. */
+/* The other way round: the copy comes after a write to its cluster that is on its way.
+ * fact: block 4.3/serialises */
 static void test_waits_for_write(void **state)
 {
     struct cow_chain c = cow_chain_new((struct cow_spec){.cluster_size = C});
@@ -445,6 +462,7 @@ static void test_waits_for_write(void **state)
     cow_chain_free(&c);
 }
 
+/* fact: block 4.3/serialises */
 static void test_copied_once(void **state)
 {
     struct cow_chain c = cow_chain_new((struct cow_spec){.cluster_size = C});

@@ -365,7 +365,7 @@ static void test_activate(void **state)
  */
 
 /* D03: every bitmap follows the node, whatever its granularity and state; nothing is marked by that.
- * fact: bitmaps 2.4/resize, 2.1/size */
+ * fact: bitmaps 2.4/resize, 2.1/size; block 5/afterwards */
 static void test_resize_all(void **state)
 {
     struct probe *p = plain_probe();
@@ -390,7 +390,8 @@ static void test_resize_all(void **state)
 }
 
 /* D03: the length cannot be read after the resize: the bitmaps are as long as was asked for, not as long as an
- * error. */
+ * error.
+ * fact: block 5/afterwards */
 static void test_resize_length_error(void **state)
 {
     struct probe *p = plain_probe();

@@ -173,7 +173,7 @@ static void test_padded_zero_stops(void **state)
     free_probe(p);
 }
 
-/* fact: bitmaps 2.3/past-end */
+/* fact: bitmaps 2.3/past-end; block edge/2, 5/write-past-end */
 static void test_past_end(void **state)
 {
     struct probe *p = plain_probe();
@@ -209,7 +209,7 @@ static void test_past_end_failed(void **state)
     free_probe(p);
 }
 
-/* fact: bitmaps 2.4/resize */
+/* fact: bitmaps 2.4/resize; block edge/2, 5/afterwards */
 static void test_resize(void **state)
 {
     struct probe *p = plain_probe();
@@ -232,7 +232,7 @@ static void test_resize(void **state)
 
 /* --- discards ------------------------------------------------------------------------------------------------- */
 
-/* fact: bitmaps 2.3/discard-ignored, edge/14 */
+/* fact: bitmaps 2.3/discard-ignored, edge/14; block 2.11/off, edge/3 */
 static void test_discard_ignored(void **state)
 {
     static BlockDriver cannot;
@@ -253,7 +253,7 @@ static void test_discard_ignored(void **state)
     free_probe(q);
 }
 
-/* fact: bitmaps 2.3/discard-whole, edge/14 */
+/* fact: bitmaps 2.3/discard-whole, edge/14; block 2.11/marks, 2.11/enotsup, edge/3 */
 static void test_discard_whole(void **state)
 {
     struct probe *p = probe_new((struct probe_spec){
@@ -282,7 +282,7 @@ static void test_discard_whole(void **state)
 /* --- failed, refused ------------------------------------------------------------------------------------------ */
 
 /* The data on disk is unknown then.
- * fact: bitmaps 2.3/failed, edge/12 */
+ * fact: bitmaps 2.3/failed, edge/12; block 2.7/failed, edge/1 */
 static void test_failed(void **state)
 {
     static const struct {
@@ -360,7 +360,7 @@ static void test_refused_busy(void **state)
     free_probe(p);
 }
 
-/* fact: bitmaps 2.3/readonly, edge/16 */
+/* fact: bitmaps 2.3/readonly, edge/16; block 2.7/readonly-bitmap, 2.11/checks */
 static void test_readonly(void **state)
 {
     struct probe *p = aligned_probe(4096);

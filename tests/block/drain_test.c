@@ -21,6 +21,7 @@ static void end(struct world *w, BlockDriverState *bs, bool all)
     }
 }
 
+/* fact: block 12/drain-nesting, 3/counter */
 WORLD_TEST(test_nesting)
 {
     for (unsigned outer = 0; outer < 2; outer++) {
@@ -49,6 +50,7 @@ WORLD_TEST(test_nesting)
     }
 }
 
+/* fact: block 12/drain-append, 3/counter */
 WORLD_TEST(test_append_on_drained)
 {
     BlockDriverState *base = new_node(w, &test_protocol, "base");
@@ -81,7 +83,8 @@ static void counted_end(BdrvChild *child)
 
 static const BdrvChildClass counted_class = {.drained_begin = counted_begin, .drained_end = counted_end};
 
-/* Moving a user between live nodes stops it once; between drained nodes it never gets to run. */
+/* Moving a user between live nodes stops it once; between drained nodes it never gets to run.
+ * fact: block 12/drain-replace, 3/edge-release, 3/edge-quiesce, 3/edge-stays */
 WORLD_TEST(test_replace)
 {
     struct counted user = {0, 0};
@@ -116,7 +119,8 @@ WORLD_TEST(test_replace)
     bdrv_unref(b);
 }
 
-/* A new edge to a drained node starts with its parent stopped, to a live one with its parent running. */
+/* A new edge to a drained node starts with its parent stopped, to a live one with its parent running.
+ * fact: block 1.7/quiesced */
 WORLD_TEST(test_attach)
 {
     struct counted user = {0, 0};
@@ -157,6 +161,7 @@ static void start_later(struct later *l)
     coroutine_start(coroutine_create(l->w->sim, l->w->host, "release", release_later, l));
 }
 
+/* fact: block 3/polls, 3/guarantee */
 WORLD_TEST(test_waits)
 {
     BlockDriverState *n = new_node(w, &test_protocol, "n");
@@ -180,7 +185,8 @@ WORLD_TEST(test_waits)
     bdrv_unref(n);
 }
 
-/* Draining a child waits for the parent's requests, too, but leaves the parent's other children alone. */
+/* Draining a child waits for the parent's requests, too, but leaves the parent's other children alone.
+ * fact: block 3/begin, 3/polls */
 WORLD_TEST(test_waits_for_parents)
 {
     BlockDriverState *base = new_node(w, &test_protocol, "base");
@@ -204,6 +210,79 @@ WORLD_TEST(test_waits_for_parents)
     blk_unref(blk);
     bdrv_unref(filter);
     bdrv_unref(base);
+}
+
+/* Only parents stop: what else uses the child goes on.
+ * fact: block 3/only-parents, edge/23 */
+WORLD_TEST(test_child_stays_live)
+{
+    BlockDriverState *base = new_node(w, &test_protocol, "base");
+    BlockDriverState *filter = new_node(w, &test_filter, "filter");
+    bdrv_ref(base);
+    link_child(filter, base, "file", BDRV_CHILD_FILTERED | BDRV_CHILD_PRIMARY);
+    BlockBackend *above = blk_new(w->host, 0, BLK_PERM_ALL);
+    BlockBackend *beside = blk_new(w->host, BLK_PERM_WRITE, BLK_PERM_ALL);
+
+    assert_int_equal(blk_insert_bs(above, filter, NULL), 0);
+    assert_int_equal(blk_insert_bs(beside, base, NULL), 0);
+    struct request stopped = {.w = w, .blk = above, .bytes = 512};
+    struct request live = {.w = w, .blk = beside, .bytes = 512, .write = true};
+    bdrv_drained_begin(filter);
+    assert_int_equal(bdrv_quiesce_counter(base), 0);
+    start(&stopped);
+    assert_int_equal(run(&live), 0);
+    assert_false(stopped.done);
+    assert_int_equal(tn(base)->writes, 1);
+    bdrv_drained_end(filter);
+    assert_int_equal(finish(&stopped), 0);
+    blk_unref(above);
+    blk_unref(beside);
+    bdrv_unref(filter);
+    bdrv_unref(base);
+}
+
+static char order[256];
+
+static void order_begin(BdrvChild *child)
+{
+    strcat(order, "parent ");
+}
+
+static void order_end(BdrvChild *child)
+{
+    strcat(order, "PARENT ");
+}
+
+static void order_driver_begin(BlockDriverState *bs)
+{
+    strcat(order, "driver ");
+}
+
+static void order_driver_end(BlockDriverState *bs)
+{
+    strcat(order, "DRIVER ");
+}
+
+/* The driver is told after its parents have stopped, and before they go on.
+ * fact: block 3/begin, 3/end */
+WORLD_TEST(test_order)
+{
+    static const BdrvChildClass klass = {.drained_begin = order_begin, .drained_end = order_end};
+    static BlockDriver drv;
+    drv = test_protocol;
+    drv.bdrv_drain_begin = order_driver_begin;
+    drv.bdrv_drain_end = order_driver_end;
+    BlockDriverState *n = new_node(w, &drv, "n");
+    BdrvChild *edge = bdrv_root_attach_child(n, "root", &klass, BDRV_CHILD_DATA, 0, BLK_PERM_ALL, NULL, NULL);
+
+    order[0] = '\0';
+    bdrv_drained_begin(n);
+    bdrv_drained_begin(n);
+    bdrv_drained_end(n);
+    bdrv_drained_end(n);
+    assert_string_equal(order, "parent driver DRIVER PARENT ");
+    bdrv_root_unref_child(edge);
+    bdrv_unref(n);
 }
 
 struct drainer {
@@ -252,11 +331,13 @@ static void from_coroutine(struct world *w, bool all)
     bdrv_unref(n);
 }
 
+/* fact: block 3/coroutine */
 WORLD_TEST(test_from_coroutine)
 {
     from_coroutine(w, false);
 }
 
+/* fact: block 3/coroutine */
 WORLD_TEST(test_all_from_coroutine)
 {
     from_coroutine(w, true);
@@ -264,6 +345,7 @@ WORLD_TEST(test_all_from_coroutine)
 
 /* --- drain-all ------------------------------------------------------------------------------------------- */
 
+/* fact: block 3/all-born, edge/28 */
 WORLD_TEST(test_born_and_dead_inside)
 {
     BlockDriverState *old = new_node(w, &test_protocol, "old");
@@ -282,6 +364,7 @@ WORLD_TEST(test_born_and_dead_inside)
     bdrv_unref(born);
 }
 
+/* fact: block 3/all-born, edge/28 */
 WORLD_TEST(test_node_opened_inside)
 {
     make_disk(w, "d", MiB);
@@ -293,6 +376,44 @@ WORLD_TEST(test_node_opened_inside)
     assert_int_equal(bdrv_quiesce_counter(r), 0);
     assert_int_equal(bdrv_quiesce_counter(bdrv_primary_bs(r)), 0);
     del(w, "r");
+}
+
+/* One wait for all, however many are busy; nothing is flushed on the way.
+ * fact: block 3/all, 3/all-no-flush, 3/guarantee */
+WORLD_TEST(test_all_idle)
+{
+    BlockDriverState *n[3];
+    BlockBackend *blk[3];
+    struct request r[3];
+    struct later l[3];
+
+    for (int i = 0; i < 3; i++) {
+        n[i] = new_node(w, &test_protocol, (const char *[]){"a", "b", "c"}[i]);
+        blk[i] = blk_new(w->host, BLK_PERM_WRITE, BLK_PERM_ALL);
+        assert_int_equal(blk_insert_bs(blk[i], n[i], NULL), 0);
+        r[i] = (struct request){.w = w, .blk = blk[i], .bytes = 512, .write = true};
+        l[i] = (struct later){.w = w, .bs = n[i], .ns = 1000 * (3 - i)};
+        tn(n[i])->hold = true;
+        start(&r[i]);
+    }
+    let_run(w, 10);
+    for (int i = 0; i < 3; i++) {
+        start_later(&l[i]);
+    }
+    int64_t from = sim_now(w->sim);
+    bdrv_drain_all_begin(w->host);
+    assert_int_equal(sim_now(w->sim) - from, 3000);
+    for (int i = 0; i < 3; i++) {
+        assert_true(r[i].done);
+        assert_int_equal(bdrv_in_flight(n[i]), 0);
+        assert_int_equal(n[i]->write_gen, 1);
+        assert_int_equal(n[i]->flushed_gen, 0);
+    }
+    bdrv_drain_all_end(w->host);
+    for (int i = 0; i < 3; i++) {
+        blk_unref(blk[i]);
+        bdrv_unref(n[i]);
+    }
 }
 
 /* --- edits meanwhile ------------------------------------------------------------------------------------- */
@@ -310,7 +431,8 @@ static void insert_filter(void *opaque)
     e->done = true;
 }
 
-/* A callback that runs while a drain waits may put a filter above the node; all comes loose again at the end. */
+/* A callback that runs while a drain waits may put a filter above the node; all comes loose again at the end.
+ * fact: block 3/polls-edit, edge/27 */
 WORLD_TEST(test_graph_changes_during_poll)
 {
     BlockDriverState *n = new_node(w, &test_protocol, "n");
@@ -348,6 +470,9 @@ int main(void)
         T("/drain/attach", test_attach),
         T("/drain/waits", test_waits),
         T("/drain/waits/for-parents", test_waits_for_parents),
+        T("/drain/child-stays-live", test_child_stays_live),
+        T("/drain/order", test_order),
+        T("/drain/all/idle", test_all_idle),
         T("/drain/co", test_from_coroutine),
         T("/drain/co/all", test_all_from_coroutine),
         T("/drain/all/born-and-dead-inside", test_born_and_dead_inside),

@@ -22,7 +22,8 @@ static void spawn_three(struct probe *p, struct req *reqs)
 }
 
 /* One write, then three concurrent flushes: one of the disk. Failing it: the next one calls it again. None without
- * new writes. (12) */
+ * new writes. (12)
+ * fact: block 12/flush, 2.9/one-active, 2.9/generation, edge/15 */
 static void test_coalesce(void **state)
 {
     struct probe *p = plain_probe();
@@ -41,6 +42,7 @@ static void test_coalesce(void **state)
     probe_free(p);
 }
 
+/* fact: block 12/flush, 2.9/failed, edge/15 */
 static void test_retry(void **state)
 {
     struct probe *p = plain_probe();
@@ -56,7 +58,8 @@ static void test_retry(void **state)
     probe_free(p);
 }
 
-/* A failed write may have changed the disk: it counts. A zero write and a discard count too. */
+/* A failed write may have changed the disk: it counts. A zero write and a discard count too.
+ * fact: block 2.9/to-os, 2.7/failed, edge/1 */
 static void test_what_counts(void **state)
 {
     struct probe *p = plain_probe();
@@ -78,7 +81,8 @@ static void test_what_counts(void **state)
     probe_free(p);
 }
 
-/* A write that completes after a flush sampled its generation is not covered by it. */
+/* A write that completes after a flush sampled its generation is not covered by it.
+ * fact: block 2.9/generation */
 static void test_later_write_not_covered(void **state)
 {
     struct probe *p = plain_probe();
@@ -99,7 +103,8 @@ static void test_later_write_not_covered(void **state)
     probe_free(p);
 }
 
-/* A write in flight when the flush begins is not covered, whatever the flush did. */
+/* A write in flight when the flush begins is not covered, whatever the flush did.
+ * fact: block 2.9/generation */
 static void test_write_in_flight_not_covered(void **state)
 {
     struct probe *p = plain_probe();
@@ -146,7 +151,8 @@ static const BlockDriver full_driver = {
     .bdrv_co_flush = full_flush,
 };
 
-/* Written children are flushed in every case, also after an error of the node itself; backing files are not. */
+/* Written children are flushed in every case, also after an error of the node itself; backing files are not.
+ * fact: block 2.9/children, 2.9/to-os, edge/16 */
 static void test_children(void **state)
 {
     struct probe *base = probe_new((struct probe_spec){.name = "base", .length = MiB});
@@ -171,6 +177,7 @@ static void test_children(void **state)
     probe_free(base);
 }
 
+/* fact: block 2.9/full-flush */
 static void test_full_flush(void **state)
 {
     struct probe *file = probe_new((struct probe_spec){.name = "file", .length = MiB, .no_resize = true});

@@ -20,6 +20,7 @@ static struct req write_req(struct probe *p, int64_t offset, int64_t bytes, uint
 
 /* --- checks ---------------------------------------------------------------------------------------------- */
 
+/* fact: block 2.2/limits, 2.2/no-fallback, 2.2/zero-length, 2.8/compressed, edge/12 */
 static void test_range_checks(void **state)
 {
     struct probe *p = aligned_probe();
@@ -35,6 +36,7 @@ static void test_range_checks(void **state)
     probe_free(p);
 }
 
+/* fact: block 2.7/read-only, 2.11/read-only, 2.9/read-only, edge/16 */
 static void test_read_only(void **state)
 {
     struct probe *p = probe_new((struct probe_spec){.name = "p", .length = MiB, .open_flags = BDRV_O_UNMAP});
@@ -50,6 +52,7 @@ static void test_read_only(void **state)
 
 /* --- reads ----------------------------------------------------------------------------------------------- */
 
+/* fact: block 2.4/padded */
 static void test_read_padding(void **state)
 {
     struct probe *p = aligned_probe();
@@ -67,6 +70,7 @@ static void test_read_padding(void **state)
     probe_free(p);
 }
 
+/* fact: block 2.4/beyond-end */
 static void test_read_past_end(void **state)
 {
     struct probe *p = probe_new((struct probe_spec){.name = "p", .length = 1024, .fill = 0x55});
@@ -83,6 +87,7 @@ static void test_read_past_end(void **state)
     probe_free(p);
 }
 
+/* fact: block 2.4/fragments, 2.3/max-transfer, 2.3/fragment, 2.8/fua-emulated, 2.8/fua-fragments, edge/14 */
 static void test_fragments(void **state)
 {
     struct probe *p = probe_new((struct probe_spec){
@@ -105,6 +110,7 @@ static void test_fragments(void **state)
     probe_free(p);
 }
 
+/* fact: block 2.8/fua-native, 2.8/masked */
 static void test_native_fua(void **state)
 {
     struct probe *p = probe_new((struct probe_spec){.name = "p",
@@ -118,6 +124,7 @@ static void test_native_fua(void **state)
     probe_free(p);
 }
 
+/* fact: block 2.8/fua-no-flush, 2.9/to-os */
 static void test_no_flush_drops_fua(void **state)
 {
     struct probe *p =
@@ -130,6 +137,7 @@ static void test_no_flush_drops_fua(void **state)
 
 /* --- read-modify-write (2.6, 12) -------------------------------------------------------------------------- */
 
+/* fact: block 2.6/blocks, 2.6/merged */
 static void test_rmw_one_block(void **state)
 {
     struct probe *p = aligned_probe();
@@ -143,7 +151,8 @@ static void test_rmw_one_block(void **state)
     probe_free(p);
 }
 
-/* Two blocks with head and tail: one read. Three: two reads. */
+/* Two blocks with head and tail: one read. Three: two reads.
+ * fact: block 2.6/blocks, 2.6/merged */
 static void test_rmw_reads(void **state)
 {
     struct probe *p = aligned_probe();
@@ -165,7 +174,8 @@ static void test_rmw_reads(void **state)
     probe_free(p);
 }
 
-/* A read of the edges that fails must fail the write, with nothing written and nothing marked. */
+/* A read of the edges that fails must fail the write, with nothing written and nothing marked.
+ * fact: block 2.6/read-fails, edge/5 */
 static void test_rmw_read_failure(void **state)
 {
     struct probe *p = aligned_probe();
@@ -206,13 +216,15 @@ static void rmw_same_block(enum sim_op hold_op)
     probe_free(p);
 }
 
+/* fact: block 12/rmw-same-block, 2.5/serialising */
 static void test_rmw_vector_a(void **state)
 {
     rmw_same_block(R);
     rmw_same_block(W);
 }
 
-/* (b) seven more queue behind a suspended one; all eight land. */
+/* (b) seven more queue behind a suspended one; all eight land.
+ * fact: block 12/rmw-queue, 2.5/newest-first, edge/8 */
 static void test_rmw_vector_b(void **state)
 {
     struct probe *p = aligned_probe();
@@ -234,7 +246,8 @@ static void test_rmw_vector_b(void **state)
     probe_free(p);
 }
 
-/* (c) C spans the blocks of A and B and completes after both, whatever is let go first. */
+/* (c) C spans the blocks of A and B and completes after both, whatever is let go first.
+ * fact: block 12/rmw-spanning */
 static void test_rmw_vector_c(void **state)
 {
     for (int way = 0; way < 2; way++) {
@@ -262,7 +275,8 @@ static void test_rmw_vector_c(void **state)
     }
 }
 
-/* (c) the same though C came before B: C waits for A, so B does not wait for C, but C then finds B in its way. */
+/* (c) the same though C came before B: C waits for A, so B does not wait for C, but C then finds B in its way.
+ * fact: block 12/rmw-spanning, 2.5/newest-first, 2.5/rescan, edge/8, edge/9 */
 static void test_rmw_vector_c_early(void **state)
 {
     struct probe *p = aligned_probe();
@@ -289,7 +303,8 @@ static void test_rmw_vector_c_early(void **state)
     probe_free(p);
 }
 
-/* (d) aligned requests are no read-modify-write, yet wait for one that overlaps, and it for them. */
+/* (d) aligned requests are no read-modify-write, yet wait for one that overlaps, and it for them.
+ * fact: block 12/rmw-aligned, 2.5/conflict, 2.4/waits */
 static void test_rmw_vector_d(void **state)
 {
     struct probe *p = aligned_probe();
@@ -321,7 +336,8 @@ static void test_rmw_vector_d(void **state)
     probe_free(p);
 }
 
-/* Plain overlapping requests never wait for each other. */
+/* Plain overlapping requests never wait for each other.
+ * fact: block 2.5/conflict, edge/7 */
 static void test_plain_overlap(void **state)
 {
     struct probe *p = aligned_probe();
@@ -340,6 +356,7 @@ static void test_plain_overlap(void **state)
     probe_free(p);
 }
 
+/* fact: block 2.5/no-wait, 2.5/serialising, 2.5/serialising-cluster, 2.8/serialising */
 static void test_serialising_no_wait(void **state)
 {
     struct probe *p = probe_new((struct probe_spec){
@@ -374,6 +391,7 @@ static void count_event(void *opaque, const struct sim_record *record)
     ++*(unsigned *)opaque;
 }
 
+/* fact: block 2.7/failed, 2.7/past-end, 2.11/length, 4.4/highest */
 static void test_growth(void **state)
 {
     struct probe *p = probe_new((struct probe_spec){.name = "p", .length = 4096});
@@ -407,7 +425,8 @@ static void note_threshold(void *opaque, const struct sim_record *record)
     t->threshold = record->field[2];
 }
 
-/* Strictly above, once, before the driver and even if it then fails; discards count, reads do not. */
+/* Strictly above, once, before the driver and even if it then fails; discards count, reads do not.
+ * fact: block 4.1/before, 4.1/event, 4.1/once, 4.1/above, edge/4 */
 static void test_threshold(void **state)
 {
     struct probe *p = probe_new((struct probe_spec){.name = "p", .length = MiB});
@@ -443,6 +462,7 @@ static const BlockDriver cow_driver = {
     .bdrv_co_getlength = probe_getlength,
 };
 
+/* fact: block 5/checks, 5/afterwards */
 static void test_truncate(void **state)
 {
     struct probe *p = probe_new((struct probe_spec){.name = "p", .length = 4096});
@@ -463,7 +483,8 @@ static void test_truncate(void **state)
     probe_free(p);
 }
 
-/* Growth over a longer backing file asks for zeroes; within it, or without one, it does not. */
+/* Growth over a longer backing file asks for zeroes; within it, or without one, it does not.
+ * fact: block 5/over-backing, edge/22 */
 static void test_truncate_over_backing(void **state)
 {
     struct probe *base = probe_new((struct probe_spec){.name = "base", .length = 2 * MiB, .fill = 0xaa});
@@ -481,7 +502,8 @@ static void test_truncate_over_backing(void **state)
     probe_free(base);
 }
 
-/* Growth serialises over the new area: a write there waits until it is done. */
+/* Growth serialises over the new area: a write there waits until it is done.
+ * fact: block 5/growth-serialises, 2.5/serialising */
 static void test_truncate_serialises(void **state)
 {
     struct probe *p = probe_new((struct probe_spec){.name = "p", .length = 4096});

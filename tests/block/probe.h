@@ -11,6 +11,8 @@
 #include "tests/testlib.h"
 
 #include <errno.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "block/block_int.h"
 
@@ -427,6 +429,23 @@ static SIM_UNUSED int do_req(struct probe *p, enum sim_op op, int64_t offset, in
     settle();
     assert_true(r.done);
     return r.ret;
+}
+
+/* Whether fn ends in an assertion; tried in a process of its own. */
+static SIM_UNUSED bool dies(void (*fn)(void *opaque), void *opaque)
+{
+    int status = 0;
+    fflush(NULL);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        if (freopen("/dev/null", "w", stderr) != NULL) {
+            fn(opaque);
+        }
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
 }
 
 #define T_NODE(path, fn) T_SETUP(path, fn, probe_setup, probe_teardown)

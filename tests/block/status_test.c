@@ -80,6 +80,7 @@ static void assert_status(struct probe *p, int64_t offset, int64_t bytes, int fl
     assert_int_equal(a.pnum, pnum);
 }
 
+/* fact: block 2.13/default, 2.13/pnum */
 static void test_no_operation(void **state)
 {
     struct probe *protocol = probe_new((struct probe_spec){.name = "a", .length = MiB});
@@ -98,7 +99,8 @@ static void test_no_operation(void **state)
     probe_free(format);
 }
 
-/* The question is widened to the alignment, the answer clipped to the question. */
+/* The question is widened to the alignment, the answer clipped to the question.
+ * fact: block 2.13/widened */
 static void test_alignment(void **state)
 {
     struct probe *p = probe_new((struct probe_spec){
@@ -119,7 +121,8 @@ static void test_alignment(void **state)
     probe_free(p);
 }
 
-/* One range of data of a childless node is remembered until a zero write or discard overlaps it. */
+/* One range of data of a childless node is remembered until a zero write or discard overlaps it.
+ * fact: block 2.13/cache */
 static void test_cache(void **state)
 {
     struct probe *p = probe_new((struct probe_spec){.name = "p", .drv = &protocol_driver, .length = MiB});
@@ -142,7 +145,8 @@ static void test_cache(void **state)
     probe_free(p);
 }
 
-/* Neither data nor zero: zero without a backing file or beyond its end, never allocated. */
+/* Neither data nor zero: zero without a backing file or beyond its end, never allocated.
+ * fact: block 2.13/allocated, 2.13/no-backing, 2.13/beyond-backing, edge/18 */
 static void test_unallocated(void **state)
 {
     struct probe *base = probe_new((struct probe_spec){.name = "base", .drv = &cow_driver, .length = MiB});
@@ -159,7 +163,48 @@ static void test_unallocated(void **state)
     probe_free(base);
 }
 
-/* RECURSE: holes of the file add ZERO and shorten the answer; beyond its end all is zero; errors are no news. */
+static const BlockDriver filter_driver = {
+    .format_name = "filter-probe",
+    .doc = "test",
+    .instance_size = sizeof(struct probe),
+    .is_filter = true,
+    .bdrv_co_preadv = probe_preadv,
+    .bdrv_co_pwritev = probe_pwritev,
+    .bdrv_co_getlength = probe_getlength,
+};
+
+static struct probe *filter_over(struct probe *below)
+{
+    struct probe *filter =
+        probe_new((struct probe_spec){.name = "filter", .drv = &filter_driver, .length = MiB, .file = below});
+    filter->bs->file->role = BDRV_CHILD_FILTERED | BDRV_CHILD_PRIMARY;
+    return filter;
+}
+
+/* A filter passes the question on, and what the answer says of map, file and content is that of below; only the end
+ * is its own.
+ * fact: block 2.13/filter, 2.13/flags, edge/19 */
+static void test_filter(void **state)
+{
+    struct probe *below = probe_new(
+        (struct probe_spec){.name = "below", .drv = &protocol_driver, .length = 2 * MiB, .no_resize = true});
+    struct probe *filter = filter_over(below);
+    int data = BDRV_BLOCK_DATA | BDRV_BLOCK_OFFSET_VALID;
+    below->status_flags = data | BDRV_BLOCK_COMPRESSED;
+    struct ask a = {.question = STATUS, .p = filter, .offset = 4096, .bytes = 8192};
+    ask(&a);
+    assert_int_equal(a.ret, data | BDRV_BLOCK_COMPRESSED | BDRV_BLOCK_ALLOCATED);
+    assert_int_equal(a.pnum, 8192);
+    assert_int_equal(a.map, 4096);
+    assert_ptr_equal(a.file, below->bs);
+    below->status_flags = BDRV_BLOCK_ZERO;
+    assert_status(filter, MiB - 4096, MiB, BDRV_BLOCK_ZERO | BDRV_BLOCK_ALLOCATED | BDRV_BLOCK_EOF, 4096);
+    probe_free(filter);
+    probe_free(below);
+}
+
+/* RECURSE: holes of the file add ZERO and shorten the answer; beyond its end all is zero; errors are no news.
+ * fact: block 2.13/recurse, 2.13/long-answer */
 static void test_recurse(void **state)
 {
     struct probe *file =
@@ -212,6 +257,7 @@ static void chain_free(struct chain *c)
     probe_free(c->base);
 }
 
+/* fact: block 12/status, 2.13/short-layer, 2.13/above, edge/17 */
 static void test_short_layer(void **state)
 {
     struct chain c = short_chain();
@@ -231,7 +277,8 @@ static void test_short_layer(void **state)
     chain_free(&c);
 }
 
-/* Depth counts layers from 1; base itself only when asked; the end of a short layer is not the end. */
+/* Depth counts layers from 1; base itself only when asked; the end of a short layer is not the end.
+ * fact: block 2.13/above, 2.13/depth, edge/21 */
 static void test_above(void **state)
 {
     struct chain c = short_chain();
@@ -294,6 +341,7 @@ int main(void)
         T_NODE("/status/alignment", test_alignment),
         T_NODE("/status/cache", test_cache),
         T_NODE("/status/unallocated", test_unallocated),
+        T_NODE("/status/filter", test_filter),
         T_NODE("/status/recurse", test_recurse),
         T_NODE("/status/short-layer", test_short_layer),
         T_NODE("/status/above", test_above),

@@ -7,6 +7,7 @@
 #define Z SIM_OP_WRITE_ZEROES
 #define D SIM_OP_DISCARD
 
+/* fact: block 2.6/zero */
 static void test_zero_padding(void **state)
 {
     struct probe *p = probe_new(
@@ -35,6 +36,7 @@ static void test_zero_padding(void **state)
     probe_free(p);
 }
 
+/* fact: block 2.10/cut */
 static void test_zero_pieces(void **state)
 {
     struct probe *p = probe_new((struct probe_spec){
@@ -56,6 +58,7 @@ static void test_zero_pieces(void **state)
     probe_free(p);
 }
 
+/* fact: block 2.10/fallback, 2.10/no-fallback, 2.8/fua-zero, 2.8/no-fallback */
 static void test_zero_fallback(void **state)
 {
     struct probe *p = probe_new((struct probe_spec){
@@ -73,6 +76,7 @@ static void test_zero_fallback(void **state)
     probe_free(p);
 }
 
+/* fact: block 2.10/prefix, edge/11 */
 static void test_zero_stops_at_error(void **state)
 {
     struct probe *p = probe_new((struct probe_spec){
@@ -84,7 +88,8 @@ static void test_zero_stops_at_error(void **state)
     probe_free(p);
 }
 
-/* MAY_UNMAP reaches the driver only on nodes with discard=unmap. */
+/* MAY_UNMAP reaches the driver only on nodes with discard=unmap.
+ * fact: block 2.8/may-unmap */
 static void test_may_unmap(void **state)
 {
     struct probe *p = probe_new((struct probe_spec){.name = "p", .length = MiB, .zero_flags = BDRV_REQ_MAY_UNMAP});
@@ -98,6 +103,7 @@ static void test_may_unmap(void **state)
     probe_free(p);
 }
 
+/* fact: block 2.7/detect-zeroes, edge/10 */
 static void test_detect_zeroes(void **state)
 {
     struct probe *p = probe_new((struct probe_spec){.name = "p",
@@ -119,6 +125,7 @@ static void test_detect_zeroes(void **state)
     probe_free(p);
 }
 
+/* fact: block 2.11/cut, 2.11/enotsup */
 static void test_discard_pieces(void **state)
 {
     struct probe *p = probe_new((struct probe_spec){
