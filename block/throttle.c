@@ -36,6 +36,15 @@ static const char *group_option(const BlockDriverState *bs, const struct qvalue 
     return name;
 }
 
+static void inherit_supported_flags(BlockDriverState *bs)
+{
+    const BlockDriverState *file = bs->file->bs;
+
+    bs->supported_write_flags = file->supported_write_flags | BDRV_REQ_WRITE_UNCHANGED;
+    bs->supported_zero_flags = file->supported_zero_flags | BDRV_REQ_WRITE_UNCHANGED;
+    bs->supported_truncate_flags = file->supported_truncate_flags & BDRV_REQ_ZERO_WRITE;
+}
+
 static int throttle_open(BlockDriverState *bs, const struct qvalue *options, Error **errp)
 {
     ThrottleGroupMember *member = member_of(bs);
@@ -46,10 +55,7 @@ static int throttle_open(BlockDriverState *bs, const struct qvalue *options, Err
     if (!group || !bdrv_open_child(bs, options, "file", BDRV_CHILD_FILTERED | BDRV_CHILD_PRIMARY, false, errp)) {
         return -EINVAL;
     }
-    const BlockDriverState *file = bs->file->bs;
-    bs->supported_write_flags = file->supported_write_flags | BDRV_REQ_WRITE_UNCHANGED;
-    bs->supported_zero_flags = file->supported_zero_flags | BDRV_REQ_WRITE_UNCHANGED;
-    bs->supported_truncate_flags = file->supported_truncate_flags & BDRV_REQ_ZERO_WRITE;
+    inherit_supported_flags(bs);
     /* Opening the child may have taken time. */
     group = group_option(bs, options, errp);
     if (!group) {
@@ -58,6 +64,26 @@ static int throttle_open(BlockDriverState *bs, const struct qvalue *options, Err
     throttle_group_register(member, bs->host, group);
     return 0;
 }
+
+static int throttle_reopen_prepare(BDRVReopenState *state, Error **errp)
+{
+    return group_option(state->bs, state->options, errp) ? 0 : -EINVAL;
+}
+
+/* Drained: nothing of the member waits, and the new group counts from the next request on. */
+static void throttle_reopen_commit(BDRVReopenState *state)
+{
+    ThrottleGroupMember *member = member_of(state->bs);
+    const char *name = qdict_get(state->options, "throttle-group")->str.bytes;
+
+    if (!str_is(throttle_group_name(member->group), name)) {
+        throttle_group_unregister(member);
+        throttle_group_register(member, state->bs->host, name);
+    }
+    inherit_supported_flags(state->bs);
+}
+
+static const char *const throttle_mutable_opts[] = {"throttle-group", NULL};
 
 static void throttle_close(BlockDriverState *bs)
 {
@@ -125,6 +151,9 @@ const BlockDriver bdrv_throttle = {
     .is_filter = true,
     .bdrv_open = throttle_open,
     .bdrv_close = throttle_close,
+    .bdrv_reopen_prepare = throttle_reopen_prepare,
+    .bdrv_reopen_commit = throttle_reopen_commit,
+    .mutable_opts = throttle_mutable_opts,
     .bdrv_co_preadv = throttle_preadv,
     .bdrv_co_pwritev = throttle_pwritev,
     .bdrv_co_pwrite_zeroes = throttle_pwrite_zeroes,

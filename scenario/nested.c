@@ -59,12 +59,39 @@ static bool visit_action(const struct nested_walk *walk, const struct qvalue *ac
     return visit_list(walk, qdict_get(data, "bitmaps"), visit_source);
 }
 
+/* A tree of blockdev-reopen: all that it names is there already. */
+static bool visit_reopened(const struct nested_walk *walk, const struct qvalue *options)
+{
+    static const struct {
+        const char *key;
+        enum scn_domain domain;
+    } names[] = {
+        {"node-name", SCN_DOM_NODE},
+        {"file", SCN_DOM_NODE},
+        {"backing", SCN_DOM_NODE},
+        {"throttle-group", SCN_DOM_GROUP},
+    };
+
+    for (size_t i = 0; options->type == QVALUE_DICT && i < ARRAY_SIZE(names); i++) {
+        const struct qvalue *value = qdict_get(options, names[i].key);
+
+        if (value && !(value->type == QVALUE_DICT ? visit_reopened(walk, value)
+                                                  : visit(walk, names[i].domain, false, value))) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool scn_each_nested_name(const char *command, const struct qvalue *args, scn_nested_fn *fn, void *opaque)
 {
     struct nested_walk walk = {.fn = fn, .opaque = opaque};
 
     if (strcmp(command, "transaction") == 0) {
         return visit_list(&walk, qdict_get(args, "actions"), visit_action);
+    }
+    if (strcmp(command, "blockdev-reopen") == 0) {
+        return visit_list(&walk, qdict_get(args, "options"), visit_reopened);
     }
     if (strcmp(command, "block-dirty-bitmap-merge") == 0) {
         return visit_list(&walk, qdict_get(args, "bitmaps"), visit_source);
