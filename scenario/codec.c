@@ -358,6 +358,9 @@ static const char *last_name(const struct scn_names *names, enum scn_domain doma
 static void complete_node(const struct scn_names *names, struct scn_step *step)
 {
     static const char *const spare[] = {"s", "d", "t", "n3", "n4", "n5", "n6", "n7"};
+    static const struct {
+        const char *driver, *child;
+    } over_disk[] = {{"raw", "file"}, {"blkdebug", "image"}};
     const struct qvalue *driver = qdict_get(step->args, "driver");
     const char *disk = last_name(names, SCN_DOM_DISK);
 
@@ -375,12 +378,14 @@ static void complete_node(const struct scn_names *names, struct scn_step *step)
     if (strcmp(driver->str.bytes, "disk") == 0 && !qdict_get(step->args, "disk")) {
         qdict_put(step->args, "disk", qvalue_str(disk));
     }
-    if (strcmp(driver->str.bytes, "raw") == 0 && !qdict_get(step->args, "file")) {
-        struct qvalue *file = qvalue_dict();
+    for (size_t i = 0; i < ARRAY_SIZE(over_disk); i++) {
+        if (strcmp(driver->str.bytes, over_disk[i].driver) == 0 && !qdict_get(step->args, over_disk[i].child)) {
+            struct qvalue *file = qvalue_dict();
 
-        qdict_put(file, "driver", qvalue_str("disk"));
-        qdict_put(file, "disk", qvalue_str(disk));
-        qdict_put(step->args, "file", file);
+            qdict_put(file, "driver", qvalue_str("disk"));
+            qdict_put(file, "disk", qvalue_str(disk));
+            qdict_put(step->args, over_disk[i].child, file);
+        }
     }
 }
 

@@ -166,6 +166,9 @@ static size_t node_keys(struct open_key keys[KEYS_MAX])
         {"file", {.kind = CODEC_FILE_NODE}},
         {"offset", {.kind = CODEC_SIZE}},
         {"size", {.kind = CODEC_SIZE}},
+        {"image", {.kind = CODEC_FILE_NODE}},
+        {"align", {.kind = CODEC_SIZE}},
+        {"max-transfer", {.kind = CODEC_SIZE}},
     };
 
     memcpy(keys, node, sizeof(node));
