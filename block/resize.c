@@ -86,6 +86,13 @@ static int driver_truncate(BlockDriverState *bs, int64_t length, bool exact, enu
     return -ENOTSUP;
 }
 
+/* What to believe when the driver has done it but cannot say how long the node is. One that had to be only at least
+ * so long may be as long as before: cutting it would lose the bits of dirty bitmaps over what is still there. */
+static int64_t assumed_length(const BlockDriverState *bs, int64_t asked, bool exact)
+{
+    return exact ? asked : MAX(asked, bs->total_bytes);
+}
+
 static int tracked_truncate(BdrvChild *child, BdrvTrackedRequest *req, int64_t length, bool exact,
                             enum bdrv_prealloc prealloc, uint32_t flags, Error **errp)
 {
@@ -112,7 +119,7 @@ static int tracked_truncate(BdrvChild *child, BdrvTrackedRequest *req, int64_t l
         error_setg_errno(errp, (int)-actual, "Could not refresh total sector count");
     }
     /* The driver has done it: everybody must learn of a length, be it the one asked for. */
-    bdrv_write_finish(req, 0, actual < 0 ? length : actual, 0);
+    bdrv_write_finish(req, 0, actual < 0 ? assumed_length(bs, length, exact) : actual, 0);
     return actual < 0 ? (int)actual : 0;
 }
 
