@@ -22,6 +22,7 @@ extern const struct check_class check_liveness;
 extern const struct check_class check_resources;
 extern const struct check_class check_permissions;
 extern const struct check_class check_successor_algebra;
+extern const struct check_class check_blkverify;
 
 /* --- the boundary (boundary.c) --------------------------------------------------------------------------- */
 

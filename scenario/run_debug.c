@@ -1,6 +1,5 @@
 /*
- * Breakpoints of blkdebug in qemu-io's words: io GUEST break|wait_break|resume|remove_break; and what a run makes
- * of the disagreement that a blkverify node reports.
+ * Breakpoints of blkdebug in qemu-io's words: io GUEST break|wait_break|resume|remove_break.
  *
  * A request at a breakpoint waits for a step, like one that the fault `stuck` holds. When nothing else is left to
  * happen, or the steps are through, breakpoints go together with the faults and whoever stands there goes on.
@@ -121,28 +120,7 @@ static void on_suspend(void *opaque, const struct sim_record *r)
     co_sleep_wake(&runner->event_wait);
 }
 
-/* The original ends its process here. */
-static void on_mismatch(void *opaque, const struct sim_record *r)
-{
-    struct runner *runner = opaque;
-    const char *op = sim_op_name((enum sim_op)r->field[1]);
-    struct violation_where where = {.node = sim_record_name(r, 0)->str, .driver = "blkverify", .op = op};
-    int64_t at = (int64_t)r->field[4];
-
-    if (at >= 0) {
-        check_violate(runner->checks, "blkverify", "content", &where,
-                      "%s of %llu bytes at %llu: the images differ from byte %lld on", op,
-                      (unsigned long long)r->field[3], (unsigned long long)r->field[2], (long long)at);
-    } else {
-        check_violate(runner->checks, "blkverify", "result", &where,
-                      "%s of %llu bytes at %llu: the raw image says '%s', the test image '%s'", op,
-                      (unsigned long long)r->field[3], (unsigned long long)r->field[2],
-                      sim_errno_text((int)r->field[5]), sim_errno_text((int)r->field[6]));
-    }
-}
-
 void run_debug_attach(struct runner *runner)
 {
     sim_subscribe(runner->sim, EV_debug_suspend, on_suspend, runner);
-    sim_subscribe(runner->sim, EV_blkverify_mismatch, on_mismatch, runner);
 }

@@ -6,7 +6,7 @@
  *   run_qmp.c       commands, expected refusals             run_bitmap.c    owners of dirty bitmaps
  *   run_world.c     disks, guests, faults, power            run_io.c        single guest requests
  *   run_workload.c  streams of guest requests               run_expect.c    waiting and expecting
- *   run_debug.c     breakpoints, blkverify
+ *   run_debug.c     breakpoints of blkdebug
  *   recorder.c      events, outcomes and statistics         result.c        the result as JSON
  */
 #ifndef SCENARIO_RUNNER_INT_H
@@ -176,7 +176,7 @@ void runner_host_close(struct host *host);
 void runner_release(struct runner *runner);
 /* A fault or a breakpoint holds a request. */
 bool runner_anything_held(struct runner *runner);
-/* Subscribes what breakpoints and blkverify need; with recorder_attach. */
+/* Subscribes what breakpoints need; with recorder_attach. */
 void run_debug_attach(struct runner *runner);
 
 /* --- run_loop.c, run_end.c ------------------------------------------------------------------------------- */
