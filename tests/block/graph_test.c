@@ -3,6 +3,7 @@
 
 /* --- names ----------------------------------------------------------------------------------------------- */
 
+/* fact: block 1.2/generated */
 WORLD_TEST(test_generated_names)
 {
     make_disk(w, "d", MiB);
@@ -19,6 +20,7 @@ WORLD_TEST(test_generated_names)
     assert_int_equal(node_count(w), 0);
 }
 
+/* fact: block 1.2/form */
 WORLD_TEST(test_refused_names)
 {
     static const char *const bad[] = {
@@ -35,6 +37,7 @@ WORLD_TEST(test_refused_names)
     assert_true(bdrv_name_usable(w->host, "A-b.c_9", &err));
 }
 
+/* fact: block 1.2/one-namespace, 9/add-name */
 WORLD_TEST(test_one_namespace)
 {
     Error *err = NULL;
@@ -52,6 +55,7 @@ WORLD_TEST(test_one_namespace)
     del(w, "n");
 }
 
+/* fact: block 1.2/lookup */
 WORLD_TEST(test_lookup_device_first)
 {
     Error *err = NULL;
@@ -73,6 +77,7 @@ WORLD_TEST(test_lookup_device_first)
 
 /* --- references ------------------------------------------------------------------------------------------ */
 
+/* fact: block 1.5/references, 1.1/edge, 9/del */
 WORLD_TEST(test_refs)
 {
     Error *err = NULL;
@@ -91,6 +96,7 @@ WORLD_TEST(test_refs)
     expect_error(&err, "Failed to find node with node-name='f'");
 }
 
+/* fact: block 9/del */
 WORLD_TEST(test_del_refused)
 {
     Error *err = NULL;
@@ -122,7 +128,8 @@ static void see_submit(void *opaque, const struct sim_record *record)
     flushes_seen += record->field[2] == SIM_OP_FLUSH;
 }
 
-/* Deleting a node that was written flushes it first (1.5). */
+/* Deleting a node that was written flushes it first (1.5).
+ * fact: block 1.5/close */
 WORLD_TEST(test_close_flushes)
 {
     make_disk(w, "d", MiB);
@@ -141,6 +148,7 @@ WORLD_TEST(test_close_flushes)
 
 /* --- append, drop, replace ------------------------------------------------------------------------------- */
 
+/* fact: block 1.8/append, 1.8/drop-filter, 1.3/filter */
 WORLD_TEST(test_append_and_drop)
 {
     BlockDriverState *base = new_node(w, &test_protocol, "base");
@@ -170,7 +178,8 @@ WORLD_TEST(test_append_and_drop)
     bdrv_unref(base);
 }
 
-/* A filter that wants to be the only writer goes above a written node although it could not sit beside (1.9). */
+/* A filter that wants to be the only writer goes above a written node although it could not sit beside (1.9).
+ * fact: block 1.9/exclusive-filter */
 WORLD_TEST(test_append_exclusive_writer)
 {
     BlockDriverState *base = new_node(w, &test_protocol, "base");
@@ -206,7 +215,8 @@ static struct parents parents_of(const BlockDriverState *bs)
     return p;
 }
 
-/* A refused append leaves links, their order, permissions and counters as they were. */
+/* A refused append leaves links, their order, permissions and counters as they were.
+ * fact: block 1.9/roll-back, 1.7/undone */
 WORLD_TEST(test_append_rollback)
 {
     BlockDriverState *base = new_node(w, &test_protocol, "base");
@@ -250,7 +260,8 @@ static char *job_desc(const BdrvChild *child)
 static const BdrvChildClass job_class = {.stay_at_node = true, .get_parent_desc = job_desc};
 static const BdrvChildClass other_class = {.get_parent_desc = job_desc};
 
-/* Jobs stay at their node, and an edge owned by something below the new node would become a loop (1.8). */
+/* Jobs stay at their node, and an edge owned by something below the new node would become a loop (1.8).
+ * fact: block 1.8/moves, 1.1/stay-at-node, edge/32 */
 WORLD_TEST(test_replace_leaves_some)
 {
     BlockDriverState *from = new_node(w, &test_protocol, "from");
@@ -271,7 +282,8 @@ WORLD_TEST(test_replace_leaves_some)
     bdrv_unref(from);
 }
 
-/* Order of edges is newest first, in both lists (1.7). */
+/* Order of edges is newest first, in both lists (1.7).
+ * fact: block 1.7/head, edge/33 */
 WORLD_TEST(test_newest_first)
 {
     BlockDriverState *n = new_node(w, &test_protocol, "n");
@@ -288,6 +300,7 @@ WORLD_TEST(test_newest_first)
     bdrv_unref(n);
 }
 
+/* fact: block 1.7/cycle */
 WORLD_TEST(test_cycle_refused)
 {
     BlockDriverState *low = new_node(w, &test_format, "low");
@@ -342,6 +355,7 @@ WORLD_TEST(test_depth)
 
 /* --- freezing, blockers ---------------------------------------------------------------------------------- */
 
+/* fact: block 1.10/chain, 1.10/twice, 1.10/refuses, 1.8/frozen */
 WORLD_TEST(test_freeze)
 {
     BlockDriverState *base = new_node(w, &test_protocol, "base");
@@ -374,7 +388,8 @@ WORLD_TEST(test_freeze)
     bdrv_unref(other);
 }
 
-/* [seed 826b6ca]: being a backing file blocks, with a reason that names the overlay. */
+/* [seed 826b6ca]: being a backing file blocks, with a reason that names the overlay.
+ * fact: block 1.12/backing */
 WORLD_TEST(test_backing_blocks)
 {
     BlockDriverState *base = new_node(w, &test_protocol, "base");
@@ -395,6 +410,7 @@ WORLD_TEST(test_backing_blocks)
 
 /* --- chains ---------------------------------------------------------------------------------------------- */
 
+/* fact: block 1.4/children, 1.4/skip-filters, 1.4/backing-chain-next, 1.4/contains */
 WORLD_TEST(test_chain_helpers)
 {
     BlockDriverState *base = new_node(w, &test_protocol, "base");
@@ -417,7 +433,8 @@ WORLD_TEST(test_chain_helpers)
     bdrv_unref(high);
 }
 
-/* raw is no filter driver: walks stop at it (1.3, sharp edge 19). */
+/* raw is no filter driver: walks stop at it (1.3, sharp edge 19).
+ * fact: block 1.3/raw, edge/19 */
 WORLD_TEST(test_raw_is_no_filter)
 {
     make_disk(w, "d", MiB);
@@ -433,6 +450,7 @@ WORLD_TEST(test_raw_is_no_filter)
 
 /* --- read-only ------------------------------------------------------------------------------------------- */
 
+/* fact: block 6/read-only-writers, 1.13/inherit */
 WORLD_TEST(test_reopen_read_only)
 {
     Error *err = NULL;

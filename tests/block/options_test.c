@@ -53,7 +53,8 @@ static const struct bad bad[] = {
      "Could not open 'none'"},
 };
 
-/* Whatever is wrong, and however deep: nothing stays, and the same name can be used afterwards. */
+/* Whatever is wrong, and however deep: nothing stays, and the same name can be used afterwards.
+ * fact: block 9/add-name, 9/add-leftover, 9/add-force-share, 9/add-detect-zeroes, 2.15/raw-window */
 WORLD_TEST(test_bad)
 {
     make_disk(w, "d", MiB);
@@ -109,6 +110,7 @@ WORLD_TEST(test_too_deep)
     expect_error(&err, "nested too deeply");
 }
 
+/* fact: block 9/add */
 WORLD_TEST(test_generic)
 {
     BlockDriverState *n = add(w, "{'driver':'null-co','node-name':'n','read-only':'on','force-share':true,"
@@ -124,7 +126,8 @@ WORLD_TEST(test_generic)
     del(w, "n");
 }
 
-/* Inline children take over what their parent says, and always discard (1.13). */
+/* Inline children take over what their parent says, and always discard (1.13).
+ * fact: block 1.13/inherit, edge/13 */
 WORLD_TEST(test_inheritance)
 {
     make_disk(w, "d", MiB);
@@ -213,7 +216,8 @@ WORLD_TEST(test_seed_open_error)
     assert_int_equal(node_count(w), 0);
 }
 
-/* auto-read-only: what cannot be opened for writing is opened for reading; without it that is an error. */
+/* auto-read-only: what cannot be opened for writing is opened for reading; without it that is an error.
+ * fact: block 1.13/auto-read-only */
 WORLD_TEST(test_auto_read_only)
 {
     struct disk *disk = make_disk(w, "d", MiB);

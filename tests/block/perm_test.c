@@ -34,6 +34,7 @@ static void expect_refused(struct world *w, BlockDriverState *bs, uint64_t perm,
 
 /* --- users of one node ------------------------------------------------------------------------------------ */
 
+/* fact: block 1.11/conflict */
 WORLD_TEST(test_two_writers)
 {
     BlockDriverState *n = add(w, "{'driver':'null-co','node-name':'n'}");
@@ -54,6 +55,7 @@ WORLD_TEST(test_two_writers)
     del(w, "n");
 }
 
+/* fact: block 1.11/writable */
 WORLD_TEST(test_read_only_node)
 {
     BlockDriverState *n = add(w, "{'driver':'null-co','node-name':'n','read-only':true}");
@@ -65,7 +67,8 @@ WORLD_TEST(test_read_only_node)
     del(w, "n");
 }
 
-/* Without RESIZE the length must be whole blocks, or writing the last one would grow the node. */
+/* Without RESIZE the length must be whole blocks, or writing the last one would grow the node.
+ * fact: block 1.11/unaligned-size */
 WORLD_TEST(test_alignment)
 {
     struct disk_config config;
@@ -82,6 +85,8 @@ WORLD_TEST(test_alignment)
     del(w, "n");
 }
 
+/* fact: block 1.7/inactive-perm, 1.7/inactive-child, 1.6/disabled-perm, 12/inactive-parent, 1.13/independent,
+ *       edge/37 */
 WORLD_TEST(test_inactive_node)
 {
     BlockDriverState *n = add(w, "{'driver':'null-co','node-name':'n','active':false}");
@@ -109,6 +114,7 @@ WORLD_TEST(test_inactive_node)
 
 /* --- changing one's mind ---------------------------------------------------------------------------------- */
 
+/* fact: block 1.11/conflict */
 WORLD_TEST(test_tighten_and_loosen)
 {
     BlockDriverState *n = add(w, "{'driver':'null-co','node-name':'n'}");
@@ -132,7 +138,8 @@ WORLD_TEST(test_tighten_and_loosen)
     del(w, "n");
 }
 
-/* Giving up rights is never refused, even if what is left could not be granted anew (1.11, sharp edge 30). */
+/* Giving up rights is never refused, even if what is left could not be granted anew (1.11, sharp edge 30).
+ * fact: block 1.11/loosening, edge/30 */
 WORLD_TEST(test_loosening_never_fails)
 {
     BlockDriverState *n = new_node(w, &test_protocol, "n");
@@ -156,6 +163,7 @@ WORLD_TEST(test_loosening_never_fails)
     bdrv_unref(n);
 }
 
+/* fact: block 1.11/force-share */
 WORLD_TEST(test_force_share)
 {
     make_disk(w, "d", MiB);
@@ -198,6 +206,7 @@ static const struct vector vectors[] = {
     {"format", BDRV_CHILD_DATA | BDRV_CHILD_METADATA, BDRV_O_RDWR, R, ALL, R | W | Z, R | U},
 };
 
+/* fact: block 1.11/bits, 1.11/filter, 1.11/cow, 1.11/storage-metadata, 1.11/storage-data, 1.11/inactive-shares */
 WORLD_TEST(test_defaults)
 {
     for (size_t i = 0; i < ARRAY_SIZE(vectors); i++) {
@@ -215,7 +224,8 @@ WORLD_TEST(test_defaults)
     }
 }
 
-/* raw takes WRITE and RESIZE only if its users do, also through a window (1.11). */
+/* raw takes WRITE and RESIZE only if its users do, also through a window (1.11).
+ * fact: block 1.11/raw, 1.3/raw */
 WORLD_TEST(test_raw)
 {
     static const char *const files[] = {
@@ -245,7 +255,8 @@ WORLD_TEST(test_raw)
     }
 }
 
-/* Two writable formats on one file conflict without any user of theirs (reference/block.md 12). */
+/* Two writable formats on one file conflict without any user of theirs (reference/block.md 12).
+ * fact: block 12/permissions-conflict */
 WORLD_TEST(test_two_formats_on_one_file)
 {
     const uint32_t role = BDRV_CHILD_DATA | BDRV_CHILD_METADATA | BDRV_CHILD_PRIMARY;
@@ -283,7 +294,8 @@ static BdrvChild *primary(BlockDriverState *parent, BlockDriverState *child)
  *     base                base
  *
  * A depth-first walk would meet base through one branch while the other still holds the old permission.
- */
+
+ * fact: block 1.9/order, 1.9/move-exclusive, edge/29 */
 WORLD_TEST(test_exclusive_write_changes_branch)
 {
     BlockDriverState *base = new_node(w, &test_protocol, "base");
@@ -323,7 +335,8 @@ WORLD_TEST(test_exclusive_write_changes_branch)
     bdrv_unref(base);
 }
 
-/* A refusal deep below takes back what was already changed above, drivers' agreements included. */
+/* A refusal deep below takes back what was already changed above, drivers' agreements included.
+ * fact: block 1.9/roll-back, 1.11/driver-veto */
 WORLD_TEST(test_rollback)
 {
     BlockDriverState *base = new_node(w, &test_protocol, "base");

@@ -32,6 +32,7 @@ static bool all_bytes(struct world *w, const struct disk *disk, int64_t offset, 
 
 /* --- windows ---------------------------------------------------------------------------------------------- */
 
+/* fact: block 2.15/raw-window */
 WORLD_TEST(test_window_content)
 {
     struct disk *disk = make_disk(w, "d", MiB);
@@ -57,7 +58,8 @@ WORLD_TEST(test_window_content)
     del(w, "r");
 }
 
-/* Beyond a fixed size: writes have no space, reads are invalid (2.15). */
+/* Beyond a fixed size: writes have no space, reads are invalid (2.15).
+ * fact: block 2.15/raw-beyond */
 WORLD_TEST(test_window_end)
 {
     struct disk *disk = make_disk(w, "d", MiB);
@@ -93,7 +95,8 @@ WORLD_TEST(test_offset_only)
     del(w, "r");
 }
 
-/* Without a window: lengths are rounded up, and the tail of the last sector reads zero. */
+/* Without a window: lengths are rounded up, and the tail of the last sector reads zero.
+ * fact: block 2.15/round-up, edge/20 */
 WORLD_TEST(test_odd_length)
 {
     make_disk(w, "d", 1000);
@@ -175,7 +178,8 @@ WORLD_TEST(test_odd_status)
 }
 
 /* What a node has beyond the length of its medium, up to a whole sector, reads zero also where no alignment asks
- * for whole sectors. */
+ * for whole sectors.
+ * fact: block 2.15/round-up, edge/20 */
 WORLD_TEST(test_odd_read)
 {
     struct disk_config config;
@@ -269,6 +273,7 @@ static int resize(struct world *w, struct resize r, const char *error)
     return ret;
 }
 
+/* fact: block 5/prealloc-modes, 5/prealloc-shrink, 5/prealloc-fails */
 WORLD_TEST(test_truncate_file)
 {
     struct disk *disk = make_disk(w, "d", MiB);
@@ -316,6 +321,7 @@ WORLD_TEST(test_follows_file)
     del(w, "r");
 }
 
+/* fact: block 2.15/raw-beyond, 5/device, 5/inexact */
 WORLD_TEST(test_truncate_fixed)
 {
     struct disk_config config;
@@ -334,6 +340,7 @@ WORLD_TEST(test_truncate_fixed)
     blk = open_on(w, "{'driver':'disk','node-name':'r','disk':'dev'}");
     assert_int_equal(resize(w, (struct resize){blk, 2 * MiB, true, PREALLOC_OFF, NULL}, "Cannot resize"), -ENOTSUP);
     assert_int_equal(resize(w, (struct resize){blk, 2 * MiB, false, PREALLOC_OFF, NULL}, "Cannot grow"), -EINVAL);
+    assert_int_equal(resize(w, (struct resize){blk, MiB, false, PREALLOC_FULL, NULL}, "not supported"), -ENOTSUP);
     assert_int_equal(resize(w, (struct resize){blk, 65536, false, PREALLOC_OFF, NULL}, NULL), 0);
     assert_int_equal(blk_getlength(blk), MiB);
     assert_false(bdrv_has_zero_init(blk_bs(blk)));
@@ -343,6 +350,7 @@ WORLD_TEST(test_truncate_fixed)
 
 /* --- null-co ---------------------------------------------------------------------------------------------- */
 
+/* fact: block 7.4/null */
 WORLD_TEST(test_null)
 {
     BlockBackend *blk = open_on(w, "{'driver':'null-co','node-name':'n','latency-ns':500}");

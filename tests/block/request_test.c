@@ -197,6 +197,33 @@ static void test_each_level(void **state)
     probe_free(file);
 }
 
+static int pass_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes, uint32_t flags)
+{
+    return bdrv_co_pwrite_zeroes(bs->file, offset, bytes, flags);
+}
+
+/* Each node of the way must want discards: one that does not keeps the flag from those below.
+ * fact: block edge/13, 2.8/may-unmap */
+static void test_unmap_at_each_level(void **state)
+{
+    struct probe *file = probe_new(
+        (struct probe_spec){.name = "f", .length = MiB, .zero_flags = BDRV_REQ_MAY_UNMAP, .no_resize = true});
+    struct probe *top = passing_probe(file, NULL);
+    passing.bdrv_co_pwrite_zeroes = pass_zeroes;
+    top->bs->supported_zero_flags = BDRV_REQ_MAY_UNMAP;
+    assert_int_equal(do_req(top, Z, 0, BLOCK, 0, BDRV_REQ_MAY_UNMAP), 0);
+    assert_int_equal(file->log[0].flags, BDRV_REQ_MAY_UNMAP);
+    file->bs->open_flags &= ~(uint32_t)BDRV_O_UNMAP;
+    assert_int_equal(do_req(top, Z, 0, BLOCK, 0, BDRV_REQ_MAY_UNMAP), 0);
+    assert_int_equal(file->log[1].flags, 0);
+    file->bs->open_flags |= BDRV_O_UNMAP;
+    top->bs->open_flags &= ~(uint32_t)BDRV_O_UNMAP;
+    assert_int_equal(do_req(top, Z, 0, BLOCK, 0, BDRV_REQ_MAY_UNMAP), 0);
+    assert_int_equal(file->log[2].flags, 0);
+    probe_free(top);
+    probe_free(file);
+}
+
 /* --- tracked requests ------------------------------------------------------------------------------------- */
 
 /* fact: block 2.5/tracked */
@@ -458,6 +485,7 @@ int main(void)
         T_NODE("/request/limits/inherited", test_inherited),
         T_NODE("/request/limits/roles", test_limit_roles),
         T_NODE("/request/limits/each-level", test_each_level),
+        T_NODE("/request/limits/unmap-at-each-level", test_unmap_at_each_level),
         T_NODE("/request/tracked", test_tracked),
         T_NODE("/request/padded-read", test_padded_read),
         T_NODE("/request/same-coroutine", test_same_coroutine),

@@ -611,6 +611,7 @@ static void test_pause_after_end(void **state)
     assert_gone();
 }
 
+/* fact: block 3/all-no-job, 3/job */
 static void test_drain_of_unstarted(void **state)
 {
     Job *job = create("j", NULL, 0);

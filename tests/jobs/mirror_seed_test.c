@@ -259,7 +259,8 @@ static void test_sixteen_in_flight(void **state)
     cancel_clean(job);
 }
 
-/* Neither side changes its length under the job, not even while it is pending. */
+/* Neither side changes its length under the job, not even while it is pending.
+ * fact: block 5/busy-bitmap, 1.12/job */
 static void test_resize_blocked(void **state)
 {
     mirror_world(MiB, MiB, 0);

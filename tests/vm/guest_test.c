@@ -69,6 +69,7 @@ static void stop(void *opaque)
     vm_stop(bed.host, RUN_STATE_PAUSED);
 }
 
+/* fact: block 2.1/asynchronous, 4.4/success */
 static void test_round_trip(void **state)
 {
     uint8_t byte = 0;
@@ -98,6 +99,7 @@ static void test_round_trip(void **state)
     clear_all();
 }
 
+/* fact: block 2.1/asynchronous, 4.4/invalid */
 static void test_invalid(void **state)
 {
     config.logical_block_bytes = 4096;
@@ -133,7 +135,8 @@ static void test_read_only(void **state)
     clear_all();
 }
 
-/* 1.11: WRITE and RESIZE rights of a guest device. */
+/* 1.11: WRITE and RESIZE rights of a guest device.
+ * fact: block 1.11/guest-device */
 static void test_permissions(void **state)
 {
     uint64_t perm, shared;
@@ -192,6 +195,7 @@ static void test_queue_depth(void **state)
     clear_all();
 }
 
+/* fact: block 7.5/policies, 7.5/outcome, 7.5/event, 4.4/failed */
 static void test_report(void **state)
 {
     bed_on_main(plug);
@@ -204,6 +208,7 @@ static void test_report(void **state)
     assert_int_equal(blk_io_status(guest_blk(guest)), BLOCK_IO_STATUS_OK);
 }
 
+/* fact: block 7.5/policies, 7.5/outcome */
 static void test_ignore(void **state)
 {
     config.werror = BLOCKDEV_ON_ERROR_IGNORE;
@@ -217,7 +222,8 @@ static void test_ignore(void **state)
     clear_all();
 }
 
-/* The default write policy: stop on ENOSPC, report anything else. */
+/* The default write policy: stop on ENOSPC, report anything else.
+ * fact: block 7.5/policies, 7.5/outcome, 7.5/stop, 7.5/io-status, 7.5/cont, 1.6/defaults */
 static void test_enospc(void **state)
 {
     bed_on_main(plug);
@@ -240,7 +246,8 @@ static void test_enospc(void **state)
     clear_all();
 }
 
-/* Held requests are resubmitted in the order they failed, before those that waited. */
+/* Held requests are resubmitted in the order they failed, before those that waited.
+ * fact: block 7.5/cont, edge/52 */
 static void test_held_order(void **state)
 {
     config.werror = BLOCKDEV_ON_ERROR_STOP;
@@ -266,7 +273,8 @@ static void test_held_order(void **state)
     clear_all();
 }
 
-/* A second of virtual time between events: the first at once, then the last of those in between. */
+/* A second of virtual time between events: the first at once, then the last of those in between.
+ * fact: block 7.5/event-limit, edge/51 */
 static void test_coalescing(void **state)
 {
     config.rerror = BLOCKDEV_ON_ERROR_IGNORE;
@@ -306,7 +314,8 @@ static void drain_end(void *opaque)
     bdrv_drained_end(bdrv_find_node(bed.host, "s"));
 }
 
-/* A drain waits for what was let go and holds back what comes. */
+/* A drain waits for what was let go and holds back what comes.
+ * fact: block 3/backend-busy, 3/release */
 static void test_drain(void **state)
 {
     bed_on_main(plug);
@@ -325,7 +334,8 @@ static void test_drain(void **state)
     clear_all();
 }
 
-/* A drain that begins in the instant of submission: the request is parked, not lost, not in flight. */
+/* A drain that begins in the instant of submission: the request is parked, not lost, not in flight.
+ * fact: block 2.1/parked */
 static void test_drain_at_submit(void **state)
 {
     bed_on_main(plug);
@@ -380,6 +390,7 @@ static void test_unplug_busy(void **state)
     clear_all();
 }
 
+/* fact: block 2.1/no-medium */
 static void test_no_medium(void **state)
 {
     config.node = NULL;

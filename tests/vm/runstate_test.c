@@ -83,7 +83,8 @@ static void test_stop_cont(void **state)
     bed_expect("running>paused STOP paused>running RESUME ");
 }
 
-/* After stop nothing is in flight and what was written is durable. */
+/* After stop nothing is in flight and what was written is durable.
+ * fact: block 7.5/stop */
 static void test_stop_in_flight(void **state)
 {
     write_one(0);
@@ -112,7 +113,8 @@ static void test_stop_reports_flush(void **state)
     assert_int_equal(vm_run_state(bed.host), RUN_STATE_PAUSED);
 }
 
-/* Two requests fail; the second does while the stop for the first drains: one STOP. */
+/* Two requests fail; the second does while the stop for the first drains: one STOP.
+ * fact: block 7.5/stop */
 static void test_error_during_stop(void **state)
 {
     bed_fail(SIM_OP_WRITE, EIO, 2);
@@ -133,6 +135,7 @@ static void cont_races(void *opaque)
     vm_cont(bed.host, NULL);
 }
 
+/* fact: block 7.5/racing-cont */
 static void test_race(void **state)
 {
     bed_on_main(cont_races);
