@@ -122,7 +122,7 @@ static void ok(const char *name, const char *json)
 }
 
 /* Refused with this text, and the host is as it was. */
-static void refused(const char *name, const char *json, const char *expected)
+static SIM_UNUSED void refused(const char *name, const char *json, const char *expected)
 {
     bed_settle();
     uint64_t host_bytes = sim_arena_live_bytes(bed.host->arena);
