@@ -121,6 +121,9 @@ typedef struct BlockDriverInfo {
 void bdrv_graph_init(struct host *host);
 /* All nodes must be gone. */
 void bdrv_graph_cleanup(struct host *host);
+/* Driver `file` may open files of this machine; relative paths begin at base ("": the working directory). NULL, the
+ * default: it may not. */
+void bdrv_set_host_files(struct host *host, const char *base);
 
 /* Opens a node from an option tree: `driver`, the generic node options and the driver's own; children as inline
  * dictionaries or as names of existing nodes. Takes nothing over. Every key must be consumed: leftovers are an

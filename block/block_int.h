@@ -358,6 +358,7 @@ typedef struct BlockGraph {
     uint64_t next_generated_name;
     uint64_t visit; /* number of the present walk */
     struct bdrv_event_limit quorum_failure;
+    char *file_base; /* where relative host paths begin; NULL: no host files; host arena string */
 } BlockGraph;
 
 /* --- for drivers ----------------------------------------------------------------------------------------- */

@@ -7,6 +7,7 @@ extern const BlockDriver bdrv_blkdebug;
 extern const BlockDriver bdrv_blkverify;
 extern const BlockDriver bdrv_copy_on_read;
 extern const BlockDriver bdrv_disk;
+extern const BlockDriver bdrv_file;
 extern const BlockDriver bdrv_null_co;
 extern const BlockDriver bdrv_preallocate;
 extern const BlockDriver bdrv_quorum;
@@ -19,6 +20,7 @@ static const BlockDriver *const drivers[] = {
     &bdrv_blkverify,
     &bdrv_copy_on_read,
     &bdrv_disk,
+    &bdrv_file,
     &bdrv_null_co,
     &bdrv_preallocate,
     &bdrv_quorum,

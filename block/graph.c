@@ -26,6 +26,7 @@ void bdrv_graph_cleanup(struct host *host)
     SIM_ASSERT(TAILQ_EMPTY(&host->graph->backends));
     throttle_groups_cleanup(host);
     bdrv_event_limit_end(&host->graph->quorum_failure);
+    bdrv_set_host_files(host, NULL);
     SIM_FREE(host->arena, BlockGraph, host->graph);
     host->graph = NULL;
 }

@@ -226,6 +226,9 @@ static int raw_copy_range_from(BlockDriverState *bs, BdrvChild *src, int64_t src
 static int raw_copy_range_to(BlockDriverState *bs, BdrvChild *src, int64_t src_offset, BdrvChild *dst,
                              int64_t dst_offset, int64_t bytes, uint32_t read_flags, uint32_t write_flags)
 {
+    if ((bs->open_flags & BDRV_O_PROBED) && dst_offset < BDRV_PROBE_BYTES) {
+        return -ENOTSUP; /* as a write, whose bytes can be looked at */
+    }
     int ret = adjust(bs, &dst_offset, bytes, -ENOSPC);
 
     return ret < 0 ? ret

@@ -340,9 +340,33 @@ static const struct qvalue *path_arg(const struct scn_step *step)
     return NULL;
 }
 
+static bool is_driver_key(const char *key)
+{
+    const char *dot = strrchr(key, '.');
+
+    return strcmp(dot ? dot + 1 : key, "driver") == 0;
+}
+
+/* Somewhere in an argument a node of driver `file` is to be opened. */
+static bool opens_file(const struct qvalue *value)
+{
+    if (value->type != QVALUE_DICT && value->type != QVALUE_LIST) {
+        return false;
+    }
+    for (size_t i = 0; i < value->seq.count; i++) {
+        const struct qvalue *item = value->seq.items[i];
+        bool driver = value->type == QVALUE_DICT && is_driver_key(value->seq.keys[i]);
+
+        if (opens_file(item) || (driver && item->type == QVALUE_STR && strcmp(item->str.bytes, "file") == 0)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool scn_step_has_files(const struct scn_step *step)
 {
-    return path_arg(step) != NULL;
+    return path_arg(step) != NULL || (step->args && opens_file(step->args));
 }
 
 /* Relative paths start at the scenario's folder. Caller frees. */
@@ -416,12 +440,12 @@ static bool check_files(const struct scenario *scn, const struct scn_step *step,
     char *path;
     bool ok;
 
-    if (!value) {
-        return true;
-    }
-    if (no_files) {
+    if (no_files && scn_step_has_files(step)) {
         error_setg(errp, "host files are forbidden here (--no-files), expected '%s' without one", step->verb->name);
         return false;
+    }
+    if (!value) {
+        return true;
     }
     path = host_path(scn, value->str.bytes);
     if (strcmp(step->verb->name, "export") == 0) {

@@ -154,6 +154,11 @@ struct host *runner_host_boot(struct runner *runner, const char *name)
     struct host *host = host_new(runner->sim, name);
 
     bdrv_graph_init(host);
+    if (!runner->options || !runner->options->no_files) {
+        char *base = runner_path(runner, ".");
+        bdrv_set_host_files(host, base);
+        free(base);
+    }
     jobs_init(host);
     vm_init(host);
     monitor_init(host);

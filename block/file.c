@@ -1,0 +1,536 @@
+/*
+ * Driver `file`: an image in a real file of the machine that blksim runs on.
+ *
+ *     driver=file filename=PATH
+ *
+ * Regular files and block devices only. Requests are carried out at once, inside the call: no virtual time passes,
+ * and no event tells of the machine (paths appear in messages, nothing of inodes, clocks or caches anywhere). What
+ * the machine refuses comes back as its errno. Whether a host may touch files at all, and where relative paths
+ * begin, says bdrv_set_host_files; without that word it may not.
+ *
+ * Descriptors are no memory of the arena: a list beside the world closes those of hosts that crash.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "block/block_int.h"
+
+#define CHUNK_BYTES (256 * KiB)
+
+/* Never NULL. */
+static void *get_memory(size_t bytes)
+{
+    void *memory = calloc(1, bytes);
+
+    SIM_ASSERT(memory != NULL);
+    return memory;
+}
+
+struct file_state {
+    char *path; /* as opened; host arena */
+    int fd;     /* -1: none */
+    bool writable;
+    bool device;
+};
+
+/* --- open descriptors of a world --------------------------------------------------------------------------------
+ */
+
+struct fd_list {
+    struct {
+        int fd;
+        const struct host *host;
+    } * item;
+    size_t count;
+    size_t room;
+};
+
+/* host NULL: all. */
+static void close_fds(struct fd_list *list, const struct host *host)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < list->count; i++) {
+        if (!host || list->item[i].host == host) {
+            close(list->item[i].fd);
+        } else {
+            list->item[kept++] = list->item[i];
+        }
+    }
+    list->count = kept;
+}
+
+static void list_reset(struct sim *sim, void *state)
+{
+    close_fds(state, NULL);
+}
+
+static void list_host_crash(struct sim *sim, void *state, struct host *host)
+{
+    close_fds(state, host);
+}
+
+static void list_destroy(struct sim *sim, void *state)
+{
+    struct fd_list *list = state;
+
+    close_fds(list, NULL);
+    free(list->item);
+    free(list);
+}
+
+static const struct sim_ext_ops list_ops = {
+    .reset = list_reset, .host_crash = list_host_crash, .destroy = list_destroy};
+
+static void remember_fd(struct host *host, int fd)
+{
+    struct fd_list *list = sim_ext(host->sim, SIM_EXT_BLOCK);
+
+    if (!list) {
+        list = get_memory(sizeof(*list));
+        sim_ext_set(host->sim, SIM_EXT_BLOCK, &list_ops, list);
+    }
+    if (list->count == list->room) {
+        list->room = MAX(list->room * 2, (size_t)8);
+        list->item = realloc(list->item, list->room * sizeof(*list->item));
+        SIM_ASSERT(list->item != NULL);
+    }
+    list->item[list->count].fd = fd;
+    list->item[list->count++].host = host;
+}
+
+static void close_fd(struct host *host, int fd)
+{
+    struct fd_list *list = sim_ext(host->sim, SIM_EXT_BLOCK);
+
+    for (size_t i = 0; i < list->count; i++) {
+        if (list->item[i].fd == fd) {
+            list->item[i] = list->item[--list->count];
+            close(fd);
+            return;
+        }
+    }
+    SIM_ASSERT(false);
+}
+
+/* --- life
+ * ---------------------------------------------------------------------------------------------------------- */
+
+static int check_kind(const struct stat *st, const char *path, Error **errp)
+{
+    if (S_ISREG(st->st_mode) || S_ISBLK(st->st_mode)) {
+        return 0;
+    }
+    error_setg(errp, "Could not open '%s': neither a regular file nor a block device", path);
+    return S_ISDIR(st->st_mode) ? -EISDIR : -EINVAL;
+}
+
+/* A descriptor, or negative errno with errp. Looks before it opens: to open some devices is to use them. */
+static int open_path(const char *path, bool writable, bool *device, Error **errp)
+{
+    struct stat st;
+    int fd = -1;
+
+    if (stat(path, &st) == 0) {
+        int ret = check_kind(&st, path, errp);
+        if (ret < 0) {
+            return ret;
+        }
+        fd = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    }
+    if (fd < 0 || fstat(fd, &st) < 0) {
+        int ret = -errno;
+        if (fd >= 0) {
+            close(fd);
+        }
+        error_setg_errno(errp, ret, "Could not open '%s'", path);
+        return ret;
+    }
+    int ret = check_kind(&st, path, errp); /* another may lie there by now */
+    if (ret < 0) {
+        close(fd);
+        return ret;
+    }
+    *device = S_ISBLK(st.st_mode);
+    return fd;
+}
+
+static bool is_denied(int ret)
+{
+    return ret == -EACCES || ret == -EPERM || ret == -EROFS;
+}
+
+static char *resolve(const struct host *host, const char *filename)
+{
+    const char *base = host->graph->file_base;
+
+    if (filename[0] == '/' || !base[0]) {
+        return sim_strdup(host->arena, filename);
+    }
+    size_t room = strlen(base) + strlen(filename) + 2;
+    char *joined = get_memory(room);
+    snprintf(joined, room, "%s/%s", base, filename);
+    char *path = sim_strdup(host->arena, joined);
+    free(joined);
+    return path;
+}
+
+static int file_open(BlockDriverState *bs, const struct qvalue *options, Error **errp)
+{
+    struct file_state *s = bs->opaque;
+    const char *filename;
+    Error *local = NULL;
+
+    s->fd = -1;
+    if (!qdict_get_str(options, "filename", &filename, NULL, errp)) {
+        return -EINVAL;
+    }
+    if (!bs->host->graph->file_base) {
+        error_setg(errp, "Could not open '%s': host files are forbidden here", filename);
+        return -EPERM;
+    }
+    s->path = resolve(bs->host, filename);
+    s->writable = !bdrv_is_read_only(bs);
+    s->fd = open_path(s->path, s->writable, &s->device, &local);
+    if (is_denied(s->fd) && s->writable && (bs->open_flags & BDRV_O_AUTO_RDONLY)) {
+        bs->open_flags &= ~(uint32_t)BDRV_O_RDWR;
+        s->writable = false;
+        error_free(local);
+        local = NULL;
+        s->fd = open_path(s->path, false, &s->device, &local);
+    }
+    if (s->fd < 0) {
+        sim_strfree(bs->host->arena, s->path);
+        s->path = NULL;
+        error_propagate(errp, local);
+        return s->fd;
+    }
+    remember_fd(bs->host, s->fd);
+    bs->supported_zero_flags = s->device ? 0 : BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;
+    bs->supported_truncate_flags = s->device ? 0 : BDRV_REQ_ZERO_WRITE; /* growth of a file is a hole */
+    return 0;
+}
+
+static void file_close(BlockDriverState *bs)
+{
+    struct file_state *s = bs->opaque;
+
+    if (s->fd >= 0) {
+        close_fd(bs->host, s->fd);
+        sim_strfree(bs->host->arena, s->path);
+        s->path = NULL;
+        s->fd = -1;
+    }
+}
+
+/* A descriptor that only reads is replaced by one that also writes; the other way round it may stay. */
+static int file_can_reopen(BlockDriverState *bs, bool read_only, Error **errp)
+{
+    struct file_state *s = bs->opaque;
+
+    if (read_only || s->writable) {
+        return 0;
+    }
+    int fd = open_path(s->path, true, &s->device, errp);
+    if (fd < 0) {
+        return fd;
+    }
+    close_fd(bs->host, s->fd);
+    remember_fd(bs->host, fd);
+    s->fd = fd;
+    s->writable = true;
+    return 0;
+}
+
+/* --- data
+ * ---------------------------------------------------------------------------------------------------------- */
+
+/* Beyond the end all reads zero: node lengths are whole sectors. */
+static int read_file(const struct file_state *s, int64_t offset, int64_t bytes, struct payload *out)
+{
+    uint8_t *buf = get_memory((size_t)MIN(bytes, CHUNK_BYTES));
+    int ret = 0;
+
+    while (bytes > 0 && ret == 0) {
+        ssize_t n = pread(s->fd, buf, (size_t)MIN(bytes, CHUNK_BYTES), offset);
+        if (n < 0 && errno != EINTR) {
+            ret = -errno;
+        } else if (n == 0) {
+            payload_append_zero(out, bytes);
+            bytes = 0;
+        } else if (n > 0) {
+            payload_append_bytes(out, buf, n);
+            offset += n;
+            bytes -= n;
+        }
+    }
+    free(buf);
+    return ret;
+}
+
+static int write_bytes(int fd, const uint8_t *buf, int64_t bytes, int64_t offset)
+{
+    while (bytes > 0) {
+        ssize_t n = pwrite(fd, buf, (size_t)bytes, offset);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            return n < 0 ? -errno : -ENOSPC;
+        }
+        buf += n;
+        offset += n;
+        bytes -= n;
+    }
+    return 0;
+}
+
+static int file_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes, struct payload *out, uint32_t flags)
+{
+    return read_file(bs->opaque, offset, bytes, out);
+}
+
+static int file_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes, const struct payload *in,
+                        uint32_t flags)
+{
+    const struct file_state *s = bs->opaque;
+    uint8_t *buf = get_memory((size_t)MIN(bytes, CHUNK_BYTES));
+    int ret = 0;
+
+    for (int64_t done = 0; done < bytes && ret == 0;) {
+        int64_t n = MIN(bytes - done, CHUNK_BYTES);
+        payload_read_bytes(in, done, buf, n);
+        ret = write_bytes(s->fd, buf, n, offset + done);
+        done += n;
+    }
+    free(buf);
+    return ret;
+}
+
+static int64_t file_getlength(BlockDriverState *bs)
+{
+    const struct file_state *s = bs->opaque;
+    off_t end = lseek(s->fd, 0, SEEK_END);
+
+    return end < 0 ? -errno : end;
+}
+
+/* What a file system cannot do is ENOTSUP, and the request path writes zeroes as data. */
+static int allocate(const struct file_state *s, int mode, int64_t offset, int64_t bytes)
+{
+    int ret;
+
+    do {
+        ret = fallocate(s->fd, mode, offset, bytes) < 0 ? -errno : 0;
+    } while (ret == -EINTR);
+    return ret == -EOPNOTSUPP || ret == -ENOSYS || ret == -ENODEV ? -ENOTSUP : ret;
+}
+
+static int file_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes, uint32_t flags)
+{
+    const struct file_state *s = bs->opaque;
+
+    if (s->device) {
+        return -ENOTSUP;
+    }
+    if (!(flags & BDRV_REQ_MAY_UNMAP)) {
+        return allocate(s, FALLOC_FL_ZERO_RANGE, offset, bytes);
+    }
+    int64_t length = file_getlength(bs);
+    int ret = allocate(s, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes);
+    if (ret == 0 && length >= 0 && length < offset + bytes) {
+        ret = ftruncate(s->fd, offset + bytes) < 0 ? -errno : 0; /* a hole beyond the end makes nothing longer */
+    }
+    return length < 0 ? (int)length : ret;
+}
+
+static int file_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
+{
+    const struct file_state *s = bs->opaque;
+
+    return s->device ? -ENOTSUP : allocate(s, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes);
+}
+
+static int file_flush_to_disk(BlockDriverState *bs)
+{
+    return fdatasync(((const struct file_state *)bs->opaque)->fd) < 0 ? -errno : 0;
+}
+
+/* --- length
+ * ---------------------------------------------------------------------------------------------------------- */
+
+/* full: real zeroes, so that the space is there whatever the file system thinks of fallocate. */
+static int write_zeroes(const struct file_state *s, int64_t from, int64_t to)
+{
+    uint8_t *buf = get_memory((size_t)CHUNK_BYTES);
+    int ret = 0;
+
+    while (from < to && ret == 0) {
+        int64_t n = MIN(to - from, CHUNK_BYTES);
+        ret = write_bytes(s->fd, buf, n, from);
+        from += n;
+    }
+    free(buf);
+    return ret;
+}
+
+static int grow_or_shrink(const struct file_state *s, int64_t old, int64_t length, enum bdrv_prealloc prealloc)
+{
+    int ret = 0;
+
+    if (prealloc == PREALLOC_OFF) {
+        return ftruncate(s->fd, length) < 0 ? -errno : 0;
+    }
+    if (length > old) {
+        ret = prealloc == PREALLOC_FALLOC ? allocate(s, 0, old, length - old) : write_zeroes(s, old, length);
+    }
+    if (ret < 0 && ftruncate(s->fd, old) < 0) {
+        ret = -errno; /* now the length is neither */
+    }
+    return ret;
+}
+
+static int truncate_device(int64_t old, int64_t length, bool exact, enum bdrv_prealloc prealloc, Error **errp)
+{
+    if (prealloc != PREALLOC_OFF || (exact && length != old)) {
+        error_setg(errp, "%s",
+                   prealloc != PREALLOC_OFF ? "Preallocation is not supported for a device"
+                                            : "Cannot resize a device");
+        return -ENOTSUP;
+    }
+    if (length > old) {
+        error_setg(errp, "Cannot grow a device");
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static int file_truncate(BlockDriverState *bs, int64_t length, bool exact, enum bdrv_prealloc prealloc,
+                         uint32_t flags, Error **errp)
+{
+    const struct file_state *s = bs->opaque;
+    int64_t old = file_getlength(bs);
+
+    if (old < 0) {
+        error_setg_errno(errp, (int)old, "Could not get the length of the file");
+        return (int)old;
+    }
+    if (s->device) {
+        return truncate_device(old, length, exact, prealloc, errp);
+    }
+    if (prealloc == PREALLOC_METADATA) {
+        error_setg(errp, "Unsupported preallocation mode 'metadata'");
+        return -ENOTSUP;
+    }
+    if (prealloc != PREALLOC_OFF && length < old) {
+        error_setg(errp, "Preallocation can't be used for shrinking files");
+        return -ENOTSUP;
+    }
+    int ret = grow_or_shrink(s, old, length, prealloc);
+    if (ret < 0) {
+        error_setg_errno(errp, ret, "Failed to resize the file");
+    }
+    return ret;
+}
+
+/* --- status and views
+ * ------------------------------------------------------------------------------------------------- */
+
+/* Where the kind at offset changes, as far as the file system tells; true: data. */
+static bool find_run(const struct file_state *s, int64_t offset, int64_t *end)
+{
+    off_t data = lseek(s->fd, offset, SEEK_DATA);
+
+    *end = INT64_MAX;
+    if (data < 0) {
+        return errno != ENXIO; /* ENXIO: nothing but a hole from here on; else nothing is known */
+    }
+    if (data > offset) {
+        *end = data;
+        return false;
+    }
+    off_t hole = lseek(s->fd, offset, SEEK_HOLE);
+    *end = hole > offset ? hole : INT64_MAX;
+    return true;
+}
+
+static int file_block_status(BlockDriverState *bs, bool want_zero, int64_t offset, int64_t bytes, int64_t *pnum,
+                             int64_t *map, BlockDriverState **file)
+{
+    int64_t end;
+    bool data = find_run(bs->opaque, offset, &end);
+
+    *pnum = MIN(bytes, end - offset);
+    *map = offset;
+    *file = bs;
+    return (data ? BDRV_BLOCK_DATA : BDRV_BLOCK_ZERO) | BDRV_BLOCK_OFFSET_VALID;
+}
+
+static int file_peek(const BlockDriverState *bs, int64_t offset, int64_t bytes, struct payload *out)
+{
+    return read_file(bs->opaque, offset, bytes, out);
+}
+
+static bool file_peek_status(const BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *pnum)
+{
+    int64_t end;
+    bool data = find_run(bs->opaque, offset, &end);
+
+    *pnum = MIN(bytes, end - offset);
+    return data;
+}
+
+static bool file_has_zero_init(BlockDriverState *bs)
+{
+    return !((const struct file_state *)bs->opaque)->device;
+}
+
+static const char *file_filename(const BlockDriverState *bs)
+{
+    const struct file_state *s = bs->opaque;
+
+    return s->path ? s->path : ""; /* a node is listed while it is being opened */
+}
+
+static const BdrvOption file_options[] = {
+    {"filename", BDRV_OPT_STR, true, "path of a regular file or block device", NULL},
+    {NULL, BDRV_OPT_STR, false, NULL, NULL},
+};
+
+extern const BlockDriver bdrv_file;
+const BlockDriver bdrv_file = {
+    .format_name = "file",
+    .doc = "a real file of this machine",
+    .instance_size = sizeof(struct file_state),
+    .options = file_options,
+    .is_protocol = true,
+    .bdrv_open = file_open,
+    .bdrv_close = file_close,
+    .bdrv_can_reopen_read_only = file_can_reopen,
+    .bdrv_co_preadv = file_preadv,
+    .bdrv_co_pwritev = file_pwritev,
+    .bdrv_co_pwrite_zeroes = file_pwrite_zeroes,
+    .bdrv_co_pdiscard = file_pdiscard,
+    .bdrv_co_flush_to_disk = file_flush_to_disk,
+    .bdrv_co_truncate = file_truncate,
+    .bdrv_co_getlength = file_getlength,
+    .bdrv_co_block_status = file_block_status,
+    .bdrv_has_zero_init = file_has_zero_init,
+    .bdrv_peek = file_peek,
+    .bdrv_peek_status = file_peek_status,
+    .bdrv_filename = file_filename,
+};
+
+void bdrv_set_host_files(struct host *host, const char *base)
+{
+    struct BlockGraph *graph = host->graph;
+
+    if (graph->file_base) {
+        sim_strfree(host->arena, graph->file_base);
+    }
+    graph->file_base = base ? sim_strdup(host->arena, base) : NULL;
+}
