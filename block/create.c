@@ -137,6 +137,8 @@ static int create_format(const struct img_create *c, const BlockDriverState *fil
     qdict_put(options, "size", qvalue_int(c->size_bytes));
     if (c->backing_file) {
         qdict_put(options, "backing-file", qvalue_str(c->backing_file));
+    }
+    if (c->backing_format) {
         qdict_put(options, "backing-fmt", qvalue_str(c->backing_format));
     }
     int ret = bdrv_co_create(c->host, options, c->errp);
@@ -207,7 +209,7 @@ int bdrv_img_create(struct host *host, const char *filename, const char *format,
         .errp = errp,
     };
 
-    SIM_ASSERT(!backing_file || backing_format);
+    SIM_ASSERT(backing_file || !backing_format);
     int ret = img_create_check(&c, format, errp);
     return ret < 0 ? ret : bdrv_run_co(host, "create image", img_create_entry, &c);
 }
