@@ -117,8 +117,7 @@ static void close_fd(struct host *host, int fd)
     SIM_ASSERT(false);
 }
 
-/* --- life
- * ---------------------------------------------------------------------------------------------------------- */
+/* --- life --------------------------------------------------------------------------------------------------- */
 
 static int check_kind(const struct stat *st, const char *path, Error **errp)
 {
@@ -196,8 +195,7 @@ static int file_open(BlockDriverState *bs, const struct qvalue *options, Error *
     s->path = resolve(bs->host, filename);
     s->writable = !bdrv_is_read_only(bs);
     s->fd = open_path(s->path, s->writable, &s->device, &local);
-    if (is_denied(s->fd) && s->writable && (bs->open_flags & BDRV_O_AUTO_RDONLY)) {
-        bs->open_flags &= ~(uint32_t)BDRV_O_RDWR;
+    if (is_denied(s->fd) && s->writable && bdrv_apply_auto_read_only(bs, "", NULL) == 0) {
         s->writable = false;
         error_free(local);
         local = NULL;
@@ -227,27 +225,63 @@ static void file_close(BlockDriverState *bs)
     }
 }
 
-/* A descriptor that only reads is replaced by one that also writes; the other way round it may stay. */
-static int file_can_reopen(BlockDriverState *bs, bool read_only, Error **errp)
-{
-    struct file_state *s = bs->opaque;
+/* --- reopen ------------------------------------------------------------------------------------------------- */
 
-    if (read_only || s->writable) {
+/* A descriptor that only reads is replaced by one that also writes; the other way round it may stay. */
+static int file_reopen_prepare(BDRVReopenState *state, Error **errp)
+{
+    BlockDriverState *bs = state->bs;
+    struct file_state *s = bs->opaque;
+    Error *local = NULL;
+
+    if (!(state->flags & BDRV_O_RDWR) || s->writable) {
         return 0;
     }
-    int fd = open_path(s->path, true, &s->device, errp);
-    if (fd < 0) {
-        return fd;
+    int fd = open_path(s->path, true, &s->device, &local);
+    if (fd >= 0) {
+        remember_fd(bs->host, fd);
+        int *kept = sim_alloc(bs->host->arena, SIM_TYPE_bdrv_instance, sizeof(*kept));
+        *kept = fd;
+        state->opaque = kept;
+        return 0;
     }
-    close_fd(bs->host, s->fd);
-    remember_fd(bs->host, fd);
-    s->fd = fd;
-    s->writable = true;
-    return 0;
+    if (is_denied(fd) && bdrv_reopen_auto_read_only(state, "", NULL) == 0) {
+        error_free(local);
+        return 0;
+    }
+    error_propagate(errp, local);
+    return fd;
 }
 
-/* --- data
- * ---------------------------------------------------------------------------------------------------------- */
+static void file_reopen_end(BDRVReopenState *state, bool commit)
+{
+    BlockDriverState *bs = state->bs;
+    struct file_state *s = bs->opaque;
+    int *kept = state->opaque;
+
+    if (!kept) {
+        return;
+    }
+    close_fd(bs->host, commit ? s->fd : *kept);
+    if (commit) {
+        s->fd = *kept;
+        s->writable = true;
+    }
+    sim_free(bs->host->arena, SIM_TYPE_bdrv_instance, kept, sizeof(*kept));
+    state->opaque = NULL;
+}
+
+static void file_reopen_commit(BDRVReopenState *state)
+{
+    file_reopen_end(state, true);
+}
+
+static void file_reopen_abort(BDRVReopenState *state)
+{
+    file_reopen_end(state, false);
+}
+
+/* --- data --------------------------------------------------------------------------------------------------- */
 
 /* Beyond the end all reads zero: node lengths are whole sectors. */
 static int read_file(const struct file_state *s, int64_t offset, int64_t bytes, struct payload *out)
@@ -360,8 +394,7 @@ static int file_flush_to_disk(BlockDriverState *bs)
     return fdatasync(((const struct file_state *)bs->opaque)->fd) < 0 ? -errno : 0;
 }
 
-/* --- length
- * ---------------------------------------------------------------------------------------------------------- */
+/* --- length ------------------------------------------------------------------------------------------------- */
 
 /* full: real zeroes, so that the space is there whatever the file system thinks of fallocate. */
 static int write_zeroes(const struct file_state *s, int64_t from, int64_t to)
@@ -437,8 +470,7 @@ static int file_truncate(BlockDriverState *bs, int64_t length, bool exact, enum 
     return ret;
 }
 
-/* --- status and views
- * ------------------------------------------------------------------------------------------------- */
+/* --- status and views --------------------------------------------------------------------------------------- */
 
 /* Where the kind at offset changes, as far as the file system tells; true: data. */
 static bool find_run(const struct file_state *s, int64_t offset, int64_t *end)
@@ -510,7 +542,9 @@ const BlockDriver bdrv_file = {
     .is_protocol = true,
     .bdrv_open = file_open,
     .bdrv_close = file_close,
-    .bdrv_can_reopen_read_only = file_can_reopen,
+    .bdrv_reopen_prepare = file_reopen_prepare,
+    .bdrv_reopen_commit = file_reopen_commit,
+    .bdrv_reopen_abort = file_reopen_abort,
     .bdrv_co_preadv = file_preadv,
     .bdrv_co_pwritev = file_pwritev,
     .bdrv_co_pwrite_zeroes = file_pwrite_zeroes,

@@ -83,7 +83,7 @@ static void cor_child_perm(BlockDriverState *bs, BdrvChild *child, uint32_t role
     }
 }
 
-/* --- reads ------------------------------------------------------------------------------------------------- */
+/* --- reads -------------------------------------------------------------------------------------------------- */
 
 /* What the next *num bytes are read with: COPY_ON_READ is added when they come from above the base. */
 static uint32_t flags_for_run(BlockDriverState *bs, int64_t offset, int64_t bytes, uint32_t flags, int64_t *num)

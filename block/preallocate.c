@@ -40,7 +40,7 @@ static bool may_write_and_resize(uint64_t perm)
     return (perm & BLK_PERM_WRITE) && (perm & BLK_PERM_RESIZE);
 }
 
-/* --- state --------------------------------------------------------------------------------------------------- */
+/* --- state -------------------------------------------------------------------------------------------------- */
 
 static bool edge_may_write_and_resize(const BlockDriverState *bs)
 {
@@ -87,7 +87,7 @@ static int cut_surplus(BlockDriverState *bs, Error **errp)
     return 0;
 }
 
-/* --- writes -------------------------------------------------------------------------------------------------- */
+/* --- writes ------------------------------------------------------------------------------------------------- */
 
 /* Nothing may be written while the surplus is being cut off: it could be cut off too. */
 static void write_begin(struct preallocate *s)
@@ -182,7 +182,7 @@ static int preallocate_pdiscard(BlockDriverState *bs, int64_t offset, int64_t by
     return bdrv_co_pdiscard(bs->file, offset, bytes);
 }
 
-/* --- length -------------------------------------------------------------------------------------------------- */
+/* --- length ------------------------------------------------------------------------------------------------- */
 
 static int64_t preallocate_getlength(BlockDriverState *bs)
 {
@@ -385,7 +385,7 @@ static int preallocate_open(BlockDriverState *bs, const struct qvalue *options, 
     return check_options(s, bs->file->bs, errp);
 }
 
-/* --- reopen -------------------------------------------------------------------------------------------------- */
+/* --- reopen ------------------------------------------------------------------------------------------------- */
 
 /* prealloc-size and prealloc-align, as they are and as they are to be. */
 struct preallocate_goal {

@@ -114,8 +114,7 @@ static int quorum_del_child(BlockDriverState *bs, BdrvChild *child, Error **errp
     return 0;
 }
 
-/* --- opening
- * ------------------------------------------------------------------------------------------------------ */
+/* --- opening ------------------------------------------------------------------------------------------------ */
 
 static int read_modes(struct quorum *s, const struct qvalue *options, size_t count, Error **errp)
 {
@@ -187,8 +186,7 @@ static void quorum_close(BlockDriverState *bs)
     drop_array(bs);
 }
 
-/* --- what the node is
- * ----------------------------------------------------------------------------------------------- */
+/* --- what the node is --------------------------------------------------------------------------------------- */
 
 /* Nobody else may write to a child or change its length: they would differ from each other. */
 static void quorum_child_perm(BlockDriverState *bs, BdrvChild *child, uint32_t role, uint64_t perm, uint64_t shared,

@@ -13,7 +13,7 @@
 
 #include "block/quorum_int.h"
 
-/* --- order ---------------------------------------------------------------------------------------------------- */
+/* --- order -------------------------------------------------------------------------------------------------- */
 
 static struct quorum_request *find_overlap(struct quorum *s, const struct quorum_request *self)
 {
@@ -217,8 +217,7 @@ static int most_common_errno(struct fan *fan)
     return winner->ret;
 }
 
-/* --- reads
- * -------------------------------------------------------------------------------------------------------- */
+/* --- reads -------------------------------------------------------------------------------------------------- */
 
 /* blkverify mode: two children that both answered, and differently. */
 static int verify_mismatch(struct fan *fan)
@@ -326,8 +325,7 @@ int quorum_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes, struct pa
     return ret;
 }
 
-/* --- writes, flush
- * ------------------------------------------------------------------------------------------------ */
+/* --- writes, flush ------------------------------------------------------------------------------------------ */
 
 static int write_all(BlockDriverState *bs, enum sim_op op, int64_t offset, int64_t bytes, const struct payload *in,
                      uint32_t flags)
@@ -380,8 +378,7 @@ int quorum_flush(BlockDriverState *bs)
     return ret;
 }
 
-/* --- the content now
- * ----------------------------------------------------------------------------------------------- */
+/* --- the content now ---------------------------------------------------------------------------------------- */
 
 /* One vote on bytes that a read could have asked for together. */
 static int peek_vote(const BlockDriverState *bs, struct fan *fan, int64_t offset, int64_t bytes,

@@ -76,7 +76,7 @@ static BlockBackend *open_on(struct world *w, const char *options)
     return blk;
 }
 
-/* --- what is refused ----------------------------------------------------------------------------------------- */
+/* --- what is refused ---------------------------------------------------------------------------------------- */
 
 static void expect_refused(struct world *w, const char *options, const char *message)
 {

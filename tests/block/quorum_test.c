@@ -10,7 +10,7 @@
 #define F SIM_OP_FLUSH
 #define MAX_CHILDREN 5
 
-/* --- a quorum over probes ------------------------------------------------------------------------------------- */
+/* --- a quorum over probes ----------------------------------------------------------------------------------- */
 
 static struct probe *child[MAX_CHILDREN];
 static unsigned child_count;
@@ -99,7 +99,7 @@ static void corrupt(struct probe *p, int64_t offset, int64_t bytes, uint8_t valu
     memset(p->data + offset, value, (size_t)bytes);
 }
 
-/* --- what clients hear ---------------------------------------------------------------------------------------- */
+/* --- what clients hear -------------------------------------------------------------------------------------- */
 
 #define HEARD 32
 struct heard {
@@ -219,8 +219,7 @@ static void test_blkverify_mismatch(void **state)
     free_quorum();
 }
 
-/* --- writes, flush
- * ------------------------------------------------------------------------------------------------ */
+/* --- writes, flush ------------------------------------------------------------------------------------------ */
 
 /* fact: block 7.3/writes */
 static void test_writes(void **state)
@@ -325,8 +324,7 @@ static void test_read_beside_write(void **state)
     free_quorum();
 }
 
-/* --- reads
- * ---------------------------------------------------------------------------------------------------------- */
+/* --- reads -------------------------------------------------------------------------------------------------- */
 
 /* fact: block 7.3/read-failures */
 static void test_read_failures(void **state)
@@ -432,8 +430,7 @@ static void test_fifo(void **state)
     free_quorum();
 }
 
-/* --- events
- * ----------------------------------------------------------------------------------------------------------- */
+/* --- events ------------------------------------------------------------------------------------------------- */
 
 /* fact: block 7.3/report-bad */
 static void test_report_bad(void **state)
@@ -499,8 +496,7 @@ static void test_limit_failure(void **state)
     probe_main(make_graph, NULL);
 }
 
-/* --- status, lengths, permissions
- * -------------------------------------------------------------------------------------- */
+/* --- status, lengths, permissions --------------------------------------------------------------------------- */
 
 struct status_question {
     int64_t offset, bytes, pnum;
@@ -620,8 +616,7 @@ static void test_perms(void **state)
     free_quorum();
 }
 
-/* --- children that come and go
- * -------------------------------------------------------------------------------------------- */
+/* --- children that come and go ------------------------------------------------------------------------------ */
 
 struct change {
     const char *add, *del;
@@ -697,8 +692,7 @@ static void test_change_blkverify(void **state)
     free_quorum();
 }
 
-/* --- the content as checkers see it
- * ------------------------------------------------------------------------------------------ */
+/* --- the content as checkers see it ------------------------------------------------------------------------- */
 
 /* Media keep their pages: the world is not empty at the end. */
 static int teardown_media(void **state)
