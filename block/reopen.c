@@ -312,6 +312,7 @@ static int reopen_queue(struct bdrv_reopen_queue *queue, Error **errp)
 {
     struct bdrv_tran tran;
 
+    bdrv_reopen_queue_prune(queue);
     int ret = flush_all(queue, errp);
     if (ret == 0) {
         ret = prepare_all(queue, errp);

@@ -58,6 +58,8 @@ void bdrv_reopen_queue_order(struct bdrv_reopen_queue *queue);
  * driver's table. Does not yield. */
 bool bdrv_reopen_queue_build(struct bdrv_reopen_queue *queue, BlockDriverState *bs, struct qvalue *passed,
                              bool keep, Error **errp);
+/* When all is built: lets inline children go that their parents part with; they stay as they are. */
+void bdrv_reopen_queue_prune(struct bdrv_reopen_queue *queue);
 /* Drains the children that are to come and to go, as they are now: polls unless it has done so already. */
 void bdrv_reopen_queue_hold(struct bdrv_reopen_queue *queue);
 /* Lets the nodes go. */

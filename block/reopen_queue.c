@@ -195,21 +195,37 @@ static void forget_children(bdrv_reopen_entry *entry)
     entry->set_backing = false;
 }
 
+static void drop_entry(struct bdrv_reopen_queue *queue, bdrv_reopen_entry *entry)
+{
+    BlockDriverState *bs = entry->state.bs;
+
+    TAILQ_REMOVE(&queue->list, entry, list);
+    SIM_ASSERT(!entry->prepared);
+    qvalue_free(entry->passed);
+    forget_built(entry);
+    forget_children(entry);
+    SIM_FREE(queue->host->arena, bdrv_reopen_entry, entry);
+    bdrv_drained_end(bs);
+    bdrv_unref(bs);
+}
+
+void bdrv_reopen_queue_prune(struct bdrv_reopen_queue *queue)
+{
+    bdrv_reopen_entry *next;
+
+    for (bdrv_reopen_entry *entry = TAILQ_FIRST(&queue->list); entry; entry = next) {
+        next = TAILQ_NEXT(entry, list);
+        if (!entry->built) {
+            drop_entry(queue, entry);
+        }
+    }
+}
+
 void bdrv_reopen_queue_free(struct bdrv_reopen_queue *queue)
 {
-    bdrv_reopen_entry *entry;
-
     release_holds(queue);
-    while ((entry = TAILQ_FIRST(&queue->list))) {
-        BlockDriverState *bs = entry->state.bs;
-        TAILQ_REMOVE(&queue->list, entry, list);
-        SIM_ASSERT(!entry->prepared);
-        qvalue_free(entry->passed);
-        forget_built(entry);
-        forget_children(entry);
-        SIM_FREE(queue->host->arena, bdrv_reopen_entry, entry);
-        bdrv_drained_end(bs);
-        bdrv_unref(bs);
+    while (!TAILQ_EMPTY(&queue->list)) {
+        drop_entry(queue, TAILQ_FIRST(&queue->list));
     }
 }
 
