@@ -313,6 +313,9 @@ static int reopen_queue(struct bdrv_reopen_queue *queue, Error **errp)
     struct bdrv_tran tran;
 
     bdrv_reopen_queue_prune(queue);
+    if (TAILQ_EMPTY(&queue->list)) {
+        return 0; /* blockdev-reopen of no node at all */
+    }
     int ret = flush_all(queue, errp);
     if (ret == 0) {
         ret = prepare_all(queue, errp);
