@@ -115,6 +115,19 @@ typedef struct BlockDriverInfo {
     bool is_dirty;
 } BlockDriverInfo;
 
+/* Limits of requests (2.3). */
+typedef struct BlockLimits {
+    uint32_t request_alignment; /* >= 1; not inherited */
+    int64_t max_pdiscard;       /* 0: unlimited */
+    uint32_t pdiscard_alignment;
+    int64_t max_pwrite_zeroes;
+    uint32_t pwrite_zeroes_alignment; /* not inherited */
+    uint32_t opt_transfer;
+    int64_t max_transfer; /* 0: unlimited, else multiple of request_alignment */
+    uint32_t min_mem_alignment;
+    uint32_t max_iov;
+} BlockLimits;
+
 /* --- graph life ------------------------------------------------------------------------------------------ */
 
 /* A host's graph; drivers register in one static table (block/drivers.c). */
@@ -169,6 +182,10 @@ unsigned bdrv_refcount(const BlockDriverState *bs);
 unsigned bdrv_in_flight(const BlockDriverState *bs);
 unsigned bdrv_quiesce_counter(const BlockDriverState *bs);
 uint32_t bdrv_request_alignment(const BlockDriverState *bs);
+const BlockLimits *bdrv_limits(const BlockDriverState *bs);
+/* All options in force, as they are kept for a reopen (6); NULL: made without any. The node's own. */
+const struct qvalue *bdrv_options_in_force(const BlockDriverState *bs);
+unsigned bdrv_copy_on_read_users(const BlockDriverState *bs);
 bool bdrv_has_monitor_ref(const BlockDriverState *bs);
 bool bdrv_supports_backing(const BlockDriverState *bs);
 enum bdrv_detect_zeroes bdrv_get_detect_zeroes(const BlockDriverState *bs);
@@ -191,6 +208,8 @@ const char *bdrv_child_name(const BdrvChild *child);            /* "file", "back
 uint32_t bdrv_child_role(const BdrvChild *child);
 void bdrv_child_perms(const BdrvChild *child, uint64_t *perm, uint64_t *shared);
 bool bdrv_child_frozen(const BdrvChild *child);
+uint64_t bdrv_child_number(const BdrvChild *child);      /* order of making in the graph: unique */
+bool bdrv_child_quiesces_parent(const BdrvChild *child); /* the edge holds its parent quiesced (3) */
 /* "node 's'", "block device 'g'", "block job 'm'": for messages. Caller frees with free(). */
 char *bdrv_child_user_desc(const BdrvChild *child);
 
@@ -278,6 +297,7 @@ void bdrv_op_unblock_all(BlockDriverState *bs, Error *reason);
 /* True and "Node 'N' is busy: REASON" when blocked. */
 bool bdrv_op_is_blocked(const BlockDriverState *bs, enum bdrv_op op, Error **errp);
 unsigned bdrv_op_blockers(const BlockDriverState *bs); /* how many, for the census */
+unsigned bdrv_op_blockers_of(const BlockDriverState *bs, enum bdrv_op op);
 
 /* --- images (9) ------------------------------------------------------------------------------------------ */
 

@@ -40,20 +40,6 @@ typedef struct BdrvOption {
     const void *values;
 } BdrvOption;
 
-/* --- limits (2.3) ---------------------------------------------------------------------------------------- */
-
-typedef struct BlockLimits {
-    uint32_t request_alignment; /* >= 1; not inherited */
-    int64_t max_pdiscard;       /* 0: unlimited */
-    uint32_t pdiscard_alignment;
-    int64_t max_pwrite_zeroes;
-    uint32_t pwrite_zeroes_alignment; /* not inherited */
-    uint32_t opt_transfer;
-    int64_t max_transfer; /* 0: unlimited, else multiple of request_alignment */
-    uint32_t min_mem_alignment;
-    uint32_t max_iov;
-} BlockLimits;
-
 /* --- tracked requests (2.5) ------------------------------------------------------------------------------ */
 
 enum BdrvTrackedRequestType {
@@ -293,8 +279,8 @@ struct BlockDriverState {
     uint64_t inherits_from; /* 1 + number of the node whose options made this one inline; 0: none */
     bool name_generated;
     bool inherit_inactive; /* inline children open inactive too: the flag came from above, not from `active` */
-    /* What the user asked for, and that with what was inherited (1.13, 6): canonical, without children. Both NULL: a
-     * node that no options made. Arena memory (bdrv_options_keep). */
+    /* What the user asked for, and that with what was inherited (1.13, 6): canonical, without children. Both NULL:
+     * a node that no options made. Arena memory (bdrv_options_keep). */
     const struct qvalue *explicit_options;
     const struct qvalue *options;
     unsigned refcnt;

@@ -74,16 +74,25 @@ bool bdrv_op_is_blocked(const BlockDriverState *bs, enum bdrv_op op, Error **err
     return false;
 }
 
-unsigned bdrv_op_blockers(const BlockDriverState *bs)
+unsigned bdrv_op_blockers_of(const BlockDriverState *bs, enum bdrv_op op)
 {
     const struct bdrv_op_blocker *blocker;
     unsigned count = 0;
 
+    SIM_ASSERT(op < BLOCK_OP_COUNT);
+    LIST_FOREACH(blocker, &bs->op_blockers[op], list)
+    {
+        count++;
+    }
+    return count;
+}
+
+unsigned bdrv_op_blockers(const BlockDriverState *bs)
+{
+    unsigned count = 0;
+
     for (unsigned op = 0; op < BLOCK_OP_COUNT; op++) {
-        LIST_FOREACH(blocker, &bs->op_blockers[op], list)
-        {
-            count++;
-        }
+        count += bdrv_op_blockers_of(bs, (enum bdrv_op)op);
     }
     return count;
 }

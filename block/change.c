@@ -264,6 +264,16 @@ int bdrv_drop_filter(BlockDriverState *filter, Error **errp)
 
 /* --- freezing -------------------------------------------------------------------------------------------- */
 
+static void set_frozen(BdrvChild *child, bool frozen)
+{
+    struct host *host = child->bs->host;
+
+    SIM_ASSERT(child->frozen != frozen);
+    child->frozen = frozen;
+    SIM_EMIT(host->sim, host, edge_freeze, child->bs, SIM_P(child->bs->name), SIM_P(child->name),
+             SIM_P(bdrv_child_parent_name(host->sim, child)), frozen);
+}
+
 int bdrv_freeze_chain(BlockDriverState *top, BlockDriverState *base, Error **errp)
 {
     BlockDriverState *bs;
@@ -282,7 +292,7 @@ int bdrv_freeze_chain(BlockDriverState *top, BlockDriverState *base, Error **err
     }
     for (bs = top; bs != base; bs = child->bs) {
         child = bdrv_filter_or_cow_child(bs);
-        child->frozen = true;
+        set_frozen(child, true);
     }
     return 0;
 }
@@ -294,7 +304,6 @@ void bdrv_unfreeze_chain(BlockDriverState *top, BlockDriverState *base)
     SIM_ASSERT(bdrv_chain_contains(top, base));
     for (BlockDriverState *bs = top; bs != base; bs = child->bs) {
         child = bdrv_filter_or_cow_child(bs);
-        SIM_ASSERT(child->frozen);
-        child->frozen = false;
+        set_frozen(child, false);
     }
 }

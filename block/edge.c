@@ -403,6 +403,16 @@ bool bdrv_child_frozen(const BdrvChild *child)
     return child->frozen;
 }
 
+uint64_t bdrv_child_number(const BdrvChild *child)
+{
+    return child->number;
+}
+
+bool bdrv_child_quiesces_parent(const BdrvChild *child)
+{
+    return child->quiesced_parent;
+}
+
 char *bdrv_child_user_desc(const BdrvChild *child)
 {
     char *desc = child->klass->get_parent_desc ? child->klass->get_parent_desc(child) : strdup("an unnamed user");

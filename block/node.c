@@ -93,6 +93,21 @@ uint32_t bdrv_request_alignment(const BlockDriverState *bs)
     return bs->bl.request_alignment;
 }
 
+const BlockLimits *bdrv_limits(const BlockDriverState *bs)
+{
+    return &bs->bl;
+}
+
+const struct qvalue *bdrv_options_in_force(const BlockDriverState *bs)
+{
+    return bs->options;
+}
+
+unsigned bdrv_copy_on_read_users(const BlockDriverState *bs)
+{
+    return bs->copy_on_read;
+}
+
 bool bdrv_has_monitor_ref(const BlockDriverState *bs)
 {
     return bs->monitor_owned;

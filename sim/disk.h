@@ -161,6 +161,8 @@ uint64_t disk_lock_conflict(const struct disk *disk, const struct disk_lock *loc
                             uint64_t unshared);
 /* The caller has looked. Both 0 gives the lock up. */
 void disk_lock_set(struct disk *disk, struct disk_lock *lock, struct host *host, uint64_t taken, uint64_t unshared);
+/* What all holders of a host have together. */
+void disk_locks_of(const struct disk *disk, const struct host *host, uint64_t *taken, uint64_t *unshared);
 
 /* --- interposers (faults/) ------------------------------------------------------------------------------ */
 

@@ -16,6 +16,17 @@ uint64_t disk_lock_conflict(const struct disk *disk, const struct disk_lock *loc
     return conflict;
 }
 
+void disk_locks_of(const struct disk *disk, const struct host *host, uint64_t *taken, uint64_t *unshared)
+{
+    *taken = *unshared = 0;
+    for (const struct disk_lock *lock = disk->locks; lock; lock = lock->next) {
+        if (lock->host == host) {
+            *taken |= lock->taken;
+            *unshared |= lock->unshared;
+        }
+    }
+}
+
 static void unlink_lock(struct disk *disk, struct disk_lock *lock)
 {
     struct disk_lock **link = &disk->locks;
