@@ -223,6 +223,7 @@ const BlockDriver bdrv_blkverify = {
     .instance_size = sizeof(struct blkverify),
     .options = blkverify_options,
     .is_filter = true,
+    .own_length = true,
     .bdrv_open = blkverify_open,
     .bdrv_co_preadv = blkverify_preadv,
     .bdrv_co_pwritev = blkverify_pwritev,

@@ -88,7 +88,8 @@ struct BlockDriver {
     bool filtered_child_is_backing; /* the filtered child sits in `backing` */
     bool is_protocol;               /* no children: stands for a medium */
     bool supports_backing;
-    bool internal; /* not for blockdev-add */
+    bool own_length; /* the length is not the filtered child's */
+    bool internal;   /* not for blockdev-add */
 
     /* Reads its options (already checked against the table), opens children. */
     int (*bdrv_open)(BlockDriverState *bs, const struct qvalue *options, Error **errp);

@@ -451,6 +451,7 @@ const BlockDriver bdrv_preallocate = {
     .instance_size = sizeof(struct preallocate),
     .options = preallocate_options,
     .is_filter = true,
+    .own_length = true,
     .bdrv_open = preallocate_open,
     .bdrv_close = preallocate_close,
     .bdrv_co_preadv = preallocate_preadv,

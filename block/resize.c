@@ -20,7 +20,8 @@ void bdrv_set_total_bytes(BlockDriverState *bs, int64_t length)
             edge->klass->resize(edge);
         }
         /* What passes everything on is as long as this: its users must not reach beyond the new end. */
-        if (edge->klass->parent_is_bds && (edge->role & BDRV_CHILD_FILTERED)) {
+        const BlockDriverState *parent = bdrv_child_parent_bs(edge);
+        if (parent && (edge->role & BDRV_CHILD_FILTERED) && !parent->drv->own_length) {
             bdrv_set_total_bytes(edge->opaque, length);
         }
         edge = next;
