@@ -456,6 +456,37 @@ WORLD_TEST(test_filter_group)
     assert_true(throttle_object_del(w->host, "tg", NULL));
 }
 
+/* What waits for the old group goes, what comes later has the new one's limits. */
+/* fact: block 4.2/filter-reopen */
+WORLD_TEST(test_filter_reopen)
+{
+    BlockBackend *blk = over_filter(w);
+    struct qvalue *props = opts("{'x-iops-total':1}");
+    struct qvalue *list = opts("[{'driver':'throttle','node-name':'t','throttle-group':'slow','discard':'unmap',"
+                               "'file':'f'}]");
+    struct timed t[6];
+
+    assert_true(throttle_object_add(w->host, "slow", props, NULL));
+    for (unsigned i = 0; i < 4; i++) {
+        go(w, &t[i], blk, true);
+    }
+    let_run(w, NS_PER_MS);
+    assert_false(t[3].r.done);
+    assert_true(qmp_blockdev_reopen_nodes(w->host, list, NULL));
+    assert_true(t[3].r.done);
+    assert_int_equal(throttle_group_users(throttle_group_find(w->host, "tg")), 1);
+    int64_t start_ns = sim_now(w->sim);
+    for (unsigned i = 4; i < 6; i++) {
+        go(w, &t[i], blk, true);
+    }
+    finish(&t[5].r);
+    assert_in_range(t[5].done_ns - start_ns, 9 * TENTH_NS, 11 * TENTH_NS);
+    qvalue_free(list);
+    qvalue_free(props);
+    drop_filter(w, blk);
+    assert_true(throttle_object_del(w->host, "slow", NULL));
+}
+
 /* A filter that is made within drain-all missed the beginning. */
 WORLD_TEST(test_filter_born_drained)
 {
@@ -490,6 +521,7 @@ int main(void)
         T("/throttle/filter/kinds", test_filter_kinds),
         T("/throttle/filter/drain", test_filter_drain),
         T("/throttle/filter/group", test_filter_group),
+        T("/throttle/filter/reopen", test_filter_reopen),
         T("/throttle/filter/born-drained", test_filter_born_drained),
     };
 
