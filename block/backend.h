@@ -98,6 +98,8 @@ void blk_io_limits_disable(BlockBackend *blk);
 void blk_io_limits_update_group(BlockBackend *blk, const char *group);
 /* For the whole group of the BB; valid ones. */
 void blk_set_io_limits(BlockBackend *blk, const ThrottleConfig *cfg);
+/* As drains do: lets go what waits, and nothing waits until it is taken back. Counted. */
+void blk_io_limits_bypass(BlockBackend *blk, bool bypass);
 ThrottleGroup *blk_throttle_group(const BlockBackend *blk); /* NULL: not throttled */
 
 /* Waits until nothing of this BB is in flight. */

@@ -43,6 +43,15 @@ void blk_set_io_limits(BlockBackend *blk, const ThrottleConfig *cfg)
     throttle_group_config(blk->throttle.group, cfg);
 }
 
+void blk_io_limits_bypass(BlockBackend *blk, bool bypass)
+{
+    if (bypass) {
+        throttle_group_bypass_begin(&blk->throttle);
+    } else {
+        throttle_group_bypass_end(&blk->throttle);
+    }
+}
+
 ThrottleGroup *blk_throttle_group(const BlockBackend *blk)
 {
     return blk->throttle.group;

@@ -382,7 +382,9 @@ void guest_delete(struct guest *guest)
 {
     struct host *host = guest->host;
     SIM_ASSERT(host_in_main(host));
+    blk_io_limits_bypass(guest->blk, true); /* nobody waits for the limits of a device that goes */
     host_poll(host, guest_idle, guest);
+    blk_io_limits_bypass(guest->blk, false);
     guest->quiesced++; /* a submitter that answers a failure with a new request gets that failed too */
     drop_all(guest);
     guest->quiesced--;

@@ -127,6 +127,31 @@ static void test_while_waiting(void **state)
     }
 }
 
+static void unplug(void *opaque)
+{
+    guest_delete(guest);
+}
+
+/* A device that goes does not wait for its limits. */
+/* fact: block edge/26 */
+static void test_unplug(void **state)
+{
+    struct guest_req req[2];
+
+    ok("block_set_io_throttle", SET("1", "0", ""));
+    for (unsigned i = 0; i < 2; i++) {
+        write_begin(&req[i], 0, 65536);
+    }
+    bed_run_until(NS_PER_MS);
+    bed_on_main(unplug);
+    assert_true(sim_now(bed.sim) < 2 * NS_PER_MS);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(req[i].ret, 0);
+        guest_req_clear(&req[i]);
+    }
+    assert_null(throttle_group_next(bed.host, NULL));
+}
+
 /* --- objects --------------------------------------------------------------------------------------------- */
 
 #define OBJECT(more) "{\"qom-type\":\"throttle-group\",\"id\":\"tg\"" more "}"
@@ -217,6 +242,7 @@ int main(void)
         T_SETUP("/monitor/throttle/nodes-show-none", test_nodes_show_none, qmp_setup, qmp_teardown),
         T_SETUP("/monitor/throttle/set-refused", test_set_refused, qmp_setup, qmp_teardown),
         T_SETUP("/monitor/throttle/set-while-waiting", test_while_waiting, qmp_setup, qmp_teardown),
+        T_SETUP("/monitor/throttle/unplug-while-waiting", test_unplug, qmp_setup, qmp_teardown),
         T_SETUP("/monitor/throttle/object", test_object, qmp_setup, qmp_teardown),
         T_SETUP("/monitor/throttle/object-refused", test_object_refused, qmp_setup, qmp_teardown),
         T_SETUP("/monitor/throttle/object-shared", test_object_shared, qmp_setup, qmp_teardown),
