@@ -109,6 +109,7 @@ static void on_threshold(void *opaque, const struct sim_record *r)
     bed_say("OVER(%d,%d) ", (int)r->field[1], (int)r->field[2]);
 }
 
+/* fact: block 9/threshold, 4.1/event, 4.1/once */
 static void test_threshold(void **state)
 {
     sim_subscribe(bed.sim, EV_BLOCK_WRITE_THRESHOLD, on_threshold, NULL);
