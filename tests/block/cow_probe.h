@@ -168,7 +168,7 @@ struct cow_spec {
 };
 
 /* The backing file reads as 0xbb. */
-static struct cow_chain cow_chain_new(struct cow_spec spec)
+static SIM_UNUSED struct cow_chain cow_chain_new(struct cow_spec spec)
 {
     struct cow_chain chain;
     int64_t unit = spec.cluster_size > 0 ? spec.cluster_size : 64 * KiB;
@@ -193,7 +193,7 @@ static struct cow_chain cow_chain_new(struct cow_spec spec)
     return chain;
 }
 
-static void cow_chain_free(struct cow_chain *chain)
+static SIM_UNUSED void cow_chain_free(struct cow_chain *chain)
 {
     probe_free(chain->top);
     probe_free(chain->file);
