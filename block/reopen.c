@@ -372,7 +372,8 @@ int bdrv_reopen_auto_read_only(BDRVReopenState *state, const char *text, Error *
 
 struct reopen_one {
     BlockDriverState *bs;
-    const struct qvalue *passed;
+    const struct qvalue *passed; /* NULL: read_only is all */
+    bool read_only;
     bool keep;
     int ret;
     Error **errp;
@@ -386,7 +387,13 @@ static void reopen_one_main(void *opaque)
     bdrv_reopen_queue_init(&queue, one->bs->host);
     bdrv_reopen_queue_add(&queue, one->bs);
     bdrv_reopen_queue_order(&queue);
-    struct qvalue *passed = bdrv_options_expand(one->passed, one->errp);
+    struct qvalue *passed;
+    if (one->passed) {
+        passed = bdrv_options_expand(one->passed, one->errp);
+    } else {
+        passed = qvalue_dict();
+        qdict_put(passed, "read-only", qvalue_bool(one->read_only));
+    }
     bool ok = passed && bdrv_reopen_queue_build(&queue, one->bs, passed, one->keep, one->errp);
     one->ret = ok ? reopen_queue(&queue, one->errp) : -EINVAL;
     bdrv_reopen_queue_free(&queue);
@@ -405,11 +412,9 @@ int bdrv_reopen_set_read_only(BlockDriverState *bs, bool read_only, Error **errp
     if (bdrv_is_read_only(bs) == read_only) {
         return 0;
     }
-    struct qvalue *passed = qvalue_dict();
-    qdict_put(passed, "read-only", qvalue_bool(read_only));
-    int ret = bdrv_reopen(bs, passed, true, errp);
-    qvalue_free(passed);
-    return ret;
+    struct reopen_one one = {.bs = bs, .read_only = read_only, .keep = true, .errp = errp};
+    host_call_main(bs->host, reopen_one_main, &one);
+    return one.ret;
 }
 
 /* --- blockdev-reopen -------------------------------------------------------------------------------------- */

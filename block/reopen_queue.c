@@ -215,6 +215,8 @@ void bdrv_reopen_queue_prune(struct bdrv_reopen_queue *queue)
 
     for (bdrv_reopen_entry *entry = TAILQ_FIRST(&queue->list); entry; entry = next) {
         next = TAILQ_NEXT(entry, list);
+        qvalue_free(entry->passed); /* what follows yields */
+        entry->passed = NULL;
         if (!entry->built) {
             drop_entry(queue, entry);
         }

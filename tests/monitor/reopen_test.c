@@ -27,17 +27,29 @@ static char *nodes_text(void)
 }
 
 struct census {
-    uint64_t host_bytes, world_bytes, nodes, edges, options;
+    uint64_t host_bytes, world_bytes, nodes, edges, options, locks;
 };
+
+/* Whatever anybody holds on a medium conflicts with who wants everything and shares nothing. */
+static uint64_t locks_on(const char *name)
+{
+    const struct disk_lock nobody = {NULL};
+    const struct disk *disk = disk_find(bed.sim, name);
+
+    return disk ? disk_lock_conflict(disk, &nobody, BLK_PERM_ALL, BLK_PERM_ALL) : 0;
+}
 
 static struct census take_census(void)
 {
     struct sim_arena *arena = bed.host->arena;
 
     bed_settle();
-    return (struct census){sim_arena_live_bytes(arena), sim_arena_live_bytes(sim_arena(bed.sim)),
+    return (struct census){sim_arena_live_bytes(arena),
+                           sim_arena_live_bytes(sim_arena(bed.sim)),
                            sim_arena_live(arena, SIM_TYPE_BlockDriverState),
-                           sim_arena_live(arena, SIM_TYPE_BdrvChild), sim_arena_live(arena, SIM_TYPE_bdrv_options)};
+                           sim_arena_live(arena, SIM_TYPE_BdrvChild),
+                           sim_arena_live(arena, SIM_TYPE_bdrv_options),
+                           sim_mix2(locks_on("d"), locks_on("e"))};
 }
 
 struct bad {
