@@ -155,6 +155,7 @@ static SIM_UNUSED struct probe *keeper_new(void)
     keeper_driver.format_name = "keeper";
     keeper_driver.bdrv_co_store_dirty_bitmaps = keeper_store;
     keeper_driver.bdrv_co_reopen_bitmaps_rw = keeper_rw;
+    keeper_driver.bdrv_reopen_prepare = bdrv_reopen_prepare_nothing;
     keeper_driver.bdrv_close = keeper_close;
     keeper = (struct keeper){.in_use = false};
     return probe_new((struct probe_spec){.name = "k", .drv = &keeper_driver, .length = MiB});
