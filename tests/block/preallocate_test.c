@@ -103,8 +103,8 @@ static void test_failure_ignored(void **state)
     free_filter();
 }
 
-/* Its zero write serialises and does not wait: with another write in the way there is none. fact: block
- * 2.15/preallocate-write */
+/* Its zero write serialises and does not wait: with another write in the way there is none.
+ * fact: block 2.15/preallocate-write */
 static void test_no_wait(void **state)
 {
     make_filter(MiB, NULL);
@@ -186,8 +186,8 @@ static void test_writer_goes(void **state)
     free_filter();
 }
 
-/* Who may write but not resize changes nothing of the file's length, and holds nothing exclusively. fact: block
- * 1.11/preallocate */
+/* Who may write but not resize changes nothing of the file's length, and holds nothing exclusively.
+ * fact: block 1.11/preallocate */
 static void test_writer_without_resize(void **state)
 {
     make_filter(MiB, NULL);

@@ -658,7 +658,7 @@ static void drop_backend(void *opaque)
     p->blk = NULL;
 }
 
-/* fact: block 9/x-blockdev-change */
+/* fact: block 9/change */
 static void test_change(void **state)
 {
     make_quorum(2, "'vote-threshold':2");
@@ -681,7 +681,7 @@ static void test_change(void **state)
     free_quorum();
 }
 
-/* fact: block 9/x-blockdev-change */
+/* fact: block 9/change */
 static void test_change_blkverify(void **state)
 {
     make_quorum(2, "'vote-threshold':2,'blkverify':true");
