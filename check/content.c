@@ -105,17 +105,26 @@ const char *check_content_of_node(const struct check_boundary *boundary, const B
 {
     int64_t start = ROUND_DOWN(offset, SIM_SECTOR_BYTES);
     int64_t bytes = MIN(SIM_SECTOR_BYTES, bdrv_getlength_cached(bs) - start);
-    struct payload data;
+    struct payload peeked, data;
+    uint8_t sector[SIM_SECTOR_BYTES];
     uint64_t tag;
 
+    payload_init(boundary->sim, &peeked);
     payload_init(boundary->sim, &data);
-    if (bytes < SIM_SECTOR_BYTES || bdrv_peek(bs, start, bytes, &data) < 0) {
+    bool seen = bytes == SIM_SECTOR_BYTES && bdrv_peek(bs, start, bytes, &peeked) >= 0;
+    if (seen) {
+        /* Through a window that begins in the middle of a sector it is no whole sector of the payload. */
+        payload_read_bytes(&peeked, 0, sector, bytes);
+        payload_append_bytes(&data, sector, bytes);
+    }
+    if (!seen) {
         snprintf(buf, CHECK_CONTENT, "something else");
     } else if (payload_sector_tag(&data, 0, &tag)) {
         check_content_of_tag(boundary, tag, buf);
     } else {
         check_content_of_id(boundary, payload_sector_id(&data, 0), start / SIM_SECTOR_BYTES, buf);
     }
+    payload_clear(&peeked);
     payload_clear(&data);
     return buf;
 }
