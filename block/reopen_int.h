@@ -53,6 +53,11 @@ void bdrv_reopen_queue_init(struct bdrv_reopen_queue *queue, struct host *host);
 void bdrv_reopen_queue_add(struct bdrv_reopen_queue *queue, BlockDriverState *bs);
 /* When all have been added: parents before children. */
 void bdrv_reopen_queue_order(struct bdrv_reopen_queue *queue);
+/* NULL: not in the queue. */
+bdrv_reopen_entry *bdrv_reopen_find(const struct bdrv_reopen_queue *queue, const BlockDriverState *bs);
+/* Drops what building made of an entry (reopen_options.c): its options to be, the children that were named. */
+void bdrv_reopen_forget_options(bdrv_reopen_entry *entry);
+void bdrv_reopen_forget_children(bdrv_reopen_entry *entry);
 /* What was passed for bs, a node in the queue: its options to be and, recursively, its inline children's. passed:
  * expanded; taken over. keep false: what is left out goes back to its default, and all is checked against the
  * driver's table. Does not yield. */
@@ -76,5 +81,11 @@ int bdrv_reopen_edit(struct bdrv_reopen_queue *queue, struct bdrv_tran *tran, Er
 void bdrv_reopen_unswitch(struct bdrv_reopen_queue *queue);
 /* Who hands options down to whom, after the links have been changed for good. */
 void bdrv_reopen_update_inheritance(bdrv_reopen_entry *entry);
+
+/* What an edge that may be missing points to. */
+static inline BlockDriverState *bdrv_reopen_target(const BdrvChild *edge)
+{
+    return edge ? edge->bs : NULL;
+}
 
 #endif
