@@ -27,9 +27,20 @@ static void mark_below(BlockDriverState *bs)
     }
 }
 
+/* An edge's permissions come from its parent, but for one thing: whose child is force-share shares all. */
+static void ask_again(struct bdrv_tran *tran, BdrvChild *child, BlockDriverState *parent)
+{
+    uint64_t perm, shared, nperm, nshared;
+
+    bdrv_cumulative_perms(parent, &perm, &shared);
+    bdrv_child_perm(parent, child, child->bs, perm, shared, &nperm, &nshared);
+    bdrv_tran_set_perm(tran, child, nperm, nshared);
+}
+
 static int move_parent(struct bdrv_tran *tran, BdrvChild *child, BlockDriverState *to, bool strict, Error **errp)
 {
-    const BlockDriverState *parent = bdrv_child_parent_bs(child);
+    BlockDriverState *parent = bdrv_child_parent_bs(child);
+    uint32_t from_flags = child->bs->open_flags;
 
     if (child->klass->stay_at_node || (parent && parent->visit == to->host->graph->visit)) {
         if (strict) {
@@ -42,6 +53,9 @@ static int move_parent(struct bdrv_tran *tran, BdrvChild *child, BlockDriverStat
         return bdrv_frozen_error(child, errp);
     }
     bdrv_tran_replace(tran, child, to);
+    if (parent && ((from_flags ^ to->open_flags) & BDRV_O_FORCE_SHARE)) {
+        ask_again(tran, child, parent);
+    }
     return 0;
 }
 
@@ -161,19 +175,19 @@ static int take_back(struct bdrv_tran *tran, BlockDriverState *top, BlockDriverS
     BdrvChild *link = bdrv_filter_or_cow_child(top);
 
     SIM_ASSERT(link && link->bs == old);
+    bdrv_walk_begin(old->host->graph);
+    mark_below(old);
     if (link->frozen) {
         return bdrv_frozen_error(link, errp);
     }
-    bdrv_tran_detach(tran, link);
     for (size_t i = 0; i < parents->count; i++) {
         BdrvChild *edge = parent_by_number(top, parents->number[i]);
-        if (edge && edge->frozen) {
-            return bdrv_frozen_error(edge, errp);
-        }
-        if (edge) {
-            bdrv_tran_replace(tran, edge, old);
+        int ret = edge ? move_parent(tran, edge, old, false, errp) : 0;
+        if (ret < 0) {
+            return ret;
         }
     }
+    bdrv_tran_detach(tran, link); /* last: it is what keeps top drained */
     return bdrv_tran_perms(tran, both, ARRAY_SIZE(both), errp);
 }
 
@@ -216,6 +230,9 @@ static int replace_node(BlockDriverState *from, BlockDriverState *to, BdrvChild 
     }
     if (ret >= 0) {
         ret = bdrv_tran_move_parents(&tran, from, to, false, errp);
+    }
+    if (ret >= 0 && !bdrv_check_depth(to, errp)) {
+        ret = -EINVAL;
     }
     if (ret >= 0) {
         ret = bdrv_tran_perms(&tran, both, ARRAY_SIZE(both), errp);

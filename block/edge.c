@@ -168,6 +168,20 @@ bool bdrv_may_link(BlockDriverState *parent, BlockDriverState *child, const char
     return true;
 }
 
+bool bdrv_check_depth(BlockDriverState *bs, Error **errp)
+{
+    bdrv_walk_begin(bs->host->graph);
+    unsigned levels = height(bs);
+    bdrv_walk_begin(bs->host->graph);
+    levels += depth(bs) - 1;
+    if (levels > BDRV_MAX_DEPTH + MAX_FILTERS) {
+        error_setg(errp, "Node '%s' would be in a chain of more than %d nodes", bdrv_get_node_name(bs),
+                   BDRV_MAX_DEPTH);
+        return false;
+    }
+    return true;
+}
+
 /* 1.3: what a role may look like. A violation is a driver's mistake, not a user's. */
 static void check_role(const BlockDriverState *parent, uint32_t role)
 {

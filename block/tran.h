@@ -73,6 +73,9 @@ bool bdrv_may_link(BlockDriverState *parent, BlockDriverState *child, const char
 /* Whether `to` is `from` or somewhere below it (edge.c). */
 bool bdrv_reaches(BlockDriverState *from, const BlockDriverState *to);
 
+/* The same limit for a node as it is linked now, with room for filters of jobs. */
+bool bdrv_check_depth(BlockDriverState *bs, Error **errp);
+
 /* What an edge of a node parent may take and must share, from what the parent's users do (perm.c). */
 void bdrv_child_perm(BlockDriverState *parent, BdrvChild *child, BlockDriverState *child_bs, uint64_t perm,
                      uint64_t shared, uint64_t *nperm, uint64_t *nshared);
