@@ -84,6 +84,7 @@ BlockBackend *bdrv_create_backend(struct host *host, const struct qvalue *option
     }
     BlockBackend *blk = blk_new(host, BLK_PERM_WRITE | BLK_PERM_RESIZE, BLK_PERM_ALL);
     blk_set_allow_write_beyond_eof(blk, true);
+    blk_set_disable_request_queuing(blk, true); /* images are made inside drained sections, too */
     if (blk_insert_bs(blk, bs, errp) < 0) {
         blk_unref(blk);
         blk = NULL;

@@ -17,6 +17,7 @@ static int create_run(Job *job, Error **errp)
     job_progress_set_remaining(job, 1);
     int ret = bdrv_co_create(job->host, create_of(job)->options, errp);
     job_progress_update(job, 1);
+    job_progress_set_remaining(job, 0);
     return ret;
 }
 

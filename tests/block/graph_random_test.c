@@ -474,7 +474,7 @@ static const struct {
 } steps[] = {
     {"attach", step_attach, 8, true},       {"detach", step_detach, 2, false},
     {"append", step_append, 4, true},       {"append-undo", step_undo, 3, true},
-    {"drop-filter", step_drop, 2, true},    {"replace", step_replace, 3, true},
+    {"drop-filter", step_drop, 6, true},    {"replace", step_replace, 3, true},
     {"set-backing", step_backing, 4, true}, {"drop-intermediate", step_intermediate, 2, true},
     {"insert", step_insert, 5, true},       {"perm", step_perm, 4, true},
     {"driver", step_driver, 4, true},       {"job", step_job, 2, true},
@@ -562,7 +562,7 @@ static void take_down(struct bed *b)
     }
 }
 
-#define RUNS 8
+#define RUNS 12
 #define STEPS 500
 
 static void one_run(struct world *w, uint64_t seed)
@@ -589,7 +589,7 @@ WORLD_TEST(test_random)
         one_run(w, seed * 1000);
     }
     for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
-        if (did[i] < 10 || (steps[i].may_fail && refused[i] < 5)) {
+        if (did[i] < 10 || (steps[i].may_fail && refused[i] < 3)) {
             fail_msg("%s was done %u times and refused %u times: too rare to prove anything", steps[i].name, did[i],
                      refused[i]);
         }
