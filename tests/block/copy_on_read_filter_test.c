@@ -295,23 +295,23 @@ static void test_read_only(void **state)
     error_free(refusal.err);
 }
 
-#define T_COR(path, fn) T_NODE("/copy-on-read-filter/" path, fn)
+#define T_COR(path, fn) T_NODE(path, fn)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T_COR("fills", test_fills),
-        T_COR("only-through-filter", test_only_through_filter),
-        T_COR("prefetch", test_prefetch),
-        T_COR("passes-on", test_passes_on),
-        T_COR("bottom", test_bottom),
-        T_COR("bottom/prefetch", test_bottom_prefetch),
-        T_COR("bottom/is-top", test_bottom_is_top),
-        T_COR("bottom/query-error", test_query_error),
-        T_COR("bottom/frozen", test_frozen),
-        T_COR("perms", test_perms),
-        T_COR("refused", test_refused),
-        T_COR("read-only", test_read_only),
+        T_COR("/copy-on-read-filter/fills", test_fills),
+        T_COR("/copy-on-read-filter/only-through-filter", test_only_through_filter),
+        T_COR("/copy-on-read-filter/prefetch", test_prefetch),
+        T_COR("/copy-on-read-filter/passes-on", test_passes_on),
+        T_COR("/copy-on-read-filter/bottom", test_bottom),
+        T_COR("/copy-on-read-filter/bottom/prefetch", test_bottom_prefetch),
+        T_COR("/copy-on-read-filter/bottom/is-top", test_bottom_is_top),
+        T_COR("/copy-on-read-filter/bottom/query-error", test_query_error),
+        T_COR("/copy-on-read-filter/bottom/frozen", test_frozen),
+        T_COR("/copy-on-read-filter/perms", test_perms),
+        T_COR("/copy-on-read-filter/refused", test_refused),
+        T_COR("/copy-on-read-filter/read-only", test_read_only),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

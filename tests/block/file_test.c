@@ -335,21 +335,21 @@ static void test_descriptors(void **state)
     assert_int_equal(open_descriptors(), before);
 }
 
-#define T_FILE(path, fn) T_SETUP("/file/" path, fn, setup, teardown)
+#define T_FILE(path, fn) T_SETUP(path, fn, setup, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T_FILE("refused/forbidden", test_forbidden),
-        T_FILE("refused/kinds", test_kinds),
-        T_FILE("refused/read-only", test_read_only),
-        T_FILE("data/raw-on-top", test_raw_on_top),
-        T_FILE("data/odd-length", test_odd_length),
-        T_FILE("data/zeroes", test_zeroes),
-        T_FILE("data/status", test_status),
-        T_FILE("truncate", test_truncate),
-        T_FILE("reopen", test_reopen),
-        T_FILE("descriptors", test_descriptors),
+        T_FILE("/file/refused/forbidden", test_forbidden),
+        T_FILE("/file/refused/kinds", test_kinds),
+        T_FILE("/file/refused/read-only", test_read_only),
+        T_FILE("/file/data/raw-on-top", test_raw_on_top),
+        T_FILE("/file/data/odd-length", test_odd_length),
+        T_FILE("/file/data/zeroes", test_zeroes),
+        T_FILE("/file/data/status", test_status),
+        T_FILE("/file/truncate", test_truncate),
+        T_FILE("/file/reopen", test_reopen),
+        T_FILE("/file/descriptors", test_descriptors),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -743,36 +743,36 @@ static void test_peek(void **state)
     free_quorum();
 }
 
-#define T_QUORUM(path, fn) T_SETUP("/quorum/" path, fn, setup, probe_teardown)
+#define T_QUORUM(path, fn) T_SETUP(path, fn, setup, probe_teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T_QUORUM("options/threshold", test_threshold_range),
-        T_QUORUM("options/blkverify", test_blkverify_options),
-        T_QUORUM("blkverify/mismatch", test_blkverify_mismatch),
-        T_QUORUM("write/threshold", test_writes),
-        T_QUORUM("write/failure", test_write_failure),
-        T_QUORUM("write/order", test_write_order),
-        T_QUORUM("write/read-beside", test_read_beside_write),
-        T_QUORUM("flush", test_flush),
-        T_QUORUM("discard", test_discard),
-        T_QUORUM("read/failures", test_read_failures),
-        T_QUORUM("read/agree", test_read_agree),
-        T_QUORUM("vote/winner", test_vote),
-        T_QUORUM("vote/below-threshold", test_vote_below_threshold),
-        T_QUORUM("vote/content", test_vote_content),
-        T_QUORUM("vote/rewrite", test_rewrite),
-        T_QUORUM("fifo", test_fifo),
-        T_QUORUM("event/report-bad", test_report_bad),
-        T_QUORUM("event/limit/report-bad", test_limit_bad),
-        T_QUORUM("event/limit/failure", test_limit_failure),
-        T_QUORUM("status", test_status),
-        T_QUORUM("length/unequal", test_lengths),
-        T_QUORUM("length/short-child", test_short_child),
-        T_QUORUM("perm", test_perms),
-        T_QUORUM("change", test_change),
-        T_QUORUM("change/blkverify", test_change_blkverify),
+        T_QUORUM("/quorum/options/threshold", test_threshold_range),
+        T_QUORUM("/quorum/options/blkverify", test_blkverify_options),
+        T_QUORUM("/quorum/blkverify/mismatch", test_blkverify_mismatch),
+        T_QUORUM("/quorum/write/threshold", test_writes),
+        T_QUORUM("/quorum/write/failure", test_write_failure),
+        T_QUORUM("/quorum/write/order", test_write_order),
+        T_QUORUM("/quorum/write/read-beside", test_read_beside_write),
+        T_QUORUM("/quorum/flush", test_flush),
+        T_QUORUM("/quorum/discard", test_discard),
+        T_QUORUM("/quorum/read/failures", test_read_failures),
+        T_QUORUM("/quorum/read/agree", test_read_agree),
+        T_QUORUM("/quorum/vote/winner", test_vote),
+        T_QUORUM("/quorum/vote/below-threshold", test_vote_below_threshold),
+        T_QUORUM("/quorum/vote/content", test_vote_content),
+        T_QUORUM("/quorum/vote/rewrite", test_rewrite),
+        T_QUORUM("/quorum/fifo", test_fifo),
+        T_QUORUM("/quorum/event/report-bad", test_report_bad),
+        T_QUORUM("/quorum/event/limit/report-bad", test_limit_bad),
+        T_QUORUM("/quorum/event/limit/failure", test_limit_failure),
+        T_QUORUM("/quorum/status", test_status),
+        T_QUORUM("/quorum/length/unequal", test_lengths),
+        T_QUORUM("/quorum/length/short-child", test_short_child),
+        T_QUORUM("/quorum/perm", test_perms),
+        T_QUORUM("/quorum/change", test_change),
+        T_QUORUM("/quorum/change/blkverify", test_change_blkverify),
         T_SETUP("/quorum/peek", test_peek, setup, teardown_media),
     };
 
