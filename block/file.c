@@ -7,8 +7,6 @@
  * and no event tells of the machine (paths appear in messages, nothing of inodes, clocks or caches anywhere). What
  * the machine refuses comes back as its errno. Whether a host may touch files at all, and where relative paths
  * begin, says bdrv_set_host_files; without that word it may not.
- *
- * Descriptors are no memory of the arena: a list beside the world closes those of hosts that crash.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "block/block_int.h"
+#include "block/file_fds.h"
 
 #define CHUNK_BYTES (256 * KiB)
 
@@ -36,86 +34,6 @@ struct file_state {
     bool writable;
     bool device;
 };
-
-/* --- open descriptors of a world --------------------------------------------------------------------------------
- */
-
-struct fd_list {
-    struct {
-        int fd;
-        const struct host *host;
-    } * item;
-    size_t count;
-    size_t room;
-};
-
-/* host NULL: all. */
-static void close_fds(struct fd_list *list, const struct host *host)
-{
-    size_t kept = 0;
-
-    for (size_t i = 0; i < list->count; i++) {
-        if (!host || list->item[i].host == host) {
-            close(list->item[i].fd);
-        } else {
-            list->item[kept++] = list->item[i];
-        }
-    }
-    list->count = kept;
-}
-
-static void list_reset(struct sim *sim, void *state)
-{
-    close_fds(state, NULL);
-}
-
-static void list_host_crash(struct sim *sim, void *state, struct host *host)
-{
-    close_fds(state, host);
-}
-
-static void list_destroy(struct sim *sim, void *state)
-{
-    struct fd_list *list = state;
-
-    close_fds(list, NULL);
-    free(list->item);
-    free(list);
-}
-
-static const struct sim_ext_ops list_ops = {
-    .reset = list_reset, .host_crash = list_host_crash, .destroy = list_destroy};
-
-static void remember_fd(struct host *host, int fd)
-{
-    struct fd_list *list = sim_ext(host->sim, SIM_EXT_BLOCK);
-
-    if (!list) {
-        list = get_memory(sizeof(*list));
-        sim_ext_set(host->sim, SIM_EXT_BLOCK, &list_ops, list);
-    }
-    if (list->count == list->room) {
-        list->room = MAX(list->room * 2, (size_t)8);
-        list->item = realloc(list->item, list->room * sizeof(*list->item));
-        SIM_ASSERT(list->item != NULL);
-    }
-    list->item[list->count].fd = fd;
-    list->item[list->count++].host = host;
-}
-
-static void close_fd(struct host *host, int fd)
-{
-    struct fd_list *list = sim_ext(host->sim, SIM_EXT_BLOCK);
-
-    for (size_t i = 0; i < list->count; i++) {
-        if (list->item[i].fd == fd) {
-            list->item[i] = list->item[--list->count];
-            close(fd);
-            return;
-        }
-    }
-    SIM_ASSERT(false);
-}
 
 /* --- life --------------------------------------------------------------------------------------------------- */
 
@@ -207,7 +125,7 @@ static int file_open(BlockDriverState *bs, const struct qvalue *options, Error *
         error_propagate(errp, local);
         return s->fd;
     }
-    remember_fd(bs->host, s->fd);
+    file_remember_fd(bs->host, s->fd);
     bs->supported_zero_flags = s->device ? 0 : BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;
     bs->supported_truncate_flags = s->device ? 0 : BDRV_REQ_ZERO_WRITE; /* growth of a file is a hole */
     return 0;
@@ -218,7 +136,7 @@ static void file_close(BlockDriverState *bs)
     struct file_state *s = bs->opaque;
 
     if (s->fd >= 0) {
-        close_fd(bs->host, s->fd);
+        file_close_fd(bs->host, s->fd);
         sim_strfree(bs->host->arena, s->path);
         s->path = NULL;
         s->fd = -1;
@@ -239,7 +157,7 @@ static int file_reopen_prepare(BDRVReopenState *state, Error **errp)
     }
     int fd = open_path(s->path, true, &s->device, &local);
     if (fd >= 0) {
-        remember_fd(bs->host, fd);
+        file_remember_fd(bs->host, fd);
         int *kept = sim_alloc(bs->host->arena, SIM_TYPE_bdrv_instance, sizeof(*kept));
         *kept = fd;
         state->opaque = kept;
@@ -262,7 +180,7 @@ static void file_reopen_end(BDRVReopenState *state, bool commit)
     if (!kept) {
         return;
     }
-    close_fd(bs->host, commit ? s->fd : *kept);
+    file_close_fd(bs->host, commit ? s->fd : *kept);
     if (commit) {
         s->fd = *kept;
         s->writable = true;

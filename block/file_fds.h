@@ -1,0 +1,16 @@
+/*
+ * The descriptors that nodes of driver `file` hold open. They are no memory of an arena: a host that crashes and a
+ * world that is left half-way run no driver's close, and what they had open must be closed all the same. Private to
+ * block/file*.c.
+ */
+#ifndef BLOCK_FILE_FDS_H
+#define BLOCK_FILE_FDS_H
+
+#include "block/block_int.h"
+
+/* From now on fd is the world's to close, should nobody do it before. */
+void file_remember_fd(struct host *host, int fd);
+/* Closes a remembered one. */
+void file_close_fd(struct host *host, int fd);
+
+#endif
