@@ -1,46 +1,53 @@
 /*
- * permissions: what parents hold and what they share never conflict, no write reaches a medium without a right to
- * write, and op blockers go with those who set them (reference/block.md 1.11, 1.12).
+ * permissions: what parents hold and what they share never conflict and is what their own users make of it, no
+ * write reaches a medium without a right to write, links change only where nothing runs, and op blockers are asked
+ * (reference/block.md 1.7 to 1.13).
  */
 #include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "check/checkers.h"
+#include "check/permissions.h"
 
-/* The node that stands for a disk, remembered until the graph changes. */
-struct disk_node {
-    const struct disk *disk;
-    const struct host *host;
-    BlockDriverState *bs; /* NULL: none */
-    uint64_t graph;       /* boundary->graph_changes when it was looked up */
-    struct disk_node *next;
-};
-
-struct permissions {
-    struct check *check;
-    struct disk_node *disks;
-    uint64_t looked_at; /* graph changes and permission changes at the last look */
-    uint64_t changes;
-};
-
-static void violate(struct permissions *state, const struct host *host, const BlockDriverState *bs,
-                    const char *rule, const char *op, const char *text, const char *detail)
+void permissions_violate(struct permissions *state, const struct host *host, const BlockDriverState *bs,
+                         const char *rule, const char *op, const char *fmt, ...)
 {
     const Job *job = host->jobs ? job_next((struct host *)host, NULL) : NULL;
     struct violation_where where = {
         .host = check_host_name(host), .node = bdrv_get_node_name(bs), .driver = bdrv_driver_name(bs), .op = op};
+    char text[400];
+    va_list ap;
 
     if (job) {
         where.job = job_id(job);
         where.job_type = job_type_name(job->driver->job_type);
         where.phase = job_status_name(job->status);
     }
-    check_violate(state->check->set, "permissions", rule, &where, "node %s: %s%s", bdrv_get_node_name(bs), text,
-                  detail);
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    check_violate(state->check->set, "permissions", rule, &where, "node %s: %s", bdrv_get_node_name(bs), text);
 }
 
-static void look_at_node(struct permissions *state, const struct host *host, const BlockDriverState *bs)
+/* --- one node --------------------------------------------------------------------------------------------- */
+
+static void users_of(const BlockDriverState *bs, uint64_t *perm, uint64_t *shared)
+{
+    *perm = 0;
+    *shared = BLK_PERM_ALL;
+    for (BdrvChild *edge = bdrv_first_parent(bs); edge; edge = bdrv_next_parent(edge)) {
+        uint64_t p, s;
+
+        bdrv_child_perms(edge, &p, &s);
+        *perm |= p;
+        *shared &= s;
+    }
+}
+
+/* What one does every other one must bear. */
+static void look_for_conflict(struct permissions *state, const struct host *host, const BlockDriverState *bs)
 {
     for (BdrvChild *a = bdrv_first_parent(bs); a; a = bdrv_next_parent(a)) {
         uint64_t perm, shared;
@@ -53,8 +60,8 @@ static void look_at_node(struct permissions *state, const struct host *host, con
             if (a != b && (perm & ~other_shared)) {
                 char *who = bdrv_child_user_desc(a);
 
-                violate(state, host, bs, "conflict", bdrv_child_name(b),
-                        "a parent holds what another one does not share: ", who);
+                permissions_violate(state, host, bs, "conflict", bdrv_child_name(b),
+                                    "a parent holds what another one does not share: %s", who);
                 free(who);
                 return;
             }
@@ -62,101 +69,119 @@ static void look_at_node(struct permissions *state, const struct host *host, con
     }
 }
 
-static void look(struct permissions *state)
+/* Who may write needs a node that can be written. */
+static void look_for_writers(struct permissions *state, const struct host *host, const BlockDriverState *bs)
 {
-    if (state->looked_at == state->changes) {
-        return;
+    uint64_t perm, shared;
+
+    users_of(bs, &perm, &shared);
+    if ((perm & (BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED)) && (bdrv_is_read_only(bs) || bdrv_is_inactive(bs))) {
+        permissions_violate(state, host, bs, "writer-of-unwritable", NULL,
+                            "its users hold %#" PRIx64 ", and it is %s", perm,
+                            bdrv_is_inactive(bs) ? "inactive" : "read-only");
     }
-    state->looked_at = state->changes;
-    for (struct host *host = host_first(state->check->sim); host; host = host->next) {
-        for (BlockDriverState *bs = host->graph ? bdrv_next_node(host, NULL) : NULL; bs;
-             bs = bdrv_next_node(host, bs)) {
-            look_at_node(state, host, bs);
+}
+
+/* Padding must not grow a node that its users may not grow. Asked only when rights were just given out: later the
+ * length may turn out to be another one than the medium once said. */
+static void look_for_padding(struct permissions *state, const struct host *host, const BlockDriverState *bs)
+{
+    uint64_t perm, shared;
+
+    users_of(bs, &perm, &shared);
+    if ((perm & (BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED)) && !(perm & BLK_PERM_RESIZE) &&
+        bdrv_getlength_cached(bs) % MAX(bdrv_request_alignment(bs), 1) != 0) {
+        permissions_violate(state, host, bs, "unaligned-writer", NULL,
+                            "its users write without RESIZE (%#" PRIx64 "), and its length of %" PRId64
+                            " bytes is no multiple of %" PRIu32,
+                            perm, bdrv_getlength_cached(bs), bdrv_request_alignment(bs));
+    }
+}
+
+/* Each edge to a child is what the users of the node make of it. */
+static void look_at_children(struct permissions *state, const struct host *host, const BlockDriverState *bs)
+{
+    for (BdrvChild *edge = bdrv_first_child(bs); edge; edge = bdrv_next_child(edge)) {
+        struct edge_rights want;
+        uint64_t perm, shared;
+
+        permissions_model(bs, edge, &want);
+        bdrv_child_perms(edge, &perm, &shared);
+        if ((want.perm_min & ~perm) || (shared & ~want.shared_max)) {
+            permissions_violate(state, host, bs, "not-passed-on", bdrv_child_name(edge),
+                                "its %s edge holds %#" PRIx64 " and shares %#" PRIx64
+                                "; expected at least %#" PRIx64 " and at most %#" PRIx64,
+                                bdrv_child_name(edge), perm, shared, want.perm_min, want.shared_max);
+        } else if ((perm & ~want.perm_max) || (want.shared_min & ~shared)) {
+            permissions_violate(state, host, bs, "held-too-much", bdrv_child_name(edge),
+                                "its %s edge holds %#" PRIx64 " and shares %#" PRIx64 "; expected at most %#" PRIx64
+                                " and at least %#" PRIx64,
+                                bdrv_child_name(edge), perm, shared, want.perm_max, want.shared_min);
         }
     }
 }
 
-static void on_quiet(void *opaque, const struct sim_record *record)
+/* What nodes over a medium are asked for is locked there, for other nodes and hosts to find (8.11). */
+static void look_at_locks(struct permissions *state, const struct host *host, const BlockDriverState *bs)
+{
+    uint64_t taken = 0, unshared = 0, locked, locked_against;
+
+    for (const BlockDriverState *over = bdrv_next_node((struct host *)host, NULL); over;
+         over = bdrv_next_node((struct host *)host, over)) {
+        uint64_t perm, shared;
+
+        if (!check_same_medium(bs, over)) {
+            continue;
+        }
+        if (bdrv_is_inactive(over)) {
+            return; /* its locks are not touched any more */
+        }
+        users_of(over, &perm, &shared);
+        taken |= perm;
+        unshared |= BLK_PERM_ALL & ~shared;
+    }
+    disk_locks_of(disk_find(host->sim, bdrv_filename(bs)), host, &locked, &locked_against);
+    if (taken != locked || unshared != locked_against) {
+        permissions_violate(state, host, bs, "lock-wrong", NULL,
+                            "its users hold %#" PRIx64 " and forbid %#" PRIx64 "; the medium's locks say %#" PRIx64
+                            " and %#" PRIx64,
+                            taken, unshared, locked, locked_against);
+    }
+}
+
+/* --- the graph -------------------------------------------------------------------------------------------- */
+
+/* The whole graph at a point where nobody is amid a change. */
+static void look(struct permissions *state)
+{
+    for (struct host *host = host_first(state->check->sim); host; host = host->next) {
+        for (BlockDriverState *bs = host->graph ? bdrv_next_node(host, NULL) : NULL; bs;
+             bs = bdrv_next_node(host, bs)) {
+            look_for_conflict(state, host, bs);
+            look_for_writers(state, host, bs);
+            look_at_children(state, host, bs);
+            if (strcmp(bdrv_driver_name(bs), "disk") == 0) {
+                look_at_locks(state, host, bs);
+            }
+        }
+    }
+    permissions_links_look(state);
+}
+
+static void on_reply(void *opaque, const struct sim_record *record)
 {
     look(opaque);
 }
 
+/* Links and rights of a change are all in place when the first of its events is heard. */
 static void on_change(void *opaque, const struct sim_record *record)
 {
-    ((struct permissions *)opaque)->changes++;
-}
-
-/* The next node after `after` (NULL: the first) that stands for the request's medium. */
-static BlockDriverState *next_over_disk(const struct disk_req *req, const BlockDriverState *after)
-{
-    BlockDriverState *bs = bdrv_next_node(req->host, after);
-
-    while (bs && !(strcmp(bdrv_driver_name(bs), "disk") == 0 &&
-                   strcmp(bdrv_filename(bs), disk_name(req->disk)->str) == 0)) {
-        bs = bdrv_next_node(req->host, bs);
-    }
-    return bs;
-}
-
-static BlockDriverState *node_of_disk(struct permissions *state, const struct disk_req *req)
-{
-    uint64_t graph = check_boundary(state->check)->graph_changes;
-    struct disk_node *d = state->disks;
-
-    while (d && !(d->disk == req->disk && d->host == req->host)) {
-        d = d->next;
-    }
-    if (!d) {
-        d = (struct disk_node *)sim_alloc(state->check->arena, SIM_TYPE_check_state, sizeof(*d));
-        *d = (struct disk_node){.disk = req->disk, .host = req->host, .graph = UINT64_MAX, .next = state->disks};
-        state->disks = d;
-    }
-    if (d->graph != graph) {
-        d->graph = graph;
-        d->bs = next_over_disk(req, NULL);
-    }
-    return d->bs;
-}
-
-static bool may_be_written(const BlockDriverState *bs)
-{
-    if (bdrv_is_read_only(bs) || bdrv_is_inactive(bs)) {
-        return false;
-    }
-    for (BdrvChild *parent = bdrv_first_parent(bs); parent; parent = bdrv_next_parent(parent)) {
-        uint64_t perm, shared;
-
-        bdrv_child_perms(parent, &perm, &shared);
-        if (perm & (BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* A write of a guest or a job on its way into a medium. Commands that make images have no node there. */
-static void on_disk_submit(void *opaque, const struct sim_record *record)
-{
     struct permissions *state = opaque;
-    const struct disk_req *req = record->ref;
-    BlockDriverState *bs;
+    const BlockDriverState *bs = record->ref;
 
-    if (!req || !req->host || !req->host->graph || !check_op_writes(req->op) ||
-        (req->origin.kind != SIM_ORIGIN_GUEST && req->origin.kind != SIM_ORIGIN_JOB)) {
-        return;
-    }
-    bs = node_of_disk(state, req);
-    if (!bs) {
-        return;
-    }
-    /* several nodes may stand over one medium: one of them must have had the right */
-    for (BlockDriverState *over = bs; over; over = next_over_disk(req, over)) {
-        if (may_be_written(over)) {
-            return;
-        }
-    }
-    violate(state, req->host, bs, "write-without-right", sim_op_name(req->op),
-            "a write reached the medium, origin ", req->origin.name ? req->origin.name->str : "-");
+    look_for_conflict(state, bdrv_host(bs), bs);
+    look_for_writers(state, bdrv_host(bs), bs);
+    look_for_padding(state, bdrv_host(bs), bs);
 }
 
 static void at_settled(struct check *check, void *opaque, bool final)
@@ -170,7 +195,8 @@ static void at_settled(struct check *check, void *opaque, bool final)
         }
         for (BlockDriverState *bs = bdrv_next_node(host, NULL); bs; bs = bdrv_next_node(host, bs)) {
             if (bdrv_op_blockers(bs) > 0) {
-                violate(state, host, bs, "blocker-left", NULL, "op blockers are left although no job is", "");
+                permissions_violate(state, host, bs, "blocker-left", NULL,
+                                    "op blockers are left although no job is");
             }
         }
     }
@@ -181,23 +207,34 @@ static void *attach(struct check *check)
     struct permissions *state = (struct permissions *)sim_alloc(check->arena, SIM_TYPE_check_state, sizeof(*state));
 
     state->check = check;
+    permissions_links_attach(state);
     sim_subscribe(check->sim, EV_edge_attach, on_change, state);
     sim_subscribe(check->sim, EV_edge_replace, on_change, state);
     sim_subscribe(check->sim, EV_edge_perm, on_change, state);
-    sim_subscribe(check->sim, EV_qmp_reply, on_quiet, state);
-    sim_subscribe(check->sim, EV_JOB_STATUS_CHANGE, on_quiet, state);
-    sim_subscribe(check->sim, EV_disk_submit, on_disk_submit, state);
+    sim_subscribe(check->sim, EV_qmp_reply, on_reply, state);
+    permissions_io_attach(state);
+    permissions_ops_attach(state);
     return state;
 }
 
 const struct check_class check_permissions = {
     .name = "permissions",
     .doc =
-        "what parents hold and share never conflicts; a write never passes an edge without WRITE; blockers go with "
-        "their owners",
+        "what parents hold and share never conflicts and is what their users make of it; a write never passes an "
+        "edge without WRITE; links change only where nothing runs; op blockers are asked and go with their owners",
     .rules = "conflict: a parent holds a permission that another one does not share\n"
-             "write-without-right: a write reached a medium whose node has no writing parent, or is read-only or "
-             "inactive\n"
+             "not-passed-on: an edge holds less than the parent's users need, or shares more than they bear\n"
+             "held-too-much: an edge holds more than the parent's users need, or shares less than they bear\n"
+             "writer-of-unwritable: users hold WRITE or WRITE_UNCHANGED on a node that is read-only or inactive\n"
+             "unaligned-writer: users write without RESIZE a node whose length is no multiple of its alignment\n"
+             "lock-wrong: a medium's locks are not what the users of its nodes hold and forbid\n"
+             "write-without-right: a write reached a medium, and no chain of edges with WRITE over writable nodes "
+             "leads there\n"
+             "resize-without-right: a medium was resized or written beyond its node's end, and no chain of edges "
+             "with RESIZE leads there\n"
+             "frozen-link: a frozen link was changed, or thawed by nobody\n"
+             "not-drained: a link changed while something could run through it\n"
+             "blocked-command: a command was accepted although an op blocker stood against it\n"
              "blocker-left: op blockers stay behind when no job is left\n",
     .attach = attach,
     .at_settled = at_settled,
