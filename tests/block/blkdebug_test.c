@@ -433,7 +433,7 @@ WORLD_TEST(test_discard_limits_stacked)
     close_blk(w, blk);
 }
 
-/* fact: block 7.1/perms */
+/* fact: block 7.1/perms, 1.11/blkdebug, 9/add-permissions */
 WORLD_TEST(test_child_perms)
 {
     Error *err = NULL;

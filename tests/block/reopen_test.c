@@ -333,7 +333,7 @@ WORLD_TEST(test_backing)
     drop_two(w);
 }
 
-/* fact: block 6/refused */
+/* fact: block 6/refused, 1.14/reopen */
 WORLD_TEST(test_refused)
 {
     Error *err = NULL;

@@ -344,6 +344,7 @@ static void resize_refused(const char *json, const char *why)
     assert_int_equal(disk_length(bed.disk), MiB);
 }
 
+/* fact: block 9/resize, 12/inactive-resize */
 static void test_resize_errors(void **state)
 {
     add_bitmap("s", "b", 65536);

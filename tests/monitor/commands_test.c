@@ -205,6 +205,75 @@ static void wait_for(const char *word)
     bed.trail[0] = '\0';
 }
 
+static bool says(const char *command, const char *json, const char *text)
+{
+    char *reply = call(command, json);
+    bool found = strstr(reply, text) != NULL;
+
+    free(reply);
+    return found;
+}
+
+/* fact: block 9/query-image, 9/query-nodes */
+static void test_query_image(void **state)
+{
+    ok("blockdev-add", "{\"driver\":\"raw\",\"node-name\":\"r\",\"read-only\":true,\"file\":\"s\"}");
+    struct test_call c;
+    call_begin(&c, "query-named-block-nodes", "{}");
+    bed_settle();
+    const struct qvalue *info = c.c.reply->seq.items[0];
+    assert_string_equal(qdict_get(info, "node-name")->str.bytes, "r"); /* newest first */
+    assert_string_equal(qdict_get(info, "drv")->str.bytes, "raw");
+    assert_true(qdict_get(info, "ro")->boolean);
+    assert_true(qdict_get(info, "active")->boolean);
+    const struct qvalue *image = qdict_get(info, "image");
+    assert_string_equal(qdict_get(image, "filename")->str.bytes, "d");
+    assert_string_equal(qdict_get(image, "format")->str.bytes, "raw");
+    assert_int_equal(qdict_get(image, "virtual-size")->integer,
+                     bdrv_getlength_cached(bdrv_find_node(bed.host, "s")));
+    assert_null(qdict_get(image, "cluster-size")); /* raw has none */
+    assert_null(qdict_get(image, "backing-filename"));
+    free(call_end(&c));
+    ok("blockdev-del", "{\"node-name\":\"r\"}");
+}
+
+/* The filter of a job that has no name of its own: clients see through it, unless they ask for all nodes.
+ * fact: block 1.14/hidden, 1.14/filename */
+static void test_implicit(void **state)
+{
+    ok("blockdev-add", "{\"driver\":\"null-co\",\"node-name\":\"t\",\"size\":1048576}");
+    sim_subscribe_all(bed.sim, on_job_event, NULL);
+    ok("blockdev-mirror", "{\"job-id\":\"m\",\"device\":\"g\",\"target\":\"t\",\"sync\":\"full\"}");
+    wait_for("READY");
+    BlockDriverState *filter = blk_bs(guest_blk(guest));
+    assert_true(bdrv_is_implicit(filter));
+    assert_string_equal(bdrv_filename(filter), bdrv_filename(bdrv_find_node(bed.host, "s")));
+    assert_true(says("query-block", "{}", "\"node-name\":\"s\""));
+    assert_false(says("query-block", "{}", bdrv_get_node_name(filter)));
+    assert_false(says("query-blockstats", "{}", bdrv_get_node_name(filter)));
+    assert_true(says("query-named-block-nodes", "{}", bdrv_get_node_name(filter)));
+    ok("block-job-cancel", "{\"device\":\"m\",\"force\":true}");
+    bed_settle();
+    expect("query-jobs", "{}", "[]");
+    ok("blockdev-del", "{\"node-name\":\"t\"}");
+}
+
+/* A job writes its target and sits above its source: neither may belong to somebody else.
+ * fact: block 12/inactive-jobs */
+static void test_inactive_mirror(void **state)
+{
+    ok("blockdev-add", "{\"driver\":\"null-co\",\"node-name\":\"t\",\"size\":1048576,\"active\":false}");
+    ok("blockdev-add", "{\"driver\":\"null-co\",\"node-name\":\"u\",\"size\":1048576}");
+    assert_true(says("blockdev-mirror", "{\"job-id\":\"m\",\"device\":\"g\",\"target\":\"t\",\"sync\":\"full\"}",
+                     "inactive"));
+    assert_true(says("blockdev-mirror", "{\"job-id\":\"m\",\"device\":\"t\",\"target\":\"u\",\"sync\":\"full\"}",
+                     "nactive"));
+    expect("query-jobs", "{}", "[]");
+    assert_ptr_equal(blk_bs(guest_blk(guest)), bdrv_find_node(bed.host, "s"));
+    ok("blockdev-del", "{\"node-name\":\"t\"}");
+    ok("blockdev-del", "{\"node-name\":\"u\"}");
+}
+
 /* A live mirror by commands alone: the device ends on the target, which has the guest's data. */
 static void test_mirror(void **state)
 {
@@ -288,6 +357,9 @@ int main(void)
         T_SETUP("/monitor/commands/write-threshold", test_threshold, qmp_setup, qmp_teardown),
         T_SETUP("/monitor/commands/job/unknown", test_unknown_jobs, qmp_setup, qmp_teardown),
         T_SETUP("/monitor/commands/mirror/errors", test_mirror_errors, qmp_setup, qmp_teardown),
+        T_SETUP("/monitor/commands/query-image", test_query_image, qmp_setup, qmp_teardown),
+        T_SETUP("/monitor/commands/mirror/implicit", test_implicit, qmp_setup, qmp_teardown),
+        T_SETUP("/monitor/commands/mirror/inactive", test_inactive_mirror, qmp_setup, qmp_teardown),
         T_SETUP("/monitor/commands/mirror/live", test_mirror, qmp_setup, qmp_teardown),
     };
 

@@ -174,7 +174,7 @@ static void test_bad_add(void **state)
     drop_nodes();
 }
 
-/* fact: block 6/all-or-nothing */
+/* fact: block 6/all-or-nothing, 9/reopen */
 static void test_bad_reopen(void **state)
 {
     static const struct bad bad[] = {
@@ -273,7 +273,7 @@ static bool node_says(const char *key, const char *value)
 }
 
 /* What queries show follows, and a node that is named twice is what was said last. */
-/* fact: block 6/changeable */
+/* fact: block 6/changeable, 9/reopen */
 static void test_effects(void **state)
 {
     make_nodes();

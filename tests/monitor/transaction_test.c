@@ -234,6 +234,24 @@ static bool held(void *opaque)
 }
 
 /* A request that was under way marks before the first action, whatever it takes. */
+static char released[64];
+
+static void note_release(void *opaque, const struct sim_record *record)
+{
+    strcat(released, (const char *)(uintptr_t)record->field[1]);
+}
+
+/* What a removal holds back until the end is let go from the last one to the first.
+ * fact: block 9/transaction-order, edge/54 */
+static void test_commit_reverse(void **state)
+{
+    make_two();
+    released[0] = '\0';
+    sim_subscribe(bed.sim, EV_bitmap_release, note_release, NULL);
+    does(LIST(REMOVE("b") "," REMOVE("c")), "");
+    assert_string_equal(released, "cb");
+}
+
 /* fact: bitmaps 3/transaction-drain */
 static void test_drain_waits(void **state)
 {
@@ -438,6 +456,7 @@ int main(void)
         T_SETUP("/monitor/transaction/abort", test_abort, qmp_setup, qmp_teardown),
         T_SETUP("/monitor/transaction/order", test_order, qmp_setup, qmp_teardown),
         T_SETUP("/monitor/transaction/reverse", test_reverse, qmp_setup, qmp_teardown),
+        T_SETUP("/monitor/transaction/commit-reverse", test_commit_reverse, qmp_setup, qmp_teardown),
         T_SETUP("/monitor/transaction/each-position", test_each_position, qmp_setup, qmp_teardown),
         T_SETUP("/monitor/transaction/drain/waits", test_drain_waits, qmp_setup, qmp_teardown),
         T_SETUP("/monitor/transaction/drain/holds", test_drain_holds, keeper_setup, keeper_teardown),
