@@ -245,7 +245,7 @@ int bdrv_set_backing_hd(BlockDriverState *bs, BlockDriverState *backing, Error *
             break;
         }
         bdrv_drained_end(old ? old : bs);
-        bdrv_unref(old ? old : bs);
+        bdrv_unref_later(old ? old : bs);
     }
     if (backing) {
         bdrv_drained_begin(backing);
@@ -255,9 +255,9 @@ int bdrv_set_backing_hd(BlockDriverState *bs, BlockDriverState *backing, Error *
         bdrv_drained_end(backing);
     }
     bdrv_drained_end(old ? old : bs);
-    bdrv_unref(old ? old : bs);
+    bdrv_unref_later(old ? old : bs);
     bdrv_drained_end(bs);
-    bdrv_unref(bs);
+    bdrv_unref_later(bs);
     return ret;
 }
 
@@ -408,7 +408,7 @@ static int drop_drained(BlockDriverState *top, BlockDriverState *base, const cha
         ret = rewrite_overlays(list, filename, bdrv_backing_format(base), errp);
     }
     for (size_t i = 0; i < list->count; i++) {
-        bdrv_unref(list->bs[i]);
+        bdrv_unref_later(list->bs[i]);
     }
     sim_free(top->host->arena, SIM_TYPE_bdrv_overlays, list, overlays_bytes(list->room));
     return ret;
@@ -426,7 +426,7 @@ int bdrv_drop_intermediate(BlockDriverState *top, BlockDriverState *base, const 
     int ret = drop_drained(top, base, backing_file, changed ? changed : &ignored, errp);
     bdrv_drained_end(base);
     bdrv_drained_end(top);
-    bdrv_unref(base);
-    bdrv_unref(top);
+    bdrv_unref_later(base);
+    bdrv_unref_later(top);
     return ret;
 }

@@ -117,7 +117,7 @@ int bdrv_append(BlockDriverState *new_top, BlockDriverState *old, Error **errp)
     }
     bdrv_drained_end(new_top);
     bdrv_drained_end(old);
-    bdrv_unref(old);
+    bdrv_unref_later(old);
     return ret;
 }
 
@@ -249,8 +249,8 @@ int bdrv_replace_node(BlockDriverState *from, BlockDriverState *to, Error **errp
     int ret = replace_node(from, to, NULL, errp);
     bdrv_drained_end(to);
     bdrv_drained_end(from);
-    bdrv_unref(to);
-    bdrv_unref(from);
+    bdrv_unref_later(to);
+    bdrv_unref_later(from);
     return ret;
 }
 
@@ -269,13 +269,13 @@ int bdrv_drop_filter(BlockDriverState *filter, Error **errp)
             break;
         }
         bdrv_drained_end(child);
-        bdrv_unref(child);
+        bdrv_unref_later(child);
     }
     int ret = replace_node(filter, child, bdrv_filter_child(filter), errp);
     bdrv_drained_end(child);
     bdrv_drained_end(filter);
-    bdrv_unref(child);
-    bdrv_unref(filter);
+    bdrv_unref_later(child);
+    bdrv_unref_later(filter);
     return ret;
 }
 
