@@ -191,6 +191,32 @@ static void on_resize(void *opaque, const struct sim_record *record)
     }
 }
 
+/* The medium is shorter already than its node knows: somebody resizes at this moment. */
+static bool is_being_cut(const BlockDriverState *bs)
+{
+    const BlockDriverState *bottom = check_bottom(bs);
+    const struct disk *disk = bottom ? check_disk_below(bottom) : NULL;
+
+    return disk && ROUND_UP(disk_length(disk), SIM_SECTOR_BYTES) < bdrv_getlength_cached(bottom);
+}
+
+/* A resize that could not tell its outcome: what was cut off is gone, and the node will hear of it some day. */
+static void on_reply(void *opaque, const struct sim_record *record)
+{
+    struct guest_view *state = opaque;
+
+    for (struct view *view = state->views; view && sim_record_str(record, 2); view = view->next) {
+        const BlockDriverState *bs = guest_bs(view->guest);
+        const struct disk *disk = bs && is_being_cut(bs) ? check_disk_below(bs) : NULL;
+
+        if (disk) {
+            guest_model_truncate(&view->model->model, ROUND_UP(disk_length(disk), SIM_SECTOR_BYTES));
+        } else if (bs && is_being_cut(bs)) {
+            forget_all(state, view);
+        }
+    }
+}
+
 /* --- mirrors that copy a part (reference/jobs.md 4.7: no backing is attached for them) -------------------------
  */
 
@@ -370,15 +396,6 @@ static void on_complete(void *opaque, const struct sim_record *record)
     }
 }
 
-/* The medium is shorter already than its node knows: somebody resizes at this moment. */
-static bool is_being_cut(const BlockDriverState *bs)
-{
-    const BlockDriverState *bottom = check_bottom(bs);
-    const struct disk *disk = bottom ? check_disk_below(bottom) : NULL;
-
-    return disk && ROUND_UP(disk_length(disk), SIM_SECTOR_BYTES) < bdrv_getlength_cached(bottom);
-}
-
 /* Everything that the model knows against the node as it is now. */
 static void check_whole(struct guest_view *state, struct view *view)
 {
@@ -451,6 +468,7 @@ static void *attach(struct check *check)
     sim_subscribe(check->sim, EV_JOB_STATUS_CHANGE, on_status, state);
     sim_subscribe(check->sim, EV_edge_replace, on_replace, state);
     sim_subscribe(check->sim, EV_node_resize, on_resize, state);
+    sim_subscribe(check->sim, EV_qmp_reply, on_reply, state);
     sim_subscribe(check->sim, EV_power_loss, on_power_loss, state);
     sim_subscribe(check->sim, EV_host_crash, on_crash, state);
     return state;
