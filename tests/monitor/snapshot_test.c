@@ -573,6 +573,96 @@ static void test_queries(void **state)
     del("b");
 }
 
+/* --- filters of jobs -------------------------------------------------------------------------------------------
+ */
+
+static const BlockDriver hidden_driver = {
+    .format_name = "hidden",
+    .doc = "test",
+    .is_filter = true,
+    .internal = true,
+    .filtered_child_is_backing = true,
+    .bdrv_co_getlength = keeper_getlength,
+};
+static BlockDriverState *hidden;
+
+static void hide(void *opaque)
+{
+    hidden = bdrv_new_filter(bed.host, &hidden_driver, NULL, BDRV_O_RDWR, NULL);
+    assert_int_equal(bdrv_append(hidden, node("s"), NULL), 0);
+}
+
+static void unhide(void *opaque)
+{
+    assert_int_equal(bdrv_drop_filter(hidden, NULL), 0);
+    bdrv_unref(hidden);
+}
+
+static bool reply_has(const char *command, const char *text)
+{
+    char *reply = call(command, "{}");
+    bool has = strstr(reply, text) != NULL;
+    free(reply);
+    return has;
+}
+
+/* fact: block 1.14/hidden, 1.14/filename, 9/query-block, 9/query-image */
+static void test_hidden(void **state)
+{
+    char name[64];
+    bed_on_main(hide);
+    snprintf(name, sizeof(name), "\"node-name\":\"%s\"", bdrv_get_node_name(hidden));
+    assert_false(reply_has("query-block", name));
+    assert_true(reply_has("query-block", "\"inserted\":{\"file\":\"d\",\"node-name\":\"s\""));
+    assert_true(reply_has("query-block", "\"backing_file_depth\":0"));
+    assert_false(reply_has("query-blockstats", name));
+    assert_true(reply_has("query-blockstats", "\"node-name\":\"s\""));
+    assert_true(reply_has("query-named-block-nodes", name));
+    assert_true(
+        reply_has("query-named-block-nodes", "\"drv\":\"hidden\",\"active\":true,\"backing_file_depth\":1"));
+    assert_true(reply_has("query-named-block-nodes",
+                          "\"image\":{\"filename\":\"d\",\"format\":\"disk\",\"virtual-size\":1048576,"
+                          "\"actual-size\":0"));
+    bed_on_main(unhide);
+}
+
+/* --- block_resize ------------------------------------------------------------------------------------------------
+ */
+
+static void block_resizes(void *opaque)
+{
+    error_setg(&reason, "a test holds it");
+    bdrv_op_block(node("s"), BLOCK_OP_RESIZE, reason);
+}
+
+static void hold_length(void *opaque)
+{
+    extra = blk_new(bed.host, 0, BLK_PERM_ALL & ~(uint64_t)BLK_PERM_RESIZE);
+    assert_int_equal(blk_insert_bs(extra, node("s"), NULL), 0);
+}
+
+/* fact: block 9/resize, 12/inactive-resize */
+static void test_resize_refused(void **state)
+{
+    refused("block_resize", "{\"device\":\"g\",\"size\":-1}", "GenericError: Parameter 'size' expects a >0 size");
+    bed_on_main(block_resizes);
+    refused("block_resize", "{\"device\":\"g\",\"size\":2097152}",
+            "GenericError: Node 's' is busy: a test holds it");
+    bed_on_main(unblock_snapshots);
+    bed_on_main(hold_length);
+    char *text = call("block_resize", "{\"node-name\":\"s\",\"size\":2097152}");
+    assert_non_null(strstr(text, "which does not allow 'resize' on node 's'"));
+    free(text);
+    bed_on_main(drop_extra);
+    add("off", "\"driver\":\"disk\",\"disk\":\"over\",\"active\":false");
+    text = call("block_resize", "{\"node-name\":\"off\",\"size\":2097152}");
+    assert_non_null(strstr(text, "GenericError: Permission 'resize' is not available on inactive node 'off'"));
+    free(text);
+    del("off");
+    ok("block_resize", "{\"node-name\":\"s\",\"size\":2097152}");
+    assert_int_equal(bdrv_getlength_cached(node("s")), 2 * MiB);
+}
+
 #define TQ(path, fn) T_SETUP(path, fn, images_setup, qmp_teardown)
 
 int main(void)
@@ -593,6 +683,8 @@ int main(void)
         TQ("/image/create/refused", test_create_refused),
         TQ("/image/change-children", test_change),
         TQ("/image/queries", test_queries),
+        TQ("/image/hidden-filters", test_hidden),
+        TQ("/image/resize-refused", test_resize_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,102 @@
+/* Walks along chains: filtered and backing children, and what is below or above filters (1.4). */
+#include "block/block_int.h"
+
+BdrvChild *bdrv_cow_child(const BlockDriverState *bs)
+{
+    if (!bs || !bs->drv || bs->drv->is_filter || !bs->backing) {
+        return NULL;
+    }
+    SIM_ASSERT(bs->backing->role & BDRV_CHILD_COW);
+    return bs->backing;
+}
+
+BdrvChild *bdrv_filter_child(const BlockDriverState *bs)
+{
+    if (!bs || !bs->drv || !bs->drv->is_filter) {
+        return NULL;
+    }
+    return bs->drv->filtered_child_is_backing ? bs->backing : bs->file;
+}
+
+BdrvChild *bdrv_filter_or_cow_child(const BlockDriverState *bs)
+{
+    BdrvChild *cow = bdrv_cow_child(bs);
+
+    return cow ? cow : bdrv_filter_child(bs);
+}
+
+BdrvChild *bdrv_primary_child(const BlockDriverState *bs)
+{
+    BdrvChild *child;
+
+    if (!bs) {
+        return NULL;
+    }
+    LIST_FOREACH(child, &bs->children, next)
+    {
+        if (child->role & BDRV_CHILD_PRIMARY) {
+            return child;
+        }
+    }
+    return NULL;
+}
+
+static BlockDriverState *edge_bs(const BdrvChild *child)
+{
+    return child ? child->bs : NULL;
+}
+
+BlockDriverState *bdrv_cow_bs(const BlockDriverState *bs)
+{
+    return edge_bs(bdrv_cow_child(bs));
+}
+
+BlockDriverState *bdrv_filter_bs(const BlockDriverState *bs)
+{
+    return edge_bs(bdrv_filter_child(bs));
+}
+
+BlockDriverState *bdrv_filter_or_cow_bs(const BlockDriverState *bs)
+{
+    return edge_bs(bdrv_filter_or_cow_child(bs));
+}
+
+BlockDriverState *bdrv_primary_bs(const BlockDriverState *bs)
+{
+    return edge_bs(bdrv_primary_child(bs));
+}
+
+static BlockDriverState *skip_filters(BlockDriverState *bs, bool implicit_only)
+{
+    while (bs && (!implicit_only || bs->implicit)) {
+        BlockDriverState *below = bdrv_filter_bs(bs);
+        if (!below) {
+            break;
+        }
+        bs = below;
+    }
+    return bs;
+}
+
+BlockDriverState *bdrv_skip_filters(BlockDriverState *bs)
+{
+    return skip_filters(bs, false);
+}
+
+BlockDriverState *bdrv_skip_implicit_filters(BlockDriverState *bs)
+{
+    return skip_filters(bs, true);
+}
+
+BlockDriverState *bdrv_backing_chain_next(BlockDriverState *bs)
+{
+    return bdrv_skip_filters(bdrv_cow_bs(bdrv_skip_filters(bs)));
+}
+
+bool bdrv_chain_contains(BlockDriverState *top, const BlockDriverState *base)
+{
+    while (top && top != base) {
+        top = bdrv_filter_or_cow_bs(top);
+    }
+    return top != NULL;
+}
