@@ -14,7 +14,6 @@ static BdrvChild *under(BlockDriverState *parent, BlockDriverState *child, const
 
 /* --- objects ------------------------------------------------------------------------------------------------ */
 
-/* fact: block 1.1/node */
 WORLD_TEST(test_node_starts)
 {
     make_disk(w, "d", MiB);
