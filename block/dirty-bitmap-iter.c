@@ -4,18 +4,18 @@
 struct BdrvDirtyBitmapIter {
     BdrvDirtyBitmap *bitmap;
     HBitmapIter hbi;
-    int64_t next_offset; /* where it goes on when the bits below it are exchanged */
-    bool at_end;         /* that is beyond the bitmap: hbi is not to be used */
+    uint64_t next_offset; /* where it goes on when the bits below it are exchanged; after a last group 2^63 */
+    bool at_end;          /* that is beyond the bitmap: hbi is not to be used */
     LIST_ENTRY(BdrvDirtyBitmapIter) list;
 };
 
-static void start_at(BdrvDirtyBitmapIter *iter, int64_t offset)
+static void start_at(BdrvDirtyBitmapIter *iter, uint64_t offset)
 {
     const BdrvDirtyBitmap *bitmap = iter->bitmap;
-    iter->next_offset = ROUND_DOWN(offset, (int64_t)bitmap->granularity);
-    iter->at_end = offset >= hbitmap_length(bitmap->hbitmap);
+    iter->next_offset = ROUND_DOWN(offset, (uint64_t)bitmap->granularity);
+    iter->at_end = offset >= (uint64_t)hbitmap_length(bitmap->hbitmap);
     if (!iter->at_end) {
-        hbitmap_iter_init(&iter->hbi, bitmap->hbitmap, offset);
+        hbitmap_iter_init(&iter->hbi, bitmap->hbitmap, (int64_t)offset);
     }
 }
 
@@ -43,7 +43,7 @@ int64_t bdrv_dirty_iter_next(BdrvDirtyBitmapIter *iter)
 {
     int64_t offset = iter->at_end ? -1 : hbitmap_iter_next(&iter->hbi);
     if (offset >= 0) {
-        iter->next_offset = offset + iter->bitmap->granularity;
+        iter->next_offset = (uint64_t)offset + iter->bitmap->granularity;
     }
     return offset;
 }
@@ -51,7 +51,7 @@ int64_t bdrv_dirty_iter_next(BdrvDirtyBitmapIter *iter)
 void bdrv_set_dirty_iter(BdrvDirtyBitmapIter *iter, int64_t offset)
 {
     SIM_ASSERT(offset >= 0 && offset < hbitmap_length(iter->bitmap->hbitmap));
-    start_at(iter, offset);
+    start_at(iter, (uint64_t)offset);
 }
 
 void bdrv_dirty_bitmap_repoint_iterators(BdrvDirtyBitmap *bitmap)

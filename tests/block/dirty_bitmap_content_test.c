@@ -65,6 +65,26 @@ static void test_no_iterator_on_empty(void **state)
     drop(p);
 }
 
+/* The last group of 2 GiB ends where no offset is any more: an iterator beyond it stays there. */
+static void test_iterator_at_the_very_end(void **state)
+{
+    struct probe *p = probe_new((struct probe_spec){.name = "p", .length = BDRV_MAX_LENGTH});
+    int64_t last = ROUND_DOWN(BDRV_MAX_LENGTH, 2 * GiB);
+    HBitmap *backup = NULL;
+    BdrvDirtyBitmap *a = made(p, (uint32_t)(2 * GiB), NULL);
+    bdrv_set_dirty_bitmap(a, BDRV_MAX_LENGTH - 1, 1);
+    assert_true(bdrv_get_dirty_count(a) == 2 * GiB);
+    BdrvDirtyBitmapIter *iter = bdrv_dirty_iter_new(a);
+    assert_true(bdrv_dirty_iter_next(iter) == last);
+    bdrv_clear_dirty_bitmap(a, &backup);
+    bdrv_restore_dirty_bitmap(a, backup);
+    assert_int_equal(bdrv_dirty_iter_next(iter), -1);
+    bdrv_set_dirty_iter(iter, last + 1);
+    assert_true(bdrv_dirty_iter_next(iter) == last);
+    bdrv_dirty_iter_free(iter);
+    drop(p);
+}
+
 /* Clearing and undoing exchange the bits below a live iterator: it sees what is there now, from where it was.
  * fact: bitmaps 2.5/atomic */
 static void test_iterator_over_exchange(void **state)
@@ -263,6 +283,7 @@ int main(void)
         T_NODE("/dirty-bitmap/iterator/counted", test_iterators_are_counted),
         T_NODE("/dirty-bitmap/iterator/none-on-empty", test_no_iterator_on_empty),
         T_NODE("/dirty-bitmap/iterator/over-exchange", test_iterator_over_exchange),
+        T_NODE("/dirty-bitmap/iterator/at-2-63", test_iterator_at_the_very_end),
         T_NODE("/dirty-bitmap/merge", test_merge),
         T_NODE("/dirty-bitmap/merge/sizes", test_merge_sizes),
         T_NODE("/dirty-bitmap/restore-after-resize", test_restore_after_resize),
