@@ -53,7 +53,7 @@ void check_read_bits(const BdrvDirtyBitmap *bitmap, struct ranges *set)
         int64_t end = bdrv_dirty_bitmap_next_zero(bitmap, start, size - start);
 
         if (end < 0) {
-            end = size <= INT64_MAX - unit ? ROUND_UP(size, unit) : INT64_MAX;
+            end = check_group_end(size, unit);
         }
         ranges_add(set, start, end);
         start = end < size ? bdrv_dirty_bitmap_next_dirty(bitmap, end, size - end) : -1;

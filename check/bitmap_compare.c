@@ -81,7 +81,7 @@ static bool next_run(const struct bitmap_model *m, int64_t at, int64_t end, int6
     }
     clean = bdrv_dirty_bitmap_next_zero(m->bitmap, first, end - first);
     *start = ROUND_DOWN(first, m->granularity);
-    *stop = clean >= 0 ? clean : end <= INT64_MAX - m->granularity ? ROUND_UP(end, m->granularity) : INT64_MAX;
+    *stop = clean >= 0 ? clean : check_group_end(end, m->granularity);
     return true;
 }
 
@@ -150,24 +150,32 @@ static void compare_runs(struct bitmap_models *models, struct bitmap_model *m, c
 {
     int64_t bytes = 0;
     int64_t start;
-    int64_t stop;
+    int64_t stop = 0;
+    int64_t count;
     unsigned runs = 0;
 
     for (int64_t at = 0; next_run(m, at, m->size, &start, &stop); at = stop) {
-        if (start < at || stop <= start || (runs++ < RUNS_PROBED && !edges_agree(models, m, start, stop, op)) ||
+        if (start < at || stop <= start) {
+            bitmap_violate(models, m, "search-wrong", op,
+                           "expected a dirty area at or after %" PRId64 "; seen [%" PRId64 ", %" PRId64 ")", at,
+                           start, stop);
+            return;
+        }
+        if ((runs++ < RUNS_PROBED && !edges_agree(models, m, start, stop, op)) ||
             (has_upper(m) && !bits_allowed(models, m, NULL, start, stop, op))) {
             return;
         }
         bytes += stop - start;
     }
+    count = check_dirty_count(bytes, stop);
     if (bytes < m->lower.bytes) {
         bitmap_violate(models, m, "search-wrong", op,
                        "expected to come by %" PRId64
                        " dirty bytes, for there is nothing clean in them; seen %" PRId64,
                        m->lower.bytes, bytes);
-    } else if (bytes != bdrv_get_dirty_count(m->bitmap)) {
+    } else if (count != bdrv_get_dirty_count(m->bitmap)) {
         bitmap_violate(models, m, "count-wrong", op, "expected %" PRId64 " bytes in dirty groups; seen %" PRId64,
-                       bytes, bdrv_get_dirty_count(m->bitmap));
+                       count, bdrv_get_dirty_count(m->bitmap));
     }
 }
 

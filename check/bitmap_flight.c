@@ -159,7 +159,7 @@ void bitmap_blur_by_flights(struct bitmap_models *models, struct bitmap_model *d
 
         if (may_have_marked(src, f, &start, &end)) {
             /* whole groups of the source come over */
-            bitmap_maybe(dst, ROUND_DOWN(start, src->granularity), ROUND_UP(end, src->granularity));
+            bitmap_maybe(dst, ROUND_DOWN(start, src->granularity), check_group_end(end, src->granularity));
         }
     }
 }

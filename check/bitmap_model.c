@@ -104,7 +104,7 @@ bool bitmap_command_running(const struct bitmap_models *models, uint32_t host)
 
 static int64_t group_end(const struct bitmap_model *m, int64_t end)
 {
-    return end <= INT64_MAX - m->granularity ? ROUND_UP(end, m->granularity) : INT64_MAX;
+    return check_group_end(end, m->granularity);
 }
 
 /* The groups that [start, end) touches; false: none that exists. */

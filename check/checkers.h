@@ -102,6 +102,16 @@ const char *check_dict_str(const struct qvalue *dict, const char *key);
 bool check_dict_bool(const struct qvalue *dict, const char *key, bool def);
 /* The dirty areas as they are, whole groups; empties set first. */
 void check_read_bits(const BdrvDirtyBitmap *bitmap, struct ranges *set);
+/* Where the group ends that `end` lies in or closes. The very last of 2 GiB would end at 2^63: INT64_MAX then. */
+static inline int64_t check_group_end(int64_t end, int64_t group)
+{
+    return end <= INT64_MAX - group ? ROUND_UP(end, group) : INT64_MAX;
+}
+/* What bdrv_get_dirty_count says of areas with so many bytes, the last of which ends there: that group is whole. */
+static inline int64_t check_dirty_count(int64_t bytes, int64_t end)
+{
+    return end == INT64_MAX && bytes < INT64_MAX ? bytes + 1 : bytes;
+}
 
 /* --- readings -------------------------------------------------------------------------------------------- */
 
