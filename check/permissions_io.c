@@ -4,7 +4,7 @@
 
 #include "check/permissions.h"
 
-/* The node that stands for a disk, remembered until the graph changes. */
+/* The node that stands for a disk, remembered until the graph changes or a node comes or goes. */
 struct disk_node {
     const struct disk *disk;
     const struct host *host;
@@ -110,7 +110,23 @@ static void on_disk_submit(void *opaque, const struct sim_record *record)
     }
 }
 
+/* A node without users comes and goes without any change of edges. */
+static void on_node(void *opaque, const struct sim_record *record)
+{
+    struct permissions *state = opaque;
+
+    for (struct disk_node *d = state->disks; d; d = d->next) {
+        d->graph = UINT64_MAX;
+    }
+}
+
 void permissions_io_attach(struct permissions *state)
 {
-    sim_subscribe(state->check->sim, EV_disk_submit, on_disk_submit, state);
+    static const struct check_subscription table[] = {
+        {EV_disk_submit, on_disk_submit},
+        {EV_node_open, on_node},
+        {EV_node_close, on_node},
+    };
+
+    check_subscribe(state->check->sim, table, ARRAY_SIZE(table), state);
 }
