@@ -5,6 +5,7 @@
  */
 #include "bench/bitmap.h"
 #include "bench/floor.h"
+#include "bench/measure.h"
 #include "scenario/runner.h"
 #include "sim/payload.h"
 
@@ -13,32 +14,9 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #define ROUNDS 31
-
-/* Processor time: others may use the machine. */
-static double now_ns(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
-    return (double)ts.tv_sec * 1e9 + (double)ts.tv_nsec;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    const double *x = a, *y = b;
-
-    return (*x > *y) - (*x < *y);
-}
-
-static double median(double *values, unsigned n)
-{
-    qsort(values, n, sizeof(*values), by_value);
-    return values[n / 2];
-}
 
 static const char mirror_text[] =
     "blksim 1\n"
@@ -85,10 +63,10 @@ static struct sample run_once(struct runner *runner, const struct scenario *scn,
 {
     struct run_options options = {.checks = checks};
     struct sample sample;
-    double start = now_ns();
+    double start = bench_now_ns();
 
     runner_run(runner, scn, &options, false, &sample.result);
-    sample.ns = now_ns() - start;
+    sample.ns = bench_now_ns() - start;
     if (sample.result.verdict != VERDICT_PASS) {
         fprintf(stderr, "bench: the workload failed: %s\n", run_result_signature(&sample.result));
         exit(3);
@@ -100,13 +78,13 @@ static struct sample run_once(struct runner *runner, const struct scenario *scn,
 
 static double time_floor(const struct floor_counts *counts, unsigned times)
 {
-    double start = now_ns();
+    double start = bench_now_ns();
     uint64_t sum = 0;
 
     for (unsigned i = 0; i < times; i++) {
         sum += floor_run(counts);
     }
-    return sum ? (now_ns() - start) / times : 0;
+    return sum ? (bench_now_ns() - start) / times : 0;
 }
 
 static void bench_mirror(const char *name, const char *size, unsigned ops, unsigned times,
@@ -138,9 +116,9 @@ static void bench_mirror(const char *name, const char *size, unsigned ops, unsig
         with[r] = sum / times;
         without[r] = sum_bare / times;
     }
-    m = median(with, ROUNDS);
-    n = median(without, ROUNDS);
-    f = median(bare, ROUNDS);
+    m = bench_median(with, ROUNDS);
+    n = bench_median(without, ROUNDS);
+    f = bench_median(bare, ROUNDS);
     printf(
         "%-9s all checkers %9.1f us (%.2f x floor), none %9.1f us (%.2f x), floor %7.1f us; %llu media requests, "
         "%llu events, %.0f runs/s\n",
@@ -174,7 +152,7 @@ static double short_after(struct runner *runner, const char *size)
         run_result_clear(&s.result);
     }
     scenario_free(scn);
-    return median(times, ROUNDS);
+    return bench_median(times, ROUNDS);
 }
 
 static void bench_reset(void)
@@ -214,7 +192,7 @@ static void bench_sparse(void)
         printf(
             "sparse    1 TiB disk, 64 KiB bitmap, 64 random writes: %.1f us a run with its world reset, %.1f MiB "
             "of memory for the process\n",
-            median(times, ROUNDS) / 1e3, (double)usage.ru_maxrss / 1024);
+            bench_median(times, ROUNDS) / 1e3, (double)usage.ru_maxrss / 1024);
         fflush(stdout);
         _exit(0);
     }
@@ -267,7 +245,7 @@ static double marginal_ns(const char *format, unsigned less, unsigned more, unsi
     scenario_free(scn[0]);
     scenario_free(scn[1]);
     runner_free(runner);
-    return median(delta, ROUNDS) / (more - less);
+    return bench_median(delta, ROUNDS) / (more - less);
 }
 
 static void bench_requests(void)
@@ -297,14 +275,14 @@ static void bench_seeds(void)
     for (unsigned seed = 1; seed <= SEEDS; seed++) {
         struct run_options options = {.checks = "all"};
         struct run_result result;
-        double t0 = now_ns(), t1, t2;
+        double t0 = bench_now_ns(), t1, t2;
         struct scenario *scn = scenario_generate("mirror", seed, NULL);
 
-        t1 = now_ns();
+        t1 = bench_now_ns();
         scenario_check(scn, &options, NULL);
-        t2 = now_ns();
+        t2 = bench_now_ns();
         runner_run(runner, scn, &options, false, &result);
-        ran += now_ns() - t2;
+        ran += bench_now_ns() - t2;
         checked += t2 - t1;
         made += t1 - t0;
         events += result.event_count;

@@ -12,8 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "bench/measure.h"
 #include "block/hbitmap.h"
 
 #define OPS 200000u
@@ -47,46 +47,25 @@ static const struct size sizes[] = {
 
 static volatile uint64_t sink;
 
-static double now_ns(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
-    return (double)ts.tv_sec * 1e9 + (double)ts.tv_nsec;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    const double *x = a, *y = b;
-
-    return (*x > *y) - (*x < *y);
-}
-
-static double median(double *values)
-{
-    qsort(values, ROUNDS, sizeof(*values), by_value);
-    return values[ROUNDS / 2];
-}
-
 /* Groups are a power of two: a division would cost as much as what is measured. */
 #define AT(i) (sim_mix64(i) & (groups - 1))
 /* One pass of OPS operations; `at` is the group. */
 #define PASS(figure, from, operation) \
     do { \
-        double start_ = now_ns(); \
+        double start_ = bench_now_ns(); \
         for (unsigned i = 0; i < OPS; i++) { \
             uint64_t at = AT(i + (from)); \
             operation; \
         } \
-        (figure)[round] = (now_ns() - start_) / OPS; \
+        (figure)[round] = (bench_now_ns() - start_) / OPS; \
     } while (0)
 #define TIMED(figure, times, per, operation) \
     do { \
-        double start_ = now_ns(); \
+        double start_ = bench_now_ns(); \
         for (unsigned t_ = 0; t_ < (times); t_++) { \
             operation; \
         } \
-        (figure)[round] = (now_ns() - start_) / ((double)(times) * (double)(per)); \
+        (figure)[round] = (bench_now_ns() - start_) / ((double)(times) * (double)(per)); \
     } while (0)
 
 /* --- the bitmap ---------------------------------------------------------------------------------------------- */
@@ -285,7 +264,7 @@ static void print_random(const struct size *size, struct figures *hb, struct fig
            ((uint64_t)size->length >> size->granularity) / 8192);
     printf("          %-22s %9s %9s %7s %9s\n", "ns an operation", "bitmap", "floor", "ratio", "aim");
     for (unsigned i = 0; i < RANDOM_COUNT; i++) {
-        double ours = median(hb->random[i]), floor = median(flat->random[i]);
+        double ours = bench_median(hb->random[i], ROUNDS), floor = bench_median(flat->random[i], ROUNDS);
 
         printf("          %-22s %9.1f %9.1f %7.1f %9s\n", names[i], ours, floor, ours / floor, size->aim[i]);
     }
@@ -311,8 +290,8 @@ static void print_dense(struct figures *hb, struct figures *flat)
     for (unsigned i = 0; i < DENSE_COUNT; i++) {
         printf("          %-22s", rows[i].name);
         for (unsigned d = 0; d < DENSITIES; d++) {
-            printf(" %9.2f %9.2f", median(hb->dense[d][i]) / rows[i].unit,
-                   median(flat->dense[d][i]) / rows[i].unit);
+            printf(" %9.2f %9.2f", bench_median(hb->dense[d][i], ROUNDS) / rows[i].unit,
+                   bench_median(flat->dense[d][i], ROUNDS) / rows[i].unit);
         }
         printf("\n");
     }
