@@ -105,4 +105,12 @@ says "/cli/scenario/binary" 2 err 'binary\.blk:1:'
 } > many.blk
 blksim run many.blk
 exits "/cli/scenario/100000-steps" 0
+
+# What the documentation shows runs: indented blocks that begin with the language version.
+for page in bitmaps; do
+    awk '/^    blksim 1$/ { shown = 1 } shown && !/^    / { exit } shown { print substr($0, 5) }' \
+        "$top/docs/$page.md" > "$page.blk"
+    blksim run "$page.blk"
+    exits "/cli/scenario/documented/$page" 0
+done
 finish
