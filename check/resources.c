@@ -1,39 +1,20 @@
 /*
- * resources: a refused command leaves nothing behind, and at the end nothing is left at all.
+ * resources: a refused command leaves everything as it was, and at the end nothing is left at all.
  *
- * A command's census is taken when it is taken up and again when it is refused: objects of the graph and of jobs by
- * their arena types, and for each node its references, drains, blockers, permissions and read-only state. What
- * guests do meanwhile is in none of these. When a job moved meanwhile by itself, nothing can be said and nothing
- * is.
+ * A command's census is taken when it is taken up and again when it is refused. When a job moved meanwhile by
+ * itself, nothing can be said and nothing is.
  */
+#include "check/resources.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-
-#include "check/checkers.h"
-
-/* What a refused command must not leave more or fewer of. Not HBitmap: a mirror that is just starting makes one for
- * its operations while a command waits, and that of a dirty bitmap is counted with its owner. */
-static const enum sim_type structural[] = {
-    SIM_TYPE_BlockDriverState, SIM_TYPE_BdrvChild, SIM_TYPE_BlockBackend, SIM_TYPE_bdrv_op_blocker,
-    SIM_TYPE_BdrvDirtyBitmap,  SIM_TYPE_Job,       SIM_TYPE_JobTxn,       SIM_TYPE_BlockJobNode,
-    SIM_TYPE_mirror_job,       SIM_TYPE_guest,        SIM_TYPE_ThrottleGroup,
-};
 
 /* What the world keeps by design: media and their content, the machinery of the run itself. */
 static const enum sim_type of_the_world[] = {
     SIM_TYPE_disk, SIM_TYPE_disk_node,  SIM_TYPE_disk_journal, SIM_TYPE_disk_snapshot,
     SIM_TYPE_page, SIM_TYPE_page_bytes, SIM_TYPE_Coroutine,    SIM_TYPE_fault_rule,
     SIM_TYPE_str,  SIM_TYPE_runner_obj, SIM_TYPE_fault_state,
-};
-
-struct census {
-    const struct qmp_call *call;
-    const struct host *host;
-    bool disturbed;
-    uint64_t live[ARRAY_SIZE(structural)];
-    uint64_t refs, drains, blockers, perms; /* perms: a digest over edges and read-only states */
-    struct census *next;
 };
 
 /* A node that a client has added and not deleted. */
@@ -43,81 +24,68 @@ struct owned {
     struct owned *next;
 };
 
-struct resources {
-    struct check *check;
-    struct owned *owned;
-    struct census *open;
-    struct census *spare;
-    bool crashed; /* a host died: what its coroutines held outside of its arena is nobody's any more */
+/* --- refused commands ------------------------------------------------------------------------------------- */
+
+static const char *const refused_rules[] = {
+    [CENSUS_OBJECTS] = "refused-command",
+    [CENSUS_NODES] = "refused-nodes",
+    [CENSUS_LINKS] = "refused-links",
+    [CENSUS_ORDER] = "refused-order",
+    [CENSUS_PERMISSIONS] = "refused-permissions",
+    [CENSUS_READ_ONLY] = "refused-read-only",
+    [CENSUS_OPTIONS] = "refused-options",
+    [CENSUS_LIMITS] = "refused-limits",
+    [CENSUS_BITMAPS] = "refused-bitmaps",
+    [CENSUS_BLOCKERS] = "refused-blockers",
+    [CENSUS_DRAINS] = "refused-drains",
+    [CENSUS_REFERENCES] = "refused-references",
+    [CENSUS_BACKENDS] = "refused-backends",
+    [CENSUS_GROUPS] = "refused-groups",
+    [CENSUS_JOBS] = "refused-jobs",
 };
-
-static void take(struct census *census)
-{
-    struct host *host = (struct host *)census->host;
-
-    census->refs = census->drains = census->blockers = census->perms = 0;
-    for (size_t i = 0; i < ARRAY_SIZE(structural); i++) {
-        census->live[i] = sim_arena_live(host->arena, structural[i]);
-    }
-    for (BlockDriverState *bs = host->graph ? bdrv_next_node(host, NULL) : NULL; bs;
-         bs = bdrv_next_node(host, bs)) {
-        uint64_t node = sim_mix2(bdrv_node_sim_name(bs)->hash, bdrv_is_read_only(bs));
-
-        census->refs += bdrv_refcount(bs);
-        census->drains += bdrv_quiesce_counter(bs);
-        census->blockers += bdrv_op_blockers(bs);
-        for (BdrvChild *edge = bdrv_first_parent(bs); edge; edge = bdrv_next_parent(edge)) {
-            uint64_t perm, shared;
-
-            bdrv_child_perms(edge, &perm, &shared);
-            node += sim_mix2(sim_hash_str(bdrv_child_name(edge)), perm << 8 | shared);
-        }
-        census->perms += sim_mix64(node);
-    }
-}
 
 static void on_command(void *opaque, const struct sim_record *record)
 {
     struct resources *state = opaque;
     const struct qmp_call *call = record->ref;
-    struct census *census = state->spare;
+    struct command *command = state->spare;
 
-    if (census) {
-        state->spare = census->next;
+    resources_jobs_look(state, call->host);
+    if (command) {
+        state->spare = command->next;
     } else {
-        census = (struct census *)sim_alloc(state->check->arena, SIM_TYPE_check_state, sizeof(*census));
+        command = (struct command *)sim_alloc(state->check->arena, SIM_TYPE_check_state, sizeof(*command));
     }
-    *census = (struct census){.call = call, .host = call->host, .next = state->open};
-    state->open = census;
-    take(census);
+    command->call = call;
+    command->host = call->host;
+    command->moved = 0;
+    command->next = state->open;
+    state->open = command;
+    census_take(&command->before, state->check->arena, call->host);
 }
 
-static void compare(struct resources *state, const struct census *before, const char *error)
+static void compare(struct resources *state, const struct command *command, const char *error)
 {
-    struct census after = {.host = before->host};
-    struct violation_where where = {.host = check_host_name(before->host), .op = before->call->command->name};
-    struct check_set *set = state->check->set;
+    const char *name = command->call->command->name;
+    struct census_difference d;
 
-    take(&after);
-    for (size_t i = 0; i < ARRAY_SIZE(structural); i++) {
-        if (before->live[i] != after.live[i]) {
-            check_violate(set, "resources", "refused-command", &where,
-                          "%s was refused (%s), and of %s there are %" PRIu64 " instead of %" PRIu64,
-                          before->call->command->name, error, sim_type_name(structural[i]), after.live[i],
-                          before->live[i]);
-            return;
-        }
-    }
-    if (before->refs != after.refs || before->drains != after.drains || before->blockers != after.blockers ||
-        before->perms != after.perms) {
-        check_violate(set, "resources", "refused-command", &where,
-                      "%s was refused (%s), and references went from %" PRIu64 " to %" PRIu64
-                      ", drains from %" PRIu64 " to %" PRIu64 ", blockers from %" PRIu64 " to %" PRIu64
-                      "; permissions and read-only state %s",
-                      before->call->command->name, error, before->refs, after.refs, before->drains, after.drains,
-                      before->blockers, after.blockers, before->perms == after.perms ? "as before" : "changed");
+    census_take(&state->now, state->check->arena, command->host);
+    if (census_compare(&command->before, &state->now, CENSUS_ALL & ~command->moved, &d)) {
+        const BlockDriverState *bs = d.node ? bdrv_find_node(command->host, d.node->str) : NULL;
+        struct violation_where where = {
+            .host = check_host_name(command->host),
+            .node = d.node ? d.node->str : NULL,
+            .driver = bs ? bdrv_driver_name(bs) : NULL,
+            .op = name,
+        };
+        const char *rule = refused_rules[d.part];
+
+        check_violate(state->check->set, "resources", rule, &where, "%s was refused (%s), and %s", name, error,
+                      d.text);
     }
 }
+
+/* --- nodes of clients ------------------------------------------------------------------------------------- */
 
 static void disown(struct resources *state, struct owned **link)
 {
@@ -147,42 +115,56 @@ static void own(struct resources *state, const struct qmp_call *call)
     }
 }
 
+static void put_away(struct resources *state, struct command **link)
+{
+    struct command *command = *link;
+
+    *link = command->next;
+    command->next = state->spare;
+    state->spare = command;
+}
+
 static void on_reply(void *opaque, const struct sim_record *record)
 {
     struct resources *state = opaque;
     const char *error = sim_record_str(record, 2);
-    struct census **link = &state->open;
-    struct census *census;
+    struct command **link = &state->open;
 
     while (*link && (*link)->call != record->ref) {
         link = &(*link)->next;
     }
-    census = *link;
-    if (!census) {
+    if (!*link) {
         return;
     }
-    *link = census->next;
     if (!error) {
-        own(state, census->call);
+        own(state, (*link)->call);
+    } else if ((*link)->moved != CENSUS_ALL) {
+        compare(state, *link, error);
     }
-    if (error && !census->disturbed) {
-        compare(state, census, error);
-    }
-    census->next = state->spare;
-    state->spare = census;
+    resources_jobs_answered(state, *link, error == NULL);
+    put_away(state, link);
 }
 
-/* A job or the VM moved by itself while a command was in hand. */
-static void disturb(struct resources *state, uint32_t host)
+/* --- what moves by itself while a command is in hand ------------------------------------------------------ */
+
+static void moved(struct resources *state, uint32_t host, uint32_t parts)
 {
-    for (struct census *census = state->open; census; census = census->next) {
-        census->disturbed |= census->host->number == host;
+    for (struct command *command = state->open; command; command = command->next) {
+        if (command->host->number == host) {
+            command->moved |= parts;
+        }
     }
 }
 
+/* A job or the VM. */
 static void on_other(void *opaque, const struct sim_record *record)
 {
-    disturb(opaque, record->host);
+    moved(opaque, record->host, CENSUS_ALL);
+}
+
+static void on_threshold(void *opaque, const struct sim_record *record)
+{
+    moved(opaque, record->host, 1u << CENSUS_OPTIONS);
 }
 
 static void on_status(void *opaque, const struct sim_record *record)
@@ -191,7 +173,7 @@ static void on_status(void *opaque, const struct sim_record *record)
 
     /* a job that a refused command made and dropped is just what is looked for */
     if (strcmp(status, "created") != 0 && strcmp(status, "null") != 0) {
-        disturb(opaque, record->host);
+        moved(opaque, record->host, CENSUS_ALL);
     }
 }
 
@@ -207,15 +189,11 @@ static void on_crash(void *opaque, const struct sim_record *record)
             link = &(*link)->next;
         }
     }
-    for (struct census **link = &state->open; *link;) {
-        struct census *census = *link;
-
-        if (census->host == record->ref) {
-            *link = census->next;
-            census->next = state->spare;
-            state->spare = census;
+    for (struct command **link = &state->open; *link;) {
+        if ((*link)->host == record->ref) {
+            put_away(state, link);
         } else {
-            link = &census->next;
+            link = &(*link)->next;
         }
     }
 }
@@ -251,8 +229,11 @@ static void empty(struct resources *state, const struct sim_arena *arena, const 
 
 static void at_settled(struct check *check, void *opaque, bool final)
 {
-    const struct resources *state = opaque;
+    struct resources *state = opaque;
 
+    for (struct host *host = host_first(check->sim); host; host = host->next) {
+        resources_jobs_look(state, host);
+    }
     for (const struct owned *owned = state->owned; owned; owned = owned->next) {
         if (!bdrv_find_node((struct host *)owned->host, owned->name->str)) {
             struct violation_where where = {.host = check_host_name(owned->host), .node = owned->name->str};
@@ -290,27 +271,40 @@ static void at_teardown(struct check *check, void *opaque)
 
 static void *attach(struct check *check)
 {
+    static const struct check_subscription table[] = {
+        {EV_qmp_command, on_command}, {EV_JOB_STATUS_CHANGE, on_status}, {EV_mirror_final_drain, on_other},
+        {EV_mirror_op_end, on_other}, /* what a cancelled mirror waits for */
+        {EV_run_state, on_other},     {EV_BLOCK_JOB_ERROR, on_other},    {EV_BLOCK_WRITE_THRESHOLD, on_threshold},
+        {EV_qmp_reply, on_reply},     {EV_host_crash, on_crash},
+    };
     struct resources *state = (struct resources *)sim_alloc(check->arena, SIM_TYPE_check_state, sizeof(*state));
 
     state->check = check;
-    sim_subscribe(check->sim, EV_qmp_command, on_command, state);
-    sim_subscribe(check->sim, EV_JOB_STATUS_CHANGE, on_status, state);
-    sim_subscribe(check->sim, EV_mirror_final_drain, on_other, state);
-    sim_subscribe(check->sim, EV_mirror_op_end, on_other, state); /* what a cancelled mirror waits for */
-    sim_subscribe(check->sim, EV_run_state, on_other, state);
-    sim_subscribe(check->sim, EV_BLOCK_JOB_ERROR, on_other, state);
-    sim_subscribe(check->sim, EV_qmp_reply, on_reply, state);
-    sim_subscribe(check->sim, EV_host_crash, on_crash, state);
+    check_subscribe(check->sim, table, ARRAY_SIZE(table), state);
+    resources_jobs_attach(state);
     return state;
 }
 
 const struct check_class check_resources = {
     .name = "resources",
-    .doc =
-        "after every refused command and at the end no request, blocker, permission, drain, reference or object is "
-        "left over",
-    .rules = "refused-command: a refused command changed the graph, the jobs, references, drains, blockers or "
-             "permissions\n"
+    .doc = "after every refused command, every failed job and at the end no request, blocker, permission, drain, "
+           "reference or object is left over, and graph, options and read-only state are as before",
+    .rules = "refused-command: a refused command left more or fewer objects of a type\n"
+             "refused-nodes: a refused command changed which nodes there are, or their order\n"
+             "refused-links: a refused command changed links, what is frozen, or backing files\n"
+             "refused-order: a refused command changed the order of a node's parents\n"
+             "refused-permissions: a refused command changed what edges hold or share\n"
+             "refused-read-only: a refused command made a node read-only, writable, active or inactive\n"
+             "refused-options: a refused command changed flags or options of a node\n"
+             "refused-limits: a refused command changed limits of a node\n"
+             "refused-bitmaps: a refused command changed which bitmaps there are, or their attributes\n"
+             "refused-blockers: a refused command left an op blocker, or took one away\n"
+             "refused-drains: a refused command left a node drained, or let go a drained one\n"
+             "refused-references: a refused command left a reference to a node, or dropped one\n"
+             "refused-backends: a refused command changed backends: their nodes, permissions or policies\n"
+             "refused-groups: a refused command changed throttle groups, their users or limits\n"
+             "refused-jobs: a refused command changed a job's status, pauses or settings\n"
+             "failed-job: a job that failed or was cancelled left the graph other than it had found it\n"
              "lost-node: a node went although the client that added it has not deleted it\n"
              "not-at-rest: at the end a node is still drained or has requests in flight\n"
              "left-over: an object is alive after everything was closed\n",
