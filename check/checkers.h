@@ -23,6 +23,7 @@ extern const struct check_class check_resources;
 extern const struct check_class check_permissions;
 extern const struct check_class check_successor_algebra;
 extern const struct check_class check_blkverify;
+extern const struct check_class check_durability;
 
 /* --- the boundary (boundary.c) --------------------------------------------------------------------------- */
 
