@@ -1,0 +1,55 @@
+/* Protects check/durability: what a guest was told is safe has been flushed as far as that. */
+#include <errno.h>
+
+#include "tests/check/check_world.h"
+
+static void one_disk(void)
+{
+    new_disk("d", MiB);
+    add_raw("s", "d");
+    add_guest("s");
+}
+
+static void test_silent(void **state)
+{
+    one_disk();
+    assert_int_equal(io_run(SIM_OP_WRITE, 0, 64 * KiB, 1 << 24), 0);
+    assert_int_equal(io_run(SIM_OP_FLUSH, 0, 0, 0), 0);
+    /* Nothing was written since, so nothing need reach the medium. */
+    assert_int_equal(io_run(SIM_OP_FLUSH, 0, 0, 0), 0);
+    finish();
+    assert_silent();
+}
+
+/* A flush that fails promises nothing; the next one makes up for it. */
+static void test_failed(void **state)
+{
+    one_disk();
+    assert_int_equal(io_run(SIM_OP_WRITE, 0, 4096, 1 << 24), 0);
+    arm("error", "{\"disk\":\"d\",\"op\":\"flush\",\"errno\":\"EIO\"}");
+    assert_int_equal(io_run(SIM_OP_FLUSH, 0, 0, 0), -EIO);
+    assert_int_equal(io_run(SIM_OP_FLUSH, 0, 0, 0), 0);
+    finish();
+    assert_silent();
+}
+
+static void test_lying(void **state)
+{
+    one_disk();
+    assert_int_equal(io_run(SIM_OP_WRITE, 0, 4096, 1 << 24), 0);
+    arm("lying-flush", "{\"disk\":\"d\"}");
+    io_run(SIM_OP_FLUSH, 0, 0, 0);
+    assert_violated("durability.flush.-.-.raw.flush");
+    assert_said("expected the first 1 writes of disk d to be durable");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T_SETUP("/check/durability/silent", test_silent, world_setup, world_teardown),
+        T_SETUP("/check/durability/failed-flush", test_failed, world_setup, world_teardown),
+        T_SETUP("/check/durability/lying-flush", test_lying, world_setup, world_teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
