@@ -159,7 +159,7 @@ lint: ## rooms, banned functions, layout, clang-tidy
 	@tools/lint.sh $(ROOMS)
 
 .PHONY: bench
-bench: ## figures beside their floors: [PART=bitmaps]
+bench: ## figures beside their floors: [PART=bitmaps|requests]
 	+@$(call way,build/opt,$(CC),-O2,) build/opt/bench/bench
 	@build/opt/bench/bench $(PART)
 

@@ -6,6 +6,7 @@
 #include "bench/bitmap.h"
 #include "bench/floor.h"
 #include "bench/measure.h"
+#include "bench/requests.h"
 #include "scenario/runner.h"
 #include "sim/payload.h"
 
@@ -333,11 +334,16 @@ int main(int argc, char **argv)
         bench_bitmaps();
         return 0;
     }
+    if (argc == 2 && strcmp(argv[1], "requests") == 0) {
+        bench_request_paths();
+        return 0;
+    }
     floor_setup();
     bench_mirror("standard", "64M", 200, 8, &floor_standard);
     bench_mirror("short", "1M", 20, 200, &floor_short);
     bench_seeds();
     bench_requests();
+    bench_request_paths();
     bench_sparse();
     bench_reset();
     bench_bitmaps();
