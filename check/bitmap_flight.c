@@ -10,26 +10,12 @@
 
 /* --- paths ------------------------------------------------------------------------------------------------- */
 
-/* Where requests to the node go with the same offsets: through filters and raw without a window. */
-static BlockDriverState *passes_to(const BlockDriverState *bs)
-{
-    BlockDriverState *below = bdrv_filter_bs(bs);
-
-    if (!below && strcmp(bdrv_driver_name(bs), "raw") == 0) {
-        below = bdrv_primary_bs(bs);
-        if (below && bdrv_getlength_cached(below) != bdrv_getlength_cached(bs)) {
-            return NULL;
-        }
-    }
-    return below;
-}
-
 /* What writes into top are padded to before they come through bs; 0: they do not come there. */
 static int64_t padding(BlockDriverState *top, const BlockDriverState *bs)
 {
     int64_t align = 1;
 
-    for (; top; top = passes_to(top)) {
+    for (; top; top = check_passes_to(top)) {
         align = MAX(align, (int64_t)bdrv_request_alignment(top));
         if (top == bs) {
             return align;
@@ -43,7 +29,7 @@ enum passing { DROPPED, PERHAPS, PASSES };
 /* Nodes that were not opened to unmap drop discards and mark nothing. */
 static enum passing discards_pass(BlockDriverState *top, const BlockDriverState *bs)
 {
-    for (; top; top = passes_to(top)) {
+    for (; top; top = check_passes_to(top)) {
         if (!(bdrv_open_flags(top) & BDRV_O_UNMAP)) {
             return DROPPED;
         }
@@ -62,7 +48,7 @@ static bool is_seen_through(const BlockDriverState *bs)
     for (const BdrvChild *edge = bdrv_first_parent(bs); edge; edge = bdrv_next_parent(edge)) {
         const BlockDriverState *above = bdrv_child_parent_bs(edge);
 
-        if (above && (passes_to(above) != bs || !is_seen_through(above))) {
+        if (above && (check_passes_to(above) != bs || !is_seen_through(above))) {
             return false;
         }
     }
@@ -416,7 +402,7 @@ static bool has_medium_alone(const struct bitmap_models *models, const struct bi
                      strcmp(bdrv_filename(bs), disk_name(m->disk)->str) == 0;
         }
     }
-    for (const BlockDriverState *bs = passes_to(m->bs); bs; bs = passes_to(bs)) {
+    for (const BlockDriverState *bs = check_passes_to(m->bs); bs; bs = check_passes_to(bs)) {
         const BdrvChild *edge = bdrv_first_parent(bs);
 
         users += edge && bdrv_next_parent(edge) != NULL;

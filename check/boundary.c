@@ -189,18 +189,33 @@ bool check_call_bool(const struct qmp_call *call, const char *key, bool def)
     return check_dict_bool(call->args, key, def);
 }
 
+int64_t check_raw_offset(const BlockDriverState *bs)
+{
+    const struct qvalue *options = bdrv_options_in_force(bs);
+    int64_t offset = 0;
+
+    SIM_ASSERT(strcmp(bdrv_driver_name(bs), "raw") == 0);
+    return options && qdict_get_size(options, "offset", &offset, 0, NULL) ? offset : 0;
+}
+
+BlockDriverState *check_passes_to(const BlockDriverState *bs)
+{
+    BlockDriverState *below = bdrv_filter_bs(bs);
+
+    if (!below && strcmp(bdrv_driver_name(bs), "raw") == 0) {
+        below = bdrv_primary_bs(bs);
+        /* the shortest of offsets may hide in the last sector of the file */
+        if (below && (bdrv_getlength_cached(below) != bdrv_getlength_cached(bs) || check_raw_offset(bs) > 0)) {
+            return NULL; /* a window somewhere in the file */
+        }
+    }
+    return below;
+}
+
 struct disk *check_disk_below(const BlockDriverState *bs)
 {
     while (bs && strcmp(bdrv_driver_name(bs), "disk") != 0) {
-        const BlockDriverState *below = bdrv_filter_bs(bs);
-
-        if (!below && strcmp(bdrv_driver_name(bs), "raw") == 0) {
-            below = bdrv_primary_bs(bs);
-            if (below && bdrv_getlength_cached(below) != bdrv_getlength_cached(bs)) {
-                return NULL; /* a window somewhere in the file */
-            }
-        }
-        bs = below;
+        bs = check_passes_to(bs);
     }
     return bs ? disk_find(bdrv_host(bs)->sim, bdrv_filename(bs)) : NULL;
 }

@@ -123,6 +123,10 @@ Job *check_job_of(struct sim *sim, const struct sim_record *record);
 /* A string argument of a command, or NULL. */
 const char *check_call_str(const struct qmp_call *call, const char *key);
 bool check_call_bool(const struct qmp_call *call, const char *key, bool def);
+/* Where the window of a raw node begins in its file. */
+int64_t check_raw_offset(const BlockDriverState *bs);
+/* Where requests to the node go with the same offsets: through filters and raw without a window. NULL: nowhere. */
+BlockDriverState *check_passes_to(const BlockDriverState *bs);
 /* The medium whose bytes lie under the node at the same offsets: through filters and raw without an offset; NULL
  * when there is none or it cannot be known. */
 struct disk *check_disk_below(const BlockDriverState *bs);

@@ -6,42 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "check/guest_model.h"
-#include "check/ranges.h"
-#include "jobs/mirror.h"
+#include "check/guest_view.h"
 
-/* Guests that share a node share a model: they write the same register. */
-struct view_model {
-    struct guest_model model;
-    unsigned users;
-};
-
-struct view {
-    struct guest *guest;
-    struct host *host;
-    struct view_model *model;
-    uint64_t looked; /* event number of the last look at a quiet point; 0: none */
-    struct view *next;
-};
-
-/* A mirror that does not copy everything: a switch to its target changes what it has not copied. */
-struct partial {
-    struct host *host;
-    const struct sim_name *id;
-    const struct sim_name *source, *target; /* node names */
-    uint64_t start;                         /* event number */
-    struct ranges
-        discarded; /* since then, and not written again: a discard may change nothing and be no reason to copy */
-    struct partial *next;
-};
-
-struct guest_view {
-    struct check *check;
-    struct view *views; /* oldest first */
-    struct partial *partials;
-};
-
-static BlockDriverState *guest_bs(const struct guest *guest)
+BlockDriverState *guest_view_bs(const struct guest *guest)
 {
     return blk_bs(guest_blk(guest));
 }
@@ -56,14 +23,42 @@ static struct view *view_find(const struct guest_view *state, const struct guest
     return view;
 }
 
-static struct view *view_of_node(const struct guest_view *state, BlockDriverState *bs)
+struct view *guest_view_of_node(const struct guest_view *state, BlockDriverState *bs, const struct view *except)
 {
-    struct view *view = bs ? state->views : NULL;
+    for (struct view *view = bs ? state->views : NULL; view; view = view->next) {
+        BlockDriverState *top = guest_view_bs(view->guest);
 
-    while (view && !(guest_bs(view->guest) && bdrv_skip_filters(guest_bs(view->guest)) == bs)) {
-        view = view->next;
+        if (view != except && view->model && top && bdrv_skip_filters(top) == bs) {
+            return view;
+        }
     }
-    return view;
+    return NULL;
+}
+
+void guest_view_take_model(struct guest_view *state, struct view *view)
+{
+    BlockDriverState *bs = guest_view_bs(view->guest);
+    const struct view *same = guest_view_of_node(state, bs ? bdrv_skip_filters(bs) : NULL, view);
+
+    SIM_ASSERT(!view->model);
+    if (same) {
+        view->model = same->model;
+    } else {
+        view->model =
+            (struct view_model *)sim_alloc(state->check->arena, SIM_TYPE_check_state, sizeof(*view->model));
+        guest_model_init(&view->model->model, check_boundary(state->check));
+    }
+    view->model->users++;
+}
+
+void guest_view_drop_model(struct guest_view *state, struct view *view)
+{
+    SIM_ASSERT(view->model && view->model->users > 0);
+    if (--view->model->users == 0) {
+        guest_model_reset(&view->model->model);
+        sim_free(state->check->arena, SIM_TYPE_check_state, view->model, sizeof(*view->model));
+    }
+    view->model = NULL;
 }
 
 static void view_remove(struct guest_view *state, struct view **link)
@@ -71,10 +66,8 @@ static void view_remove(struct guest_view *state, struct view **link)
     struct view *view = *link;
 
     *link = view->next;
-    if (--view->model->users == 0) {
-        guest_model_reset(&view->model->model);
-        sim_free(state->check->arena, SIM_TYPE_check_state, view->model, sizeof(*view->model));
-    }
+    guest_view_drop_model(state, view);
+    ranges_free(&view->loose);
     sim_free(state->check->arena, SIM_TYPE_check_state, view, sizeof(*view));
 }
 
@@ -82,25 +75,18 @@ static void on_attach(void *opaque, const struct sim_record *record)
 {
     struct guest_view *state = opaque;
     struct guest *guest = (struct guest *)record->ref;
-    struct sim_arena *arena = state->check->arena;
-    BlockDriverState *bs = guest_bs(guest);
-    struct view *same = view_of_node(state, bs ? bdrv_skip_filters(bs) : NULL);
-    struct view *view = (struct view *)sim_alloc(arena, SIM_TYPE_check_state, sizeof(*view));
+    struct view *view = (struct view *)sim_alloc(state->check->arena, SIM_TYPE_check_state, sizeof(*view));
     struct view **link = &state->views;
 
+    view->guest = guest;
+    view->host = guest_host(guest);
+    ranges_init(state->check->arena, &view->loose);
+    guest_view_take_model(state, view);
     while (*link) {
         link = &(*link)->next;
     }
     *link = view;
-    view->guest = guest;
-    view->host = guest_host(guest);
-    if (same) {
-        view->model = same->model;
-    } else {
-        view->model = (struct view_model *)sim_alloc(arena, SIM_TYPE_check_state, sizeof(*view->model));
-        guest_model_init(&view->model->model, check_boundary(state->check));
-    }
-    view->model->users++;
+    guest_below_refresh(state, view);
 }
 
 static void on_detach(void *opaque, const struct sim_record *record)
@@ -115,15 +101,6 @@ static void on_detach(void *opaque, const struct sim_record *record)
     }
 }
 
-static void partial_remove(struct guest_view *state, struct partial **link)
-{
-    struct partial *p = *link;
-
-    *link = p->next;
-    ranges_free(&p->discarded);
-    sim_free(state->check->arena, SIM_TYPE_check_state, p, sizeof(*p));
-}
-
 static void on_crash(void *opaque, const struct sim_record *record)
 {
     struct guest_view *state = opaque;
@@ -135,13 +112,7 @@ static void on_crash(void *opaque, const struct sim_record *record)
             link = &(*link)->next;
         }
     }
-    for (struct partial **link = &state->partials; *link;) {
-        if ((*link)->host == record->ref) {
-            partial_remove(state, link);
-        } else {
-            link = &(*link)->next;
-        }
-    }
+    guest_partial_crash(state, record->ref);
 }
 
 /* What survives a power loss is the durability checker's question; here everything is open again. */
@@ -181,10 +152,12 @@ static void on_resize(void *opaque, const struct sim_record *record)
     struct guest_view *state = opaque;
 
     for (struct view *view = state->views; view; view = view->next) {
-        BlockDriverState *bs = guest_bs(view->guest);
+        BlockDriverState *bs = guest_view_bs(view->guest);
 
-        if (bs == record->ref) {
-            guest_model_truncate(&view->model->model, (int64_t)record->field[1]);
+        int64_t cut = guest_below_cut(bs, record->ref, (int64_t)record->field[1]);
+
+        if (cut >= 0) {
+            guest_model_truncate(&view->model->model, cut);
         } else if (cut_by_other_node(bs, record->ref, (int64_t)record->field[1])) {
             forget_all(state, view);
         }
@@ -206,7 +179,7 @@ static void on_reply(void *opaque, const struct sim_record *record)
     struct guest_view *state = opaque;
 
     for (struct view *view = state->views; view && sim_record_str(record, 2); view = view->next) {
-        const BlockDriverState *bs = guest_bs(view->guest);
+        const BlockDriverState *bs = guest_view_bs(view->guest);
         const struct disk *disk = bs && is_being_cut(bs) ? check_disk_below(bs) : NULL;
 
         if (disk) {
@@ -217,87 +190,10 @@ static void on_reply(void *opaque, const struct sim_record *record)
     }
 }
 
-/* --- mirrors that copy a part (reference/jobs.md 4.7: no backing is attached for them) -------------------------
- */
-
-static void on_status(void *opaque, const struct sim_record *record)
-{
-    struct guest_view *state = opaque;
-    const Job *job = record->ref;
-    const char *status = sim_record_str(record, 1);
-    struct partial **link = &state->partials;
-
-    while (*link && !((*link)->host->number == record->host && (*link)->id == sim_record_name(record, 0))) {
-        link = &(*link)->next;
-    }
-    if (*link && strcmp(status, "null") == 0) {
-        partial_remove(state, link);
-    } else if (strcmp(status, "running") == 0 && !*link && job && block_job_is_mirror(job) && mirror_source(job) &&
-               mirror_sync_mode(job) != MIRROR_SYNC_FULL) {
-        *link = (struct partial *)sim_alloc(state->check->arena, SIM_TYPE_check_state, sizeof(**link));
-        **link = (struct partial){.host = job->host,
-                                  .id = job->id,
-                                  .start = record->number,
-                                  .source = bdrv_node_sim_name(mirror_source(job)),
-                                  .target = bdrv_node_sim_name(mirror_target(job))};
-        ranges_init(state->check->arena, &(*link)->discarded);
-    }
-}
-
-static bool sees(const struct view *view, const struct sim_name *node)
-{
-    BlockDriverState *bs = bdrv_find_node(view->host, node->str);
-
-    return bs && guest_bs(view->guest) && check_through_filters(guest_bs(view->guest), bs);
-}
-
-/* A partial mirror copies what was written; of what was discarded it may know nothing. */
-static void partial_note(struct guest_view *state, const struct view *view, const struct flight *flight)
-{
-    for (struct partial *p = state->partials; p; p = p->next) {
-        if (p->host != view->host || !sees(view, p->source)) {
-            continue;
-        }
-        if (flight->op == SIM_OP_DISCARD) {
-            ranges_add(&p->discarded, flight->offset, flight->offset + flight->bytes);
-        } else {
-            ranges_remove(&p->discarded, flight->offset, flight->offset + flight->bytes);
-        }
-    }
-}
-
-static void forget_discarded(struct view *view, const struct partial *p, uint64_t now)
-{
-    const struct range *r;
-
-    for (int64_t at = 0; (r = ranges_next(&p->discarded, at)); at = r->end) {
-        struct flight again = {.op = SIM_OP_DISCARD, .offset = r->start, .bytes = r->end - r->start, .start = now};
-
-        guest_model_wrote(&view->model->model, &again, now, true);
-    }
-}
-
-static void on_replace(void *opaque, const struct sim_record *record)
-{
-    struct guest_view *state = opaque;
-
-    for (struct partial *p = state->partials; p; p = p->next) {
-        if (p->host->number != record->host || p->target != sim_record_name(record, 1)) {
-            continue;
-        }
-        for (struct view *view = state->views; view; view = view->next) {
-            if (view->host == p->host && (sees(view, p->source) || sees(view, p->target))) {
-                guest_model_forget_before(&view->model->model, p->start);
-                forget_discarded(view, p, record->number);
-            }
-        }
-    }
-}
-
 static void report(struct guest_view *state, const struct view *view, const char *op,
                    const struct model_mismatch *m)
 {
-    BlockDriverState *bs = guest_bs(view->guest);
+    BlockDriverState *bs = guest_view_bs(view->guest);
     const Job *job = view->host->jobs ? job_next(view->host, NULL) : NULL;
     struct violation_where where = {.host = check_host_name(view->host), .op = op};
     const struct check_boundary *boundary = check_boundary(state->check);
@@ -337,19 +233,12 @@ static void on_submit(void *opaque, const struct sim_record *record)
     struct flight *flight = view ? check_flight_find(check_boundary(state->check), req) : NULL;
 
     if (flight) {
-        BlockDriverState *bs = guest_bs(view->guest);
+        BlockDriverState *bs = guest_view_bs(view->guest);
 
         flight->model = &view->model->model;
         flight->tears = check_op_writes(flight->op) && bs && !check_disk_below(bs);
         flight->fits = bs && flight->offset <= bdrv_getlength_cached(bs) - flight->bytes;
     }
-}
-
-/* null-co keeps nothing of what is written (reference/block.md 7.4): there is no promise about reads. */
-static bool keeps_nothing(const BlockDriverState *bs)
-{
-    bs = check_bottom(bs);
-    return bs && strcmp(bdrv_driver_name(bs), "null-co") == 0;
 }
 
 static void on_complete(void *opaque, const struct sim_record *record)
@@ -367,8 +256,9 @@ static void on_complete(void *opaque, const struct sim_record *record)
     if (!flight || !view || flight->model != &view->model->model) {
         return;
     }
-    bs = guest_bs(view->guest);
-    if (keeps_nothing(bs)) {
+    bs = guest_view_bs(view->guest);
+    guest_below_refresh(state, view);
+    if (view->below.forgets) {
         guest_model_reset(&view->model->model);
         return;
     }
@@ -388,11 +278,15 @@ static void on_complete(void *opaque, const struct sim_record *record)
         torn = &any;
     }
     if (check_op_writes(flight->op)) {
-        partial_note(state, view, flight);
+        guest_partial_note(state, view, flight);
         guest_model_wrote(&view->model->model, torn ? torn : flight, record->number, ok);
-    } else if (flight->op == SIM_OP_READ && !guest_model_read(&view->model->model, flight->offset, &req->data,
-                                                              flight->start, record->number, &mismatch)) {
-        report(state, view, "read", &mismatch);
+        guest_below_wrote(view, flight->offset, flight->bytes);
+    } else if (flight->op == SIM_OP_READ) {
+        guest_below_loosen(view, flight->offset, flight->bytes, record->number);
+        if (!guest_model_read(&view->model->model, flight->offset, &req->data, flight->start, record->number,
+                              &mismatch)) {
+            report(state, view, "read", &mismatch);
+        }
     }
 }
 
@@ -400,7 +294,7 @@ static void on_complete(void *opaque, const struct sim_record *record)
 static void check_whole(struct guest_view *state, struct view *view)
 {
     struct guest_model *model = &view->model->model;
-    BlockDriverState *bs = guest_bs(view->guest);
+    BlockDriverState *bs = guest_view_bs(view->guest);
     uint64_t now = sim_event_count(state->check->sim) + 1;
     struct payload data;
     struct model_mismatch mismatch;
@@ -419,8 +313,9 @@ static void check_whole(struct guest_view *state, struct view *view)
         }
         payload_clear(&data);
         if (bdrv_peek(bs, offset, bytes, &data) < 0) {
-            break;
+            continue; /* children of a quorum that agree on nothing: a guest would get an error */
         }
+        guest_below_loosen(view, offset, bytes, now);
         if (!guest_model_read(model, offset, &data, now, now, &mismatch)) {
             report(state, view, "view", &mismatch);
             break;
@@ -465,12 +360,12 @@ static void *attach(struct check *check)
     sim_subscribe(check->sim, EV_guest_submit, on_submit, state);
     sim_subscribe(check->sim, EV_guest_complete, on_complete, state);
     sim_subscribe(check->sim, EV_BLOCK_JOB_COMPLETED, on_completed, state);
-    sim_subscribe(check->sim, EV_JOB_STATUS_CHANGE, on_status, state);
-    sim_subscribe(check->sim, EV_edge_replace, on_replace, state);
     sim_subscribe(check->sim, EV_node_resize, on_resize, state);
     sim_subscribe(check->sim, EV_qmp_reply, on_reply, state);
     sim_subscribe(check->sim, EV_power_loss, on_power_loss, state);
     sim_subscribe(check->sim, EV_host_crash, on_crash, state);
+    guest_partial_attach(state);
+    guest_below_attach(state);
     return state;
 }
 

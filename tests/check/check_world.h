@@ -293,7 +293,7 @@ static SIM_UNUSED void assert_said(const char *text)
 
 static void close_entry(void *opaque)
 {
-    static const char *const nodes[] = {"s", "d"};
+    static const char *const nodes[] = {"s", "d", "q", "x", "fa", "fb", "fc"};
 
     if (guest) {
         guest_delete(guest);

@@ -1,0 +1,87 @@
+/*
+ * guest-view from inside: views (guest_view.c), what lies below them (guest_below.c) and mirrors that copy a part
+ * (guest_partial.c). Nobody else includes it.
+ */
+#ifndef CHECK_GUEST_VIEW_H
+#define CHECK_GUEST_VIEW_H
+
+#include "check/guest_model.h"
+#include "check/ranges.h"
+
+/* Guests that share a node share a model: they write the same register. */
+struct view_model {
+    struct guest_model model;
+    unsigned users;
+};
+
+/*
+ * Where the content of a node comes from. id is the same exactly while the same media show through at the same
+ * offsets: filters and the length of a window are no part of it.
+ */
+struct guest_below {
+    uint64_t id;
+    struct disk *disk; /* the one medium, NULL: several, or none */
+    int64_t offset;    /* in it */
+    bool weak;         /* a quorum may succeed, or answer, while its children differ */
+    bool forgets;      /* some of it keeps nothing of what is written (null-co, reference/block.md 7.4) */
+};
+
+struct view {
+    struct guest *guest;
+    struct host *host;
+    struct view_model *model; /* NULL only between two media */
+    uint64_t looked;          /* event number of the last look at a quiet point; 0: none */
+    struct guest_below below; /* as of graph - 1; while judged: before the command */
+    uint64_t graph;
+    bool judged;         /* a command is at work that may put other media below */
+    struct ranges loose; /* children of a quorum that need not agree do not: it may show any of them */
+    struct view *next;
+};
+
+/* A mirror that does not copy everything: a switch to its target changes what it has not copied. */
+struct partial {
+    struct host *host;
+    const struct sim_name *id;
+    const struct sim_name *source, *target; /* node names */
+    uint64_t start;                         /* event number */
+    struct ranges
+        discarded; /* since then, and not written again: a discard may change nothing and be no reason to copy */
+    struct partial *next;
+};
+
+struct guest_view {
+    struct check *check;
+    struct view *views; /* oldest first */
+    struct partial *partials;
+};
+
+BlockDriverState *guest_view_bs(const struct guest *guest);
+/* The view, not `except`, that stands on that node through filters and has a model; NULL: none. */
+struct view *guest_view_of_node(const struct guest_view *state, BlockDriverState *bs, const struct view *except);
+/* The model of a view, one it shares or its own. */
+void guest_view_take_model(struct guest_view *state, struct view *view);
+void guest_view_drop_model(struct guest_view *state, struct view *view);
+
+/* --- what lies below (guest_below.c) ------------------------------------------------------------------------- */
+
+struct guest_below guest_below(const BlockDriverState *bs);
+
+/* Brings view->below up to date, unless a command is at work. */
+void guest_below_refresh(struct guest_view *state, struct view *view);
+/* A write of the view's guest is over, well or not: do the children of a weak quorum agree on what it left? */
+void guest_below_wrote(struct view *view, int64_t offset, int64_t bytes);
+/* Before [offset, offset + bytes) is compared: forgets what may have any of several contents. */
+void guest_below_loosen(struct view *view, int64_t offset, int64_t bytes, uint64_t now);
+/* How much of bs is left when a node below it, or itself, gets that length; negative: it is none of those, or long
+ * enough. */
+int64_t guest_below_cut(const BlockDriverState *bs, const BlockDriverState *resized, int64_t bytes);
+/* Commands that put other media below, and say so. */
+void guest_below_attach(struct guest_view *state);
+
+/* --- mirrors that copy a part (guest_partial.c) -------------------------------------------------------------- */
+
+void guest_partial_note(struct guest_view *state, const struct view *view, const struct flight *flight);
+void guest_partial_crash(struct guest_view *state, const struct host *host);
+void guest_partial_attach(struct guest_view *state);
+
+#endif
