@@ -187,6 +187,12 @@ static int blkverify_flush(BlockDriverState *bs)
     return bdrv_co_flush(s->test->bs);
 }
 
+/* The test image's is what counts (7.2). */
+static bool blkverify_has_own_length(const BlockDriverState *bs)
+{
+    return true;
+}
+
 static int64_t blkverify_getlength(BlockDriverState *bs)
 {
     const struct blkverify *s = bs->opaque;
@@ -223,7 +229,7 @@ const BlockDriver bdrv_blkverify = {
     .instance_size = sizeof(struct blkverify),
     .options = blkverify_options,
     .is_filter = true,
-    .own_length = true,
+    .bdrv_has_own_length = blkverify_has_own_length,
     .bdrv_open = blkverify_open,
     .bdrv_co_preadv = blkverify_preadv,
     .bdrv_co_pwritev = blkverify_pwritev,

@@ -88,8 +88,10 @@ struct BlockDriver {
     bool filtered_child_is_backing; /* the filtered child sits in `backing` */
     bool is_protocol;               /* no children: stands for a medium */
     bool supports_backing;
-    bool own_length; /* the length is not the filtered child's */
-    bool internal;   /* not for blockdev-add */
+    bool internal; /* not for blockdev-add */
+
+    /* Of a filter: at this moment its length is not the filtered child's. NULL: it always is. */
+    bool (*bdrv_has_own_length)(const BlockDriverState *bs);
 
     /* Reads its options (already checked against the table), opens children. */
     int (*bdrv_open)(BlockDriverState *bs, const struct qvalue *options, Error **errp);

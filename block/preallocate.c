@@ -184,6 +184,11 @@ static int preallocate_pdiscard(BlockDriverState *bs, int64_t offset, int64_t by
 
 /* --- length ------------------------------------------------------------------------------------------------- */
 
+static bool preallocate_has_own_length(const BlockDriverState *bs)
+{
+    return ((const struct preallocate *)bs->opaque)->data_end >= 0;
+}
+
 static int64_t preallocate_getlength(BlockDriverState *bs)
 {
     struct preallocate *s = bs->opaque;
@@ -451,7 +456,7 @@ const BlockDriver bdrv_preallocate = {
     .instance_size = sizeof(struct preallocate),
     .options = preallocate_options,
     .is_filter = true,
-    .own_length = true,
+    .bdrv_has_own_length = preallocate_has_own_length,
     .bdrv_open = preallocate_open,
     .bdrv_close = preallocate_close,
     .bdrv_co_preadv = preallocate_preadv,

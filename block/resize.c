@@ -20,9 +20,10 @@ void bdrv_set_total_bytes(BlockDriverState *bs, int64_t length)
             edge->klass->resize(edge);
         }
         /* What passes everything on is as long as this: its users must not reach beyond the new end. */
-        const BlockDriverState *parent = bdrv_child_parent_bs(edge);
-        if (parent && (edge->role & BDRV_CHILD_FILTERED) && !parent->drv->own_length) {
-            bdrv_set_total_bytes(edge->opaque, length);
+        BlockDriverState *parent = bdrv_child_parent_bs(edge);
+        if (parent && (edge->role & BDRV_CHILD_FILTERED) &&
+            !(parent->drv->bdrv_has_own_length && parent->drv->bdrv_has_own_length(parent))) {
+            bdrv_set_total_bytes(parent, length);
         }
         edge = next;
     }
