@@ -244,6 +244,10 @@ static bool check_event_keys(const struct scn_names *names, const struct scn_ste
                        scn_spell_hint(&spell, hint));
             return false;
         }
+        if (step->args->seq.items[i]->type == QVALUE_DICT || step->args->seq.items[i]->type == QVALUE_LIST) {
+            error_setg(errp, "'%.60s' of %s is no list or object, expected a plain value", key, event);
+            return false;
+        }
     }
     return true;
 }

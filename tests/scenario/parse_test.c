@@ -109,6 +109,8 @@ static const struct {
     {HEAD "expect job m ready ok text\n", "f:2:23: ", "only after 'error'"},
     {HEAD "wait BLOCK_JOB_REDY\n", "f:2:1: ", "did you mean 'BLOCK_JOB_READY'"},
     {HEAD "wait BLOCK_JOB_READY devise=m\n", "f:2:1: ", "did you mean 'device'"},
+    {HEAD "wait BLOCK_JOB_READY device=[]\n", "f:2:1: ", "expected a plain value"},
+    {HEAD "wait BLOCK_JOB_READY device={\"id\":1}\n", "f:2:1: ", "expected a plain value"},
     {HEAD "wait BLOCK_JOB_READY timeout=fast\n", "f:2:30: ", "expected a time"},
     {HEAD "fault error dsik=a\n", "f:2:13: ", "did you mean 'disk'"},
     {HEAD "fault nosuchfault\n", "f:2:1: ", "there is no fault"},
