@@ -68,6 +68,28 @@ static SIM_UNUSED void assert_error(Error **err, const char *text)
     *err = NULL;
 }
 
+/* What single calls do that the state may forbid: each for dies(). opaque is the bitmap. */
+
+static SIM_UNUSED void do_set(void *opaque)
+{
+    bdrv_set_dirty_bitmap(opaque, 0, G);
+}
+
+static SIM_UNUSED void do_reset(void *opaque)
+{
+    bdrv_reset_dirty_bitmap(opaque, 0, G);
+}
+
+static SIM_UNUSED void do_clear(void *opaque)
+{
+    bdrv_clear_dirty_bitmap(opaque, NULL);
+}
+
+static SIM_UNUSED void do_restore(void *opaque)
+{
+    bdrv_restore_dirty_bitmap(opaque, hbitmap_alloc(host->arena, MiB, 16));
+}
+
 /* The groups of 64 KiB that are dirty, as '1' and '0', up to the size; at most 16. */
 static SIM_UNUSED void assert_bits(const BdrvDirtyBitmap *bitmap, const char *expected)
 {

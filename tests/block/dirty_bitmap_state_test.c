@@ -160,26 +160,6 @@ static void test_readonly_stops_writes(void **state)
     drop(p);
 }
 
-static void do_set(void *opaque)
-{
-    bdrv_set_dirty_bitmap(opaque, 0, G);
-}
-
-static void do_reset(void *opaque)
-{
-    bdrv_reset_dirty_bitmap(opaque, 0, G);
-}
-
-static void do_clear(void *opaque)
-{
-    bdrv_clear_dirty_bitmap(opaque, NULL);
-}
-
-static void do_restore(void *opaque)
-{
-    bdrv_restore_dirty_bitmap(opaque, hbitmap_alloc(host->arena, MiB, 16));
-}
-
 static void do_load(void *opaque)
 {
     bdrv_dirty_bitmap_deserialize_ones(opaque, 0, MiB, true);
