@@ -181,6 +181,8 @@ bool bdrv_is_implicit(const BlockDriverState *bs);
 unsigned bdrv_refcount(const BlockDriverState *bs);
 unsigned bdrv_in_flight(const BlockDriverState *bs);
 unsigned bdrv_quiesce_counter(const BlockDriverState *bs);
+/* Who caused a read, write, discard or truncate that is inside the node now, if that is a guest or a job; NULL: none. */
+const struct sim_origin *bdrv_request_from_outside(const BlockDriverState *bs);
 uint32_t bdrv_request_alignment(const BlockDriverState *bs);
 const BlockLimits *bdrv_limits(const BlockDriverState *bs);
 /* All options in force, as they are kept for a reopen (6); NULL: made without any. The node's own. */

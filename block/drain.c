@@ -52,6 +52,12 @@ static void emit_drain(BlockDriverState *bs, bool begin)
     }
 }
 
+/* From here to the end of the section it belongs to whoever drained it. */
+static void emit_quiet(BlockDriverState *bs)
+{
+    SIM_EMIT(bs->host->sim, bs->host, drain_quiet, bs, SIM_P(bs->name));
+}
+
 void bdrv_do_drained_begin_quiesce(BlockDriverState *bs)
 {
     BdrvChild *edge;
@@ -119,6 +125,7 @@ static void drained_begin_main(void *opaque)
         SIM_MARK(bs->host->sim, drain_waited);
         host_poll(bs->host, node_idle, bs);
     }
+    emit_quiet(bs);
 }
 
 void bdrv_drained_begin(BlockDriverState *bs)
@@ -164,6 +171,10 @@ static void drain_all_begin_main(void *opaque)
         host_poll(host, all_idle, host);
     }
     SIM_ASSERT(all_idle(host));
+    TAILQ_FOREACH(bs, &host->graph->nodes, node_list)
+    {
+        emit_quiet(bs);
+    }
 }
 
 void bdrv_drain_all_begin(struct host *host)

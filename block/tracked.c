@@ -45,6 +45,19 @@ void bdrv_mark_request_serialising(BdrvTrackedRequest *req, int64_t align)
     req->overlap_bytes = end - start;
 }
 
+const struct sim_origin *bdrv_request_from_outside(const BlockDriverState *bs)
+{
+    const BdrvTrackedRequest *req;
+    LIST_FOREACH(req, &bs->tracked_requests, list)
+    {
+        const struct sim_origin *origin = coroutine_origin(req->co);
+        if (origin->kind == SIM_ORIGIN_GUEST || origin->kind == SIM_ORIGIN_JOB) {
+            return origin;
+        }
+    }
+    return NULL;
+}
+
 /* Newest first; a request that waits itself is never waited for, or two could wait for each other. */
 static BdrvTrackedRequest *find_conflict(const BdrvTrackedRequest *self)
 {

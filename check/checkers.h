@@ -24,6 +24,7 @@ extern const struct check_class check_permissions;
 extern const struct check_class check_successor_algebra;
 extern const struct check_class check_blkverify;
 extern const struct check_class check_durability;
+extern const struct check_class check_drained;
 
 /* --- the boundary (boundary.c) --------------------------------------------------------------------------- */
 
