@@ -92,6 +92,8 @@ struct BlockDriver {
 
     /* Of a filter: at this moment its length is not the filtered child's. NULL: it always is. */
     bool (*bdrv_has_own_length)(const BlockDriverState *bs);
+    /* Not of filters: how long the node is over a primary child of that length. NULL: as long as it was before. */
+    int64_t (*bdrv_length_over)(const BlockDriverState *bs, int64_t child_length);
 
     /* Reads its options (already checked against the table), opens children. */
     int (*bdrv_open)(BlockDriverState *bs, const struct qvalue *options, Error **errp);

@@ -139,6 +139,13 @@ static void raw_reopen_commit(BDRVReopenState *state)
     raw_reopen_abort(state);
 }
 
+static int64_t raw_length_over(const BlockDriverState *bs, int64_t child_length)
+{
+    const struct raw_state *s = bs->opaque;
+
+    return s->has_size ? s->size : MAX(child_length - s->offset, (int64_t)0);
+}
+
 /* --- requests -------------------------------------------------------------------------------------------- */
 
 /* Moves the request into the window; fails it with beyond when it leaves the window. */
@@ -363,6 +370,7 @@ const BlockDriver bdrv_raw = {
     .create_options = raw_create_options,
     .bdrv_co_create = raw_create,
     .bdrv_open = raw_open,
+    .bdrv_length_over = raw_length_over,
     .bdrv_reopen_prepare = raw_reopen_prepare,
     .bdrv_reopen_switch = raw_reopen_switch,
     .bdrv_reopen_commit = raw_reopen_commit,

@@ -164,6 +164,9 @@ int bdrv_reopen_edit(struct bdrv_reopen_queue *queue, struct bdrv_tran *tran, Er
     if (ret == 0) {
         switch_all(queue);
         ret = refresh_perms(queue, tran, nodes, count, errp);
+        if (ret == 0 && !bdrv_reopen_keeps_lengths(queue, errp)) {
+            ret = -EPERM;
+        }
         if (ret < 0) {
             bdrv_reopen_unswitch(queue);
             SIM_MARK(queue->host->sim, reopen_undone);

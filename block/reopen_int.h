@@ -75,6 +75,8 @@ bool bdrv_reopen_inherits(const BlockDriverState *bs, const BlockDriverState *pa
 /* What reopen does not change must be as it was (6). */
 bool bdrv_reopen_unchanged(const bdrv_reopen_entry *entry, Error **errp);
 
+/* Edited: nobody who keeps a node's length from changing would have it changed (reopen_length.c). */
+bool bdrv_reopen_keeps_lengths(const struct bdrv_reopen_queue *queue, Error **errp);
 /* Held (see above): all links of the queue, then permissions with the flags to be (reopen_graph.c). Refused:
  * nothing is changed. Else the caller ends tran, undoing the rest by bdrv_reopen_unswitch. Does not yield. */
 int bdrv_reopen_edit(struct bdrv_reopen_queue *queue, struct bdrv_tran *tran, Error **errp);
