@@ -131,6 +131,18 @@ BlockDriverState *check_passes_to(const BlockDriverState *bs);
 /* The medium whose bytes lie under the node at the same offsets: through filters and raw without an offset; NULL
  * when there is none or it cannot be known. */
 struct disk *check_disk_below(const BlockDriverState *bs);
+/*
+ * Where the content of a node comes from. id is the same exactly while the same media show through at the same
+ * offsets: filters and the length of a window are no part of it.
+ */
+struct check_below {
+    uint64_t id;
+    struct disk *disk; /* the one medium, NULL: several, or none */
+    int64_t offset;    /* in it */
+    bool weak;         /* a quorum may succeed, or answer, while its children differ */
+    bool forgets;      /* some of it keeps nothing of what is written (null-co, reference/block.md 7.4) */
+};
+struct check_below check_below(const BlockDriverState *bs);
 /* What a checker hears of. */
 struct check_subscription {
     enum sim_event_kind kind;

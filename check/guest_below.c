@@ -16,72 +16,9 @@
 
 #define LEARN_BYTES (64 * MiB) /* of what a guest comes to see; what lies beyond is known once it was read */
 
-/* --- paths --------------------------------------------------------------------------------------------------- */
-
 static bool is_driver(const BlockDriverState *bs, const char *driver)
 {
     return strcmp(bdrv_driver_name(bs), driver) == 0;
-}
-
-static bool is_weak(const BlockDriverState *quorum, unsigned children)
-{
-    const struct qvalue *options = bdrv_options_in_force(quorum);
-    const char *pattern;
-    int64_t threshold;
-
-    return !qdict_get_int(options, "vote-threshold", &threshold, 0, NULL) ||
-           !qdict_get_str(options, "read-pattern", &pattern, "quorum", NULL) || 2 * threshold <= children ||
-           strcmp(pattern, "fifo") == 0;
-}
-
-/* Of a node with several children whose content counts. */
-static struct guest_below all_below(const BlockDriverState *bs, int64_t offset)
-{
-    struct guest_below all = {.id = sim_mix2(sim_hash_str(bdrv_driver_name(bs)), (uint64_t)offset)};
-    unsigned count = 0;
-
-    for (const BdrvChild *edge = bdrv_first_child(bs); edge; edge = bdrv_next_child(edge)) {
-        struct guest_below one = guest_below(bdrv_child_bs(edge));
-
-        all.id = sim_mix2(all.id, one.id);
-        all.weak |= one.weak;
-        all.forgets |= one.forgets;
-        count++;
-    }
-    all.weak |= is_driver(bs, "quorum") && is_weak(bs, count);
-    return all;
-}
-
-struct guest_below guest_below(const BlockDriverState *bs)
-{
-    struct guest_below below = {.disk = NULL};
-
-    while (bs) {
-        const BlockDriverState *next = bdrv_filter_bs(bs);
-
-        if (!next && is_driver(bs, "raw")) {
-            below.offset += check_raw_offset(bs);
-            next = bdrv_primary_bs(bs);
-        }
-        if (!next) {
-            break;
-        }
-        bs = next;
-    }
-    if (bs && bdrv_first_child(bs)) {
-        int64_t offset = below.offset;
-
-        below = all_below(bs, offset);
-        below.offset = offset;
-    } else if (bs) {
-        bool named = is_driver(bs, "disk") || is_driver(bs, "file");
-
-        below.disk = check_disk_below(bs);
-        below.forgets = is_driver(bs, "null-co");
-        below.id =
-            sim_mix2(sim_hash_str(named ? bdrv_filename(bs) : bdrv_get_node_name(bs)), (uint64_t)below.offset);
-    }
-    return below;
 }
 
 int64_t guest_below_cut(const BlockDriverState *bs, const BlockDriverState *resized, int64_t bytes)
@@ -174,7 +111,7 @@ void guest_below_refresh(struct guest_view *state, struct view *view)
     if (view->graph == graph || view->judged || !bs) {
         return;
     }
-    view->below = guest_below(bs);
+    view->below = check_below(bs);
     view->graph = graph;
     if (view->below.weak && !was_weak) {
         ranges_add(&view->loose, 0, INT64_MAX);
@@ -242,12 +179,12 @@ static void move_flights(struct guest_view *state, struct view *view, const void
 static bool is_changed(const struct view *view, uint32_t host, bool may_keep)
 {
     BlockDriverState *bs = guest_view_bs(view->guest);
-    struct guest_below now;
+    struct check_below now;
 
     if (!view->judged || view->host->number != host || !bs) {
         return false;
     }
-    now = guest_below(bs);
+    now = check_below(bs);
     return now.id != view->below.id && !(may_keep && !view->below.weak && !now.weak);
 }
 
@@ -259,7 +196,7 @@ static void judge(struct guest_view *state, uint32_t host, bool may_keep)
             move_flights(state, view, &view->model->model, view);
             guest_view_drop_model(state, view);
             ranges_free(&view->loose);
-            view->below = guest_below(guest_view_bs(view->guest));
+            view->below = check_below(guest_view_bs(view->guest));
         }
     }
     for (struct view *view = state->views; view; view = view->next) {

@@ -14,24 +14,12 @@ struct view_model {
     unsigned users;
 };
 
-/*
- * Where the content of a node comes from. id is the same exactly while the same media show through at the same
- * offsets: filters and the length of a window are no part of it.
- */
-struct guest_below {
-    uint64_t id;
-    struct disk *disk; /* the one medium, NULL: several, or none */
-    int64_t offset;    /* in it */
-    bool weak;         /* a quorum may succeed, or answer, while its children differ */
-    bool forgets;      /* some of it keeps nothing of what is written (null-co, reference/block.md 7.4) */
-};
-
 struct view {
     struct guest *guest;
     struct host *host;
     struct view_model *model; /* NULL only between two media */
     uint64_t looked;          /* event number of the last look at a quiet point; 0: none */
-    struct guest_below below; /* as of graph - 1; while judged: before the command */
+    struct check_below below; /* as of graph - 1; while judged: before the command */
     uint64_t graph;
     bool judged;         /* a command is at work that may put other media below */
     struct ranges loose; /* children of a quorum that need not agree do not: it may show any of them */
@@ -63,8 +51,6 @@ void guest_view_take_model(struct guest_view *state, struct view *view);
 void guest_view_drop_model(struct guest_view *state, struct view *view);
 
 /* --- what lies below (guest_below.c) ------------------------------------------------------------------------- */
-
-struct guest_below guest_below(const BlockDriverState *bs);
 
 /* Brings view->below up to date, unless a command is at work. */
 void guest_below_refresh(struct guest_view *state, struct view *view);

@@ -28,6 +28,8 @@ struct pivot {
     enum mirror_sync sync;
     enum job_status status;
     bool populated;     /* the job has begun to copy: its bitmap says what the target lacks */
+    uint64_t below[2];  /* check_below.id of source and target when it began */
+    bool moved;         /* a command has put other media below one of them, or its children may differ */
     bool switched;      /* parents have moved: what follows is another story */
     bool looked;        /* since the job returned */
     int64_t different;  /* at the last look: offset, or -1 */
@@ -142,7 +144,7 @@ static int64_t compare(struct target_at_pivot *state, struct pivot *p, const Job
     int64_t at = 0;
     const struct range *r;
 
-    if (!a || !b || written_beside(p, a, b)) {
+    if (!a || !b || p->moved || written_beside(p, a, b)) {
         return -1;
     }
     length = MIN(bdrv_getlength_cached(a), bdrv_getlength_cached(b));
@@ -215,6 +217,9 @@ static void learn(struct pivot *p, const Job *job)
     p->target = bdrv_node_sim_name(target);
     p->source_disk = check_disk_below(source);
     p->target_disk = check_disk_below(target);
+    p->below[0] = check_below(source).id;
+    p->below[1] = check_below(target).id;
+    p->moved = check_below(source).weak || check_below(target).weak;
     p->sync = mirror_sync_mode(job);
     if (p->sync == MIRROR_SYNC_FULL) {
         ranges_add(&p->open, 0, INT64_MAX);
@@ -420,6 +425,31 @@ static void on_fault(void *opaque, const struct sim_record *record)
     }
 }
 
+/* Neither the mirror nor its bitmap is told that its source or target holds something else from now on. */
+static void look_below(struct target_at_pivot *state, uint32_t host)
+{
+    for (struct pivot *p = state->pivots; p; p = p->next) {
+        const BlockDriverState *source = node_of(p, p->source);
+        const BlockDriverState *target = node_of(p, p->target);
+
+        p->moved |= p->host->number == host && !p->switched &&
+                    ((source && check_below(source).id != p->below[0]) ||
+                     (target && check_below(target).id != p->below[1]));
+    }
+}
+
+static void on_reopen(void *opaque, const struct sim_record *record)
+{
+    look_below(opaque, record->host);
+}
+
+static void on_reply(void *opaque, const struct sim_record *record)
+{
+    if (strcmp(((const struct qmp_call *)record->ref)->command->name, "x-blockdev-change") == 0) {
+        look_below(opaque, record->host);
+    }
+}
+
 static void on_crash(void *opaque, const struct sim_record *record)
 {
     struct target_at_pivot *state = opaque;
@@ -459,6 +489,8 @@ static void *attach(struct check *check)
         {EV_BLOCK_JOB_COMPLETED, on_completed},
         {EV_fault_fired, on_fault},
         {EV_host_crash, on_crash},
+        {EV_node_reopen, on_reopen},
+        {EV_qmp_reply, on_reply},
         {EV_guest_complete, on_guest_complete},
     };
 
