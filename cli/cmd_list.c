@@ -6,6 +6,7 @@
 #include "block/block_int.h"
 #include "faults/fault.h"
 #include "monitor/transaction.h"
+#include "scenario/lang.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -104,6 +105,8 @@ static const struct registry registries[] = {
     {"actions", action_entry},   {"events", event_entry}, {"choices", site_entry},
 };
 
+#define REGISTRIES "checks, faults, drivers, profiles, marks, commands, actions, events, choices"
+
 static void print_json(const struct entry *e)
 {
     struct qvalue *object = qvalue_dict();
@@ -138,8 +141,7 @@ static int list(int argc, char **argv)
         }
         return EXIT_PASS;
     }
-    return cli_error(
-        "list: expected one of checks, faults, drivers, profiles, marks, commands, actions, events, choices");
+    return cli_error("list: expected one of " REGISTRIES);
 }
 
 const struct cli_command cli_list = {
@@ -211,6 +213,56 @@ static void explain_command(const char *name)
     }
 }
 
+static void print_words(const BdrvOption *option)
+{
+    const char *const *words = option->values;
+
+    printf("  %-27s   one of", "");
+    for (unsigned i = 0; words[i]; i++) {
+        printf(" %s", words[i]);
+    }
+    printf("\n");
+}
+
+/* Rules and the like are lists of dictionaries: their keys stand below, with the index they are written with. */
+static void print_options(const BdrvOption *options, const char *above, const char *const *changeable)
+{
+    for (const BdrvOption *o = options; o && o->name; o++) {
+        char name[64];
+        bool stays = true;
+
+        snprintf(name, sizeof(name), "%s%s", above, o->name);
+        for (size_t i = 0; changeable && changeable[i]; i++) {
+            stays = stays && strcmp(changeable[i], o->name) != 0;
+        }
+        printf("  %-27s %s%s%s\n", name, o->help, o->required ? " (required)" : "",
+               stays ? "" : " (blockdev-reopen can change it)");
+        if ((o->type == BDRV_OPT_ENUM || o->type == BDRV_OPT_ENUM_LIST) && o->values) {
+            print_words(o);
+        } else if (o->type == BDRV_OPT_DICT_LIST) {
+            snprintf(name, sizeof(name), "%s.N.", o->name);
+            print_options(o->values, name, NULL);
+        }
+    }
+}
+
+static void explain_driver(const char *name)
+{
+    const BlockDriver *drv = bdrv_find_driver(name);
+
+    if (!drv) {
+        return;
+    }
+    printf("\noptions:\n");
+    print_options(drv->options, "", drv->mutable_opts);
+    printf("\nas of every node: node-name, read-only, auto-read-only, force-share, discard (ignore, unmap), "
+           "detect-zeroes\n(off, on, unmap), cache.direct, cache.no-flush, active\n");
+    if (drv->create_options) {
+        printf("\noptions of blockdev-create:\n");
+        print_options(drv->create_options, "", NULL);
+    }
+}
+
 /* Of a transaction. */
 static void explain_action(const char *name)
 {
@@ -235,7 +287,7 @@ static void explain_entry(const struct entry *e)
         void (*fn)(const char *name);
     } more[] = {
         {"checker", explain_check},   {"fault", explain_fault},   {"event", explain_event},
-        {"command", explain_command}, {"action", explain_action},
+        {"command", explain_command}, {"action", explain_action}, {"driver", explain_driver},
     };
 
     printf("%s (%s): %s\n", e->name, e->kind, e->doc ? e->doc : "");
@@ -280,6 +332,24 @@ static unsigned explain_all(const char *word, bool family, bool json)
     return found;
 }
 
+static int unknown(const char *word)
+{
+    struct scn_spell spell;
+    char hint[SCN_HINT];
+    struct entry e;
+
+    scn_spell_init(&spell, word);
+    for (size_t r = 0; r < ARRAY_SIZE(registries); r++) {
+        for (size_t i = 0; registries[r].at(i, &e); i++) {
+            scn_spell_try(&spell, e.name);
+        }
+    }
+    return cli_error(
+        "explain: there is nothing of the name '%s'; `blksim list WHAT` shows the names, WHAT is one of " REGISTRIES
+        "%s",
+        word, scn_spell_hint(&spell, hint));
+}
+
 static int explain(int argc, char **argv)
 {
     bool json = false;
@@ -300,7 +370,7 @@ static int explain(int argc, char **argv)
     found = explain_all(word, false, json);
     found += explain_all(word, true, json);
     if (!found) {
-        return cli_error("explain: there is nothing of the name '%s'; `blksim list` shows the names", word);
+        return unknown(word);
     }
     return EXIT_PASS;
 }

@@ -7,6 +7,7 @@
  *   verbs_io.c   io rows                            print.c     steps to canonical text
  *   verbs_qmp.c  rows made from the QMP table       precheck.c  names and files before a run
  *   spell.c      "did you mean"                     names.c     what a step defines and needs
+ *   precheck_node.c  options of drivers
  *   nested.c     names in lists of commands         codec*.c    bytes
  *   gen*.c       the scenario of a seed
  */
@@ -143,11 +144,13 @@ typedef bool scn_nested_fn(void *opaque, enum scn_domain domain, bool defines, c
  * of another form is passed over. */
 bool scn_each_nested_name(const char *command, const struct qvalue *args, scn_nested_fn *fn, void *opaque);
 
-/* --- pre-run checks (precheck.c) ------------------------------------------------------------------------- */
+/* --- pre-run checks (precheck.c, precheck_node.c) ------------------------------------------------------------------------- */
 
 /* Every name the step uses is defined, and what it says of existing things fits. lenient: the refusal of a command
  * is expected or tried, so it may name nodes and jobs that are not there. The message has no place. */
 bool scn_step_check_names(const struct scn_names *names, const struct scn_step *step, bool lenient, Error **errp);
+/* One node's options against its driver's table, children left out. */
+bool scn_check_driver_options(const struct qvalue *options, Error **errp);
 /* previous is the step before, NULL for the first. */
 bool scn_step_lenient(const struct scn_step *step, const struct scn_step *previous);
 /* The step uses files of the host. */

@@ -137,6 +137,9 @@ static bool check_node_options(const struct scn_names *names, const struct qvalu
     const struct qvalue *disk = qdict_get(options, "disk");
     const struct qvalue *group = qdict_get(options, "throttle-group");
 
+    if (!scn_check_driver_options(options, errp)) {
+        return false;
+    }
     if (group && group->type == QVALUE_STR && !check_name(names, SCN_DOM_GROUP, group->str.bytes, errp)) {
         return false;
     }

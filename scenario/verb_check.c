@@ -152,8 +152,11 @@ static void reword(const struct scn_step *step, const char *key, Error *local, E
         error_setg(errp, "'%s' is not right, expected %s", key, expects + strlen("' expects "));
     } else if (!def || !def->choices || !value || value->type != QVALUE_STR ||
                scn_choice_check(def, value->str.bytes, errp)) {
-        error_setg(errp, "%s, expected %s", message,
-                   def && def->doc ? def->doc : "arguments as `blksim list` shows");
+        if (def && def->doc) {
+            error_setg(errp, "%s, expected %s", message, def->doc);
+        } else {
+            error_setg(errp, "%s, expected arguments as `blksim explain %s` shows", message, step->verb->name);
+        }
     }
     error_free(local);
 }

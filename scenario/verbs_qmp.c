@@ -95,16 +95,70 @@ static const struct scn_arg_def *make_args(const struct qmp_command *command)
     return defs;
 }
 
+/* "actions.0.type=..." makes a dictionary; lists are JSON. */
+static bool check_lists(const struct qmp_command *command, const struct qvalue *args, Error **errp)
+{
+    for (const struct qmp_arg *arg = command->args; arg && arg->name; arg++) {
+        const struct qvalue *value = qdict_get(args, arg->name);
+
+        if (arg->type == QMP_LIST && value && value->type != QVALUE_LIST) {
+            error_setg(errp, "'%s' of '%s' is no list, expected JSON such as %s=[{\"key\": \"value\"}]", arg->name,
+                       command->name, arg->name);
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool check_qmp(const struct scn_step *step, Error **errp)
 {
     const struct qmp_command *command = qmp_find_command(step->verb->name);
-    struct qvalue *args = qvalue_copy(step->args);
+    struct qvalue *args;
     bool ok;
 
     SIM_ASSERT(command != NULL);
+    if (!check_lists(command, step->args, errp)) {
+        return false;
+    }
+    args = qvalue_copy(step->args);
     ok = qmp_check_args(command, args, errp);
     qvalue_free(args);
     return ok;
+}
+
+/* For `explain`, where the shape of the arguments is not plain from their list. Lists are JSON. */
+static const char *example_of(const char *command)
+{
+    static const struct {
+        const char *command;
+        const char *line;
+    } examples[] = {
+        {"blockdev-add", "blockdev-add driver=raw node-name=s file.driver=disk file.disk=src"},
+        {"blockdev-reopen", "blockdev-reopen options=[{\"driver\": \"raw\", \"node-name\": \"s\", \"file\": \"f\", "
+                            "\"read-only\": true}]"},
+        {"blockdev-create", "blockdev-create job-id=c options.driver=disk options.disk=new options.size=1M"},
+        {"blockdev-mirror", "blockdev-mirror job-id=m device=s target=d sync=full"},
+        {"block_resize", "block_resize node-name=s size=2M"},
+        {"block-set-write-threshold", "block-set-write-threshold node-name=s write-threshold=1M"},
+        {"block-dirty-bitmap-add", "block-dirty-bitmap-add node=s name=b granularity=64k"},
+        {"block-dirty-bitmap-merge",
+         "block-dirty-bitmap-merge node=s target=b bitmaps=[\"b1\", {\"node\": \"d\", \"name\": \"b2\"}]"},
+        {"transaction", "transaction actions=[{\"type\": \"block-dirty-bitmap-add\", \"data\": {\"node\": \"s\", "
+                        "\"name\": \"b\"}}, {\"type\": \"abort\", \"data\": {}}]"},
+        {"block_set_io_throttle",
+         "block_set_io_throttle id=g bps=0 bps_rd=0 bps_wr=0 iops=100 iops_rd=0 iops_wr=0"},
+        {"object-add", "object-add qom-type=throttle-group id=t limits.iops-total=100"},
+        {"qom-get", "qom-get path=t property=limits"},
+        {"qom-set", "qom-set path=t property=limits value.iops-total=200"},
+        {"x-blockdev-change", "x-blockdev-change parent=q child=children.0"},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(examples); i++) {
+        if (strcmp(examples[i].command, command) == 0) {
+            return examples[i].line;
+        }
+    }
+    return NULL;
 }
 
 static struct {
@@ -129,6 +183,7 @@ static void make_rows(void)
             .args = make_args(command),
             .open_args = command->open_args,
             .doc = command->doc,
+            .example = example_of(command->name),
             .check = check_qmp,
             .run = scn_run_qmp,
         };

@@ -25,6 +25,19 @@ wrong missing-key '3:[0-9]+' 'blockdev-mirror job-id=m'
 wrong bad-time '3:[0-9]+' '+1parsec disk b size=1M'
 wrong duplicate-disk '3:[0-9]+' 'disk a size=1M'
 wrong unknown-disk '3:[0-9]+' 'blockdev-add driver=raw node-name=s file.driver=disk file.disk=nope'
+wrong unknown-driver 3:1 'blockdev-add driver=rwa node-name=s file.driver=disk file.disk=a'
+wrong unknown-driver-below 3:1 'blockdev-add driver=raw node-name=s file.driver=dsk file.disk=a'
+wrong unknown-option 3:1 'blockdev-add driver=raw node-name=s file.driver=disk file.disk=a sice=5'
+says "/cli/scenario/unknown-option/hint" 2 err "no option of driver 'raw'.*did you mean 'size'"
+wrong missing-option 3:1 'blockdev-add driver=raw node-name=s'
+says "/cli/scenario/missing-option/which" 2 err "driver 'raw' needs 'file'"
+wrong bad-option 3:1 'blockdev-add driver=raw node-name=s file.driver=disk file.disk=a size=5x'
+wrong list-in-dotted-keys 3:13 'transaction actions.0.type=abort'
+says "/cli/scenario/list-in-dotted-keys/expectation" 2 err 'is no list, expected JSON such as actions='
+wrong unknown-action 3:1 'transaction actions=[{"type": "abrot", "data": {}}]'
+printf 'blksim 1\ndisk a size=1M\ntry blockdev-add driver=rwa node-name=s\n' > refused.blk
+blksim run refused.blk
+exits "/cli/scenario/unknown-driver/tried" 0
 wrong unclosed-quote '3:[0-9]+' 'disk "b size=1M'
 wrong bad-json '3:[0-9]+' '{"execute": "query-status"'
 wrong nul-byte 3:8 'disk b \0size=1M'

@@ -57,6 +57,18 @@ blksim list nonesuch
 says "/cli/usage/list/no-such-registry" 2 err 'expected one of'
 blksim explain nonesuch
 says "/cli/usage/explain/no-such-name" 2 err "nothing of the name 'nonesuch'"
+blksim explain mirorr
+says "/cli/usage/explain/misspelt" 2 err "did you mean 'mirror'"
+"$BLKSIM" list drivers | cut -d' ' -f1 > drivers
+for driver in $(cat drivers); do
+    blksim explain "$driver"
+    says "/cli/explain/driver/$driver/options" 0 out '^options:$'
+done
+blksim explain throttle
+says "/cli/explain/driver/required" 0 out '^  throttle-group .*\(required\)'
+says "/cli/explain/driver/changeable" 0 out '^  throttle-group .*blockdev-reopen can change it'
+blksim explain blkdebug
+says "/cli/explain/driver/entries-of-lists" 0 out '^  inject-error\.N\.errno '
 
 for registry in checks faults drivers profiles marks commands actions events choices; do
     blksim list $registry
