@@ -4,7 +4,8 @@
 #   SEEDS=N TIME=SECONDS              the budget of the general sweep, 20,000 seeds and 300 s unless told otherwise
 # A mutant is NAME.patch (its leading lines of text say what the bug is) and NAME.blk, a directed scenario that passes
 # on the real code and fails on the mutant. A line "profile: NAME" above the diff names the profile of the sweep, where
-# that is not the default one. Each is built in build/mutants/NAME from a copy of this tree.
+# that is not the default one. A line "unit: ROOM/UNIT" names the tests that must fail instead, for code that no scenario
+# reaches before there is a driver for it. Each is built in build/mutants/NAME from a copy of this tree.
 set -u
 cd "$(dirname "$0")/.."
 seeds=${SEEDS:-20000}
@@ -28,8 +29,37 @@ copy_tree() { # DIRECTORY
 checker_of() { sed -nE 's/^(fail|crash|hang) ([^ ]+)  .*/\2/p' "$1" | head -n 1; }
 seed_of() { sed -nE 's/^(fail|crash|hang) .*\(seed ([0-9]+)\)$/\2/p' "$1" | head -n 1; }
 
+# No scenario reaches it yet: tests fail with the bug, and pass without.
+unit_mutant() { # NAME DIRECTORY ROOM/UNIT
+    local name=$1 dir=$2 test=build/opt/tests/$3_test found=- start=$(date +%s%N) spent
+
+    if ! ${MAKE:-make} --no-print-directory -j"$jobs" BUILD=build/opt "$test" > "$dir.build" 2>&1 ||
+        ! ${MAKE:-make} -C "$dir" --no-print-directory -j"$jobs" BUILD=build/opt REVISION="mutant-$name" "$test" \
+            >> "$dir.build" 2>&1; then
+        tail -n 5 "$dir.build"
+        found="does not build"
+        worst=1
+    elif ! timeout -k 5 "$budget" "$test" > "$dir.clean" 2>&1; then
+        echo "$name: the tests of $3 fail without the bug"
+        found="$3 ?"
+        worst=1
+    elif (cd "$dir" && timeout -k 5 "$budget" "$test" || exit 1) > "$dir.directed" 2>&1; then
+        echo "$name: the tests of $3 do not find it"
+        found=MISSED
+        worst=1
+    else
+        found=$(sed -nE 's/^\[  FAILED  \] (\/[^ ]+)$/\1/p' "$dir.directed" | head -n 1)
+        found=${found:-$3 died}
+    fi
+    spent=$(($(date +%s%N) - start))
+    echo "--- tests: $found"
+    printf '%-37s %-20s %-20s %10s %6d.%02d\n' "$name" "(tests)" "$found" - \
+        $((spent / 1000000000)) $((spent / 10000000 % 100)) >> "$table"
+    echo
+}
+
 mutant() { # NAME
-    local name=$1 dir=build/mutants/$1 what directed=- found=- seed=- start spent profile
+    local name=$1 dir=build/mutants/$1 what directed=- found=- seed=- start spent profile unit
     local patch=$top/tests/mutants/$name.patch scenario=$top/tests/mutants/$name.blk
 
     what=$(sed -nE '/^(diff|---|Index)/q; /[^[:space:]]/{s/^#? *//; p; q}' "$patch")
@@ -50,6 +80,11 @@ mutant() { # NAME
         return
     fi
 
+    unit=$(sed -nE '/^diff/q; s/^unit: *([a-z0-9_/]+) *$/\1/p' "$patch")
+    if [ -n "$unit" ]; then
+        unit_mutant "$name" "$dir" "$unit"
+        return
+    fi
     if [ -f "$scenario" ]; then
         if ! build/blksim run "$scenario" > "$dir.clean" 2>&1; then
             echo "$name: the directed scenario fails without the bug:"
