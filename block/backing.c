@@ -220,11 +220,7 @@ static int set_backing_drained(BlockDriverState *bs, BlockDriverState *backing, 
     struct bdrv_tran tran;
 
     bdrv_tran_begin(&tran);
-    int ret = bdrv_tran_finish(&tran, set_backing(&tran, bs, backing, errp));
-    if (ret >= 0) {
-        bdrv_refresh_limits(bs);
-    }
-    return ret;
+    return bdrv_tran_finish(&tran, set_backing(&tran, bs, backing, errp));
 }
 
 int bdrv_set_backing_hd(BlockDriverState *bs, BlockDriverState *backing, Error **errp)

@@ -172,11 +172,6 @@ static int blkdebug_open(BlockDriverState *bs, const struct qvalue *options, Err
     if (!bdrv_open_child(bs, options, "image", BDRV_CHILD_FILTERED | BDRV_CHILD_PRIMARY, false, errp)) {
         return -EINVAL;
     }
-    const BlockDriverState *file = bs->file->bs;
-    bs->supported_write_flags = BDRV_REQ_WRITE_UNCHANGED | (BDRV_REQ_FUA & file->supported_write_flags);
-    bs->supported_zero_flags =
-        BDRV_REQ_WRITE_UNCHANGED |
-        ((BDRV_REQ_FUA | BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK) & file->supported_zero_flags);
     if (!get_limits(bs, options, errp) || !add_rules(bs, options, "inject-error", add_inject_error, errp) ||
         !add_rules(bs, options, "set-state", add_set_state, errp)) {
         blkdebug_rules_clear(bs);
@@ -195,6 +190,7 @@ static void blkdebug_refresh_limits(BlockDriverState *bs)
 {
     const struct blkdebug *s = bs->opaque;
 
+    bdrv_pass_supported_flags(bs);
     bs->bl.request_alignment = s->align > 0 ? s->align : bs->bl.request_alignment;
     bs->bl.max_transfer = s->max_transfer > 0 ? s->max_transfer : bs->bl.max_transfer;
     bs->bl.pwrite_zeroes_alignment = (uint32_t)s->opt_write_zero;

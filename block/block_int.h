@@ -122,7 +122,9 @@ struct BlockDriver {
     int (*bdrv_co_get_info)(BlockDriverState *bs, BlockDriverInfo *info);
     int (*bdrv_co_block_status)(BlockDriverState *bs, bool want_zero, int64_t offset, int64_t bytes, int64_t *pnum,
                                 int64_t *map, BlockDriverState **file);
-    void (*bdrv_refresh_limits)(BlockDriverState *bs); /* overrides after inheritance */
+    /* Overrides of bs->bl after inheritance, and the supported_*_flags as far as they depend on children: called at
+     * the end of opening, and whenever anything below has changed. Children may be missing when the node goes. */
+    void (*bdrv_refresh_limits)(BlockDriverState *bs);
     bool (*bdrv_has_zero_init)(BlockDriverState *bs);
 
     /* Permissions (1.11); NULL: the defaults by role. */
@@ -370,7 +372,14 @@ int bdrv_apply_auto_read_only(BlockDriverState *bs, const char *text, Error **er
 int bdrv_reopen_auto_read_only(BDRVReopenState *state, const char *text, Error **errp);
 /* A bdrv_reopen_prepare for drivers that have nothing to look at. */
 int bdrv_reopen_prepare_nothing(BDRVReopenState *state, Error **errp);
+/* One node's limits and flags, from its children as they are; cannot fail. In a graph that is in use transactions
+ * do it (block/tran.h). */
 void bdrv_refresh_limits(BlockDriverState *bs);
+/* The same; -EINVAL when what is below takes less at a time than this node's alignment. */
+int bdrv_try_refresh_limits(BlockDriverState *bs, Error **errp);
+/* For bdrv_refresh_limits: write, zero and truncate flags of a driver that passes requests on to its primary child,
+ * and what the child makes of the flags is what it makes of them. */
+void bdrv_pass_supported_flags(BlockDriverState *bs);
 /* Sets the cached length (rounds up), truncates bitmaps, tells BB parents. */
 void bdrv_set_total_bytes(BlockDriverState *bs, int64_t length);
 

@@ -109,11 +109,8 @@ int bdrv_append(BlockDriverState *new_top, BlockDriverState *old, Error **errp)
     int ret = bdrv_tran_finish(&tran, append_links(&tran, new_top, old, errp));
     if (ret < 0) {
         new_top->total_bytes = length;
-    } else {
-        bdrv_refresh_limits(new_top);
-        if (new_top->name_generated) {
-            bdrv_set_entity_below(new_top, old, new_top->drv->format_name);
-        }
+    } else if (new_top->name_generated) {
+        bdrv_set_entity_below(new_top, old, new_top->drv->format_name);
     }
     bdrv_drained_end(new_top);
     bdrv_drained_end(old);
@@ -187,7 +184,7 @@ static int take_back(struct bdrv_tran *tran, BlockDriverState *top, BlockDriverS
             return ret;
         }
     }
-    bdrv_tran_detach(tran, link); /* last: it is what keeps top drained */
+    bdrv_tran_detach(tran, link);
     return bdrv_tran_perms(tran, both, ARRAY_SIZE(both), errp);
 }
 
@@ -197,6 +194,7 @@ int bdrv_undo_append(BlockDriverState *top, BlockDriverState *old, const struct 
 
     SIM_ASSERT(top->quiesce_counter > 0);
     SIM_ASSERT(old->quiesce_counter > 0);
+    bdrv_do_drained_begin_quiesce(top); /* the link that goes may be what keeps it drained */
     bdrv_tran_begin(&tran);
     int ret = bdrv_tran_finish(&tran, take_back(&tran, top, old, parents, errp));
     for (size_t i = ret < 0 ? 0 : parents->count; i > 0; i--) {
@@ -206,9 +204,7 @@ int bdrv_undo_append(BlockDriverState *top, BlockDriverState *old, const struct 
             LIST_INSERT_HEAD(&old->parents, edge, next_parent);
         }
     }
-    if (ret >= 0) {
-        bdrv_refresh_limits(top);
-    }
+    bdrv_do_drained_end(top);
     return ret;
 }
 

@@ -231,9 +231,6 @@ BdrvChild *bdrv_attach_child(BlockDriverState *parent, BlockDriverState *child, 
     BdrvChild *edge = bdrv_tran_link(&tran, parent, child, name, role, false, errp);
     int ret = edge ? bdrv_tran_perms(&tran, &parent, 1, errp) : -EPERM;
     ret = bdrv_tran_finish(&tran, ret);
-    if (ret >= 0 && parent->bl.request_alignment > 0) {
-        bdrv_refresh_limits(parent); /* while it is being opened they come at the end */
-    }
     if (child_drained) {
         bdrv_drained_end(child);
     }
@@ -283,6 +280,8 @@ static void remove_edge(BdrvChild *child)
     BlockDriverState *bs = drain_child(child);
     bdrv_tran_begin(&tran);
     bdrv_tran_detach(&tran, child);
+    int ret = bdrv_tran_limits(&tran, NULL, 0, NULL);
+    SIM_ASSERT_EQ(ret, 0); /* a child less only loosens */
     bdrv_tran_finish(&tran, 0);
     /* One parent less only loosens; should it fail all the same, the old state is as safe as before. */
     bdrv_refresh_perms(bs, NULL);
@@ -294,7 +293,12 @@ void bdrv_unref_child(BlockDriverState *parent, BdrvChild *child)
 {
     SIM_ASSERT(child->klass == &bdrv_child_of_bds);
     SIM_ASSERT(child->opaque == parent);
+    /* Once the edge is gone the child's section no longer reaches the parent, whose limits change. */
+    bool drained = drain_used(parent);
     remove_edge(child);
+    if (drained) {
+        bdrv_drained_end(parent);
+    }
 }
 
 void bdrv_root_unref_child(BdrvChild *child)

@@ -48,17 +48,11 @@ static int freeze_to_bottom(BlockDriverState *bs, const char *name, Error **errp
 static int cor_open(BlockDriverState *bs, const struct qvalue *options, Error **errp)
 {
     const char *bottom;
-    uint32_t passed = BDRV_REQ_FUA | BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;
 
     if (!qdict_get_str(options, "bottom", &bottom, NULL, errp) ||
         !bdrv_open_child(bs, options, "file", BDRV_CHILD_FILTERED | BDRV_CHILD_PRIMARY, false, errp)) {
         return -EINVAL;
     }
-    BlockDriverState *file = bs->file->bs;
-    bs->supported_read_flags = BDRV_REQ_PREFETCH;
-    bs->supported_write_flags = BDRV_REQ_WRITE_UNCHANGED | (BDRV_REQ_FUA & file->supported_write_flags);
-    bs->supported_zero_flags = BDRV_REQ_WRITE_UNCHANGED | (passed & file->supported_zero_flags);
-    bs->supported_truncate_flags = file->supported_truncate_flags;
     return bottom ? freeze_to_bottom(bs, bottom, errp) : 0;
 }
 
@@ -71,6 +65,12 @@ static void cor_close(BlockDriverState *bs)
         bdrv_unref_later(s->bottom);
         s->bottom = NULL;
     }
+}
+
+static void cor_refresh_limits(BlockDriverState *bs)
+{
+    bdrv_pass_supported_flags(bs);
+    bs->supported_read_flags = BDRV_REQ_PREFETCH;
 }
 
 /* An inactive node cannot give the permission, and nothing is copied into it. */
@@ -169,5 +169,6 @@ const BlockDriver bdrv_copy_on_read = {
     .bdrv_co_pwritev = cor_pwritev,
     .bdrv_co_pwrite_zeroes = cor_pwrite_zeroes,
     .bdrv_co_pdiscard = cor_pdiscard,
+    .bdrv_refresh_limits = cor_refresh_limits,
     .bdrv_child_perm = cor_child_perm,
 };

@@ -166,6 +166,7 @@ BlockDriverState *bdrv_new_node(struct host *host, const BlockDriver *drv, const
 
 static void detach_children(BlockDriverState *bs)
 {
+    bs->bl = (BlockLimits){0}; /* the driver is closed: none are computed any more */
     while (!LIST_EMPTY(&bs->children)) {
         bdrv_unref_child(bs, LIST_FIRST(&bs->children));
     }
@@ -303,7 +304,10 @@ static int open_entry(void *opaque)
     if (ret < 0) {
         return ret;
     }
-    bdrv_refresh_limits(bs);
+    ret = bdrv_try_refresh_limits(bs, open->errp);
+    if (ret < 0) {
+        return ret;
+    }
     int64_t length = bdrv_co_getlength(bs);
     if (length < 0) {
         error_setg_errno(open->errp, (int)length, "Could not get the length of '%s'", bdrv_get_node_name(bs));

@@ -243,15 +243,33 @@ static BlockDriverState *sort_below(BlockDriverState *bs, BlockDriverState *list
     return bs;
 }
 
+/* Whose alignment has changed may no longer suit its users (1.11), however far above the edit it is. */
+static BlockDriverState *sort_realigned(const struct bdrv_tran *tran, BlockDriverState *list)
+{
+    for (size_t i = 0; i < tran->count; i++) {
+        const struct bdrv_edit *edit = &tran->edit[i];
+        if (edit->kind == BDRV_EDIT_LIMITS &&
+            edit->limits->bl.request_alignment != edit->node->bl.request_alignment) {
+            list = sort_below(edit->node, list);
+        }
+    }
+    return list;
+}
+
 int bdrv_tran_perms(struct bdrv_tran *tran, BlockDriverState *const *start, size_t count, Error **errp)
 {
     BlockDriverState *list = NULL;
 
     SIM_ASSERT(count > 0);
+    int limits = bdrv_tran_limits(tran, NULL, 0, errp);
+    if (limits < 0) {
+        return limits;
+    }
     bdrv_walk_begin(start[0]->host->graph);
     for (size_t i = 0; i < count; i++) {
         list = sort_below(start[i], list);
     }
+    list = sort_realigned(tran, list);
     for (; list; list = list->topo_next) {
         int ret = refresh_node(tran, list, errp);
         if (ret < 0) {

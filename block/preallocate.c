@@ -365,15 +365,10 @@ static bool read_goal(const struct qvalue *options, struct preallocate *s, Error
            qdict_get_size(options, "prealloc-size", &s->size, 128 * MiB, errp);
 }
 
-static void inherit_supported_flags(BlockDriverState *bs)
+static void preallocate_refresh_limits(BlockDriverState *bs)
 {
-    const BlockDriverState *file = bs->file->bs;
-    uint32_t passed = BDRV_REQ_FUA | BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;
-
+    bdrv_pass_supported_flags(bs);
     bs->supported_read_flags = BDRV_REQ_PREFETCH;
-    bs->supported_write_flags = BDRV_REQ_WRITE_UNCHANGED | (BDRV_REQ_FUA & file->supported_write_flags);
-    bs->supported_zero_flags = BDRV_REQ_WRITE_UNCHANGED | (passed & file->supported_zero_flags);
-    bs->supported_truncate_flags = file->supported_truncate_flags & BDRV_REQ_ZERO_WRITE;
 }
 
 static int preallocate_open(BlockDriverState *bs, const struct qvalue *options, Error **errp)
@@ -386,7 +381,6 @@ static int preallocate_open(BlockDriverState *bs, const struct qvalue *options, 
         !bdrv_open_child(bs, options, "file", BDRV_CHILD_FILTERED | BDRV_CHILD_PRIMARY, false, errp)) {
         return -EINVAL;
     }
-    inherit_supported_flags(bs);
     return check_options(s, bs->file->bs, errp);
 }
 
@@ -435,7 +429,6 @@ static void preallocate_reopen_commit(BDRVReopenState *state)
 
     s->size = goal->size;
     s->align = goal->align;
-    inherit_supported_flags(state->bs);
     preallocate_reopen_abort(state);
 }
 
@@ -465,6 +458,7 @@ const BlockDriver bdrv_preallocate = {
     .bdrv_co_pdiscard = preallocate_pdiscard,
     .bdrv_co_truncate = preallocate_truncate,
     .bdrv_co_getlength = preallocate_getlength,
+    .bdrv_refresh_limits = preallocate_refresh_limits,
     .bdrv_child_perm = preallocate_child_perm,
     .bdrv_set_perm = preallocate_set_perm,
     .bdrv_reopen_prepare = preallocate_reopen_prepare,

@@ -17,14 +17,15 @@
 /* --- children ---------------------------------------------------------------------------------------------------
  */
 
-/* What all children can do. */
-static void refresh_flags(BlockDriverState *bs)
+/* What all children can do. Links are edited before s->child is, so the links are what counts. */
+static void quorum_refresh_limits(BlockDriverState *bs)
 {
-    const struct quorum *s = bs->opaque;
     uint32_t zero_flags = BDRV_REQ_FUA | BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;
+    const BdrvChild *child;
 
-    for (unsigned i = 0; i < s->count; i++) {
-        zero_flags &= s->child[i]->bs->supported_zero_flags;
+    LIST_FOREACH(child, &bs->children, next)
+    {
+        zero_flags &= child->bs->supported_zero_flags;
     }
     bs->supported_write_flags = BDRV_REQ_WRITE_UNCHANGED;
     bs->supported_zero_flags = zero_flags | BDRV_REQ_WRITE_UNCHANGED;
@@ -78,7 +79,6 @@ static int quorum_add_child(BlockDriverState *bs, BlockDriverState *child_bs, Er
     BdrvChild *edge = bdrv_attach_child(bs, child_bs, next_edge_name(bs), BDRV_CHILD_DATA, errp);
     if (edge) {
         keep_child(bs, edge);
-        refresh_flags(bs);
     } else {
         ((struct quorum *)bs->opaque)->next_index = index;
     }
@@ -108,8 +108,6 @@ static int quorum_del_child(BlockDriverState *bs, BdrvChild *child, Error **errp
         s->child[i] = s->child[i + 1];
     }
     bdrv_unref_child(bs, child);
-    refresh_flags(bs);
-    bdrv_refresh_limits(bs);
     bdrv_drained_end(bs);
     return 0;
 }
@@ -176,7 +174,6 @@ static int quorum_open(BlockDriverState *bs, const struct qvalue *options, Error
         drop_array(bs); /* the edges go with the node */
         return ret;
     }
-    refresh_flags(bs);
     return 0;
 }
 
@@ -286,6 +283,7 @@ const BlockDriver bdrv_quorum = {
     .bdrv_co_flush = quorum_flush,
     .bdrv_co_getlength = quorum_getlength,
     .bdrv_co_block_status = quorum_block_status,
+    .bdrv_refresh_limits = quorum_refresh_limits,
     .bdrv_child_perm = quorum_child_perm,
     .bdrv_add_child = quorum_add_child,
     .bdrv_del_child = quorum_del_child,

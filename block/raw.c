@@ -69,18 +69,6 @@ static uint32_t file_role(const struct raw_state *s)
     return (s->window ? BDRV_CHILD_DATA : BDRV_CHILD_FILTERED) | BDRV_CHILD_PRIMARY;
 }
 
-static void inherit_supported_flags(BlockDriverState *bs)
-{
-    const BlockDriverState *file = bs->file->bs;
-
-    bs->supported_read_flags = BDRV_REQ_PREFETCH & file->supported_read_flags;
-    bs->supported_write_flags = BDRV_REQ_WRITE_UNCHANGED | (BDRV_REQ_FUA & file->supported_write_flags);
-    bs->supported_zero_flags =
-        BDRV_REQ_WRITE_UNCHANGED |
-        ((BDRV_REQ_FUA | BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK) & file->supported_zero_flags);
-    bs->supported_truncate_flags = file->supported_truncate_flags & BDRV_REQ_ZERO_WRITE;
-}
-
 static int raw_open(BlockDriverState *bs, const struct qvalue *options, Error **errp)
 {
     struct raw_state *s = bs->opaque;
@@ -93,7 +81,6 @@ static int raw_open(BlockDriverState *bs, const struct qvalue *options, Error **
     if (bdrv_is_read_only(file) && (bs->open_flags & BDRV_O_AUTO_RDONLY)) {
         bdrv_apply_auto_read_only(bs, "", NULL);
     }
-    inherit_supported_flags(bs);
     return check_file(s, file, errp);
 }
 
@@ -127,16 +114,10 @@ static void raw_reopen_switch(BDRVReopenState *state)
     state->bs->file->role = file_role(now);
 }
 
-static void raw_reopen_abort(BDRVReopenState *state)
+static void raw_reopen_end(BDRVReopenState *state)
 {
     sim_free(state->bs->host->arena, SIM_TYPE_bdrv_instance, state->opaque, sizeof(struct raw_state));
     state->opaque = NULL;
-}
-
-static void raw_reopen_commit(BDRVReopenState *state)
-{
-    inherit_supported_flags(state->bs);
-    raw_reopen_abort(state);
 }
 
 static int64_t raw_length_over(const BlockDriverState *bs, int64_t child_length)
@@ -318,6 +299,8 @@ static int raw_get_info(BlockDriverState *bs, BlockDriverInfo *info)
 
 static void raw_refresh_limits(BlockDriverState *bs)
 {
+    bdrv_pass_supported_flags(bs);
+    bs->supported_read_flags = bs->file ? BDRV_REQ_PREFETCH & bs->file->bs->supported_read_flags : 0;
     if (bs->open_flags & BDRV_O_PROBED) {
         bs->bl.request_alignment = BDRV_PROBE_BYTES; /* so that the first sector is written whole */
     }
@@ -373,8 +356,8 @@ const BlockDriver bdrv_raw = {
     .bdrv_length_over = raw_length_over,
     .bdrv_reopen_prepare = raw_reopen_prepare,
     .bdrv_reopen_switch = raw_reopen_switch,
-    .bdrv_reopen_commit = raw_reopen_commit,
-    .bdrv_reopen_abort = raw_reopen_abort,
+    .bdrv_reopen_commit = raw_reopen_end,
+    .bdrv_reopen_abort = raw_reopen_end,
     .mutable_opts = raw_mutable_opts,
     .bdrv_co_preadv = raw_preadv,
     .bdrv_co_pwritev = raw_pwritev,

@@ -279,7 +279,6 @@ static void commit_post(const bdrv_reopen_entry *entry)
     struct host *host = bs->host;
     bool was_writable = (entry->old_flags & (BDRV_O_RDWR | BDRV_O_INACTIVE)) == BDRV_O_RDWR;
 
-    bdrv_refresh_limits(bs);
     if (bs->drv->bdrv_reopen_commit_post) {
         bs->drv->bdrv_reopen_commit_post((BDRVReopenState *)(uintptr_t)&entry->state);
     }

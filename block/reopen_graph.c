@@ -116,8 +116,9 @@ void bdrv_reopen_unswitch(struct bdrv_reopen_queue *queue)
     }
 }
 
-/* The nodes of the queue, and those that they may have left: who is no longer used loosens, too. */
-static int refresh_perms(struct bdrv_reopen_queue *queue, struct bdrv_tran *tran, BlockDriverState **old,
+/* Limits and permissions of the nodes of the queue, and of those that they may have left: who is no longer used
+ * loosens, too. */
+static int refresh_nodes(struct bdrv_reopen_queue *queue, struct bdrv_tran *tran, BlockDriverState **old,
                          size_t old_count, Error **errp)
 {
     const bdrv_reopen_entry *entry;
@@ -127,7 +128,8 @@ static int refresh_perms(struct bdrv_reopen_queue *queue, struct bdrv_tran *tran
     {
         old[count++] = entry->state.bs;
     }
-    return bdrv_tran_perms(tran, old, count, errp);
+    int ret = bdrv_tran_limits(tran, old + old_count, count - old_count, errp);
+    return ret < 0 ? ret : bdrv_tran_perms(tran, old, count, errp);
 }
 
 int bdrv_reopen_edit(struct bdrv_reopen_queue *queue, struct bdrv_tran *tran, Error **errp)
@@ -163,7 +165,7 @@ int bdrv_reopen_edit(struct bdrv_reopen_queue *queue, struct bdrv_tran *tran, Er
     }
     if (ret == 0) {
         switch_all(queue);
-        ret = refresh_perms(queue, tran, nodes, count, errp);
+        ret = refresh_nodes(queue, tran, nodes, count, errp);
         if (ret == 0 && !bdrv_reopen_keeps_lengths(queue, errp)) {
             ret = -EPERM;
         }

@@ -36,13 +36,13 @@ static const char *group_option(const BlockDriverState *bs, const struct qvalue 
     return name;
 }
 
-static void inherit_supported_flags(BlockDriverState *bs)
+static void throttle_refresh_limits(BlockDriverState *bs)
 {
-    const BlockDriverState *file = bs->file->bs;
-
-    bs->supported_write_flags = file->supported_write_flags | BDRV_REQ_WRITE_UNCHANGED;
-    bs->supported_zero_flags = file->supported_zero_flags | BDRV_REQ_WRITE_UNCHANGED;
-    bs->supported_truncate_flags = file->supported_truncate_flags & BDRV_REQ_ZERO_WRITE;
+    bdrv_pass_supported_flags(bs);
+    if (bs->file) {
+        bs->supported_write_flags |= bs->file->bs->supported_write_flags;
+        bs->supported_zero_flags |= bs->file->bs->supported_zero_flags;
+    }
 }
 
 static int throttle_open(BlockDriverState *bs, const struct qvalue *options, Error **errp)
@@ -55,7 +55,6 @@ static int throttle_open(BlockDriverState *bs, const struct qvalue *options, Err
     if (!group || !bdrv_open_child(bs, options, "file", BDRV_CHILD_FILTERED | BDRV_CHILD_PRIMARY, false, errp)) {
         return -EINVAL;
     }
-    inherit_supported_flags(bs);
     /* Opening the child may have taken time. */
     group = group_option(bs, options, errp);
     if (!group) {
@@ -80,7 +79,6 @@ static void throttle_reopen_commit(BDRVReopenState *state)
         throttle_group_unregister(member);
         throttle_group_register(member, state->bs->host, name);
     }
-    inherit_supported_flags(state->bs);
 }
 
 static const char *const throttle_mutable_opts[] = {"throttle-group", NULL};
@@ -159,6 +157,7 @@ const BlockDriver bdrv_throttle = {
     .bdrv_co_pwrite_zeroes = throttle_pwrite_zeroes,
     .bdrv_co_pdiscard = throttle_pdiscard,
     .bdrv_co_flush = throttle_flush,
+    .bdrv_refresh_limits = throttle_refresh_limits,
     .bdrv_drain_begin = throttle_drain_begin,
     .bdrv_drain_end = throttle_drain_end,
 };

@@ -196,6 +196,40 @@ void bdrv_tran_detach(struct bdrv_tran *tran, BdrvChild *child)
     }
 }
 
+BlockDriverState *bdrv_edit_parent(const struct bdrv_edit *edit)
+{
+    bool link = edit->kind == BDRV_EDIT_ATTACH || edit->kind == BDRV_EDIT_REPLACE || edit->kind == BDRV_EDIT_DETACH;
+
+    return link ? edge_parent(edit->child) : NULL;
+}
+
+/* --- limits ---------------------------------------------------------------------------------------------- */
+
+void bdrv_tran_note_limits(struct bdrv_tran *tran, BlockDriverState *bs)
+{
+    struct bdrv_edit *edit = tran_add(tran, BDRV_EDIT_LIMITS);
+
+    edit->node = bs;
+    edit->limits = malloc(sizeof(*edit->limits));
+    SIM_ASSERT(edit->limits != NULL);
+    *edit->limits = (struct bdrv_node_limits){
+        .bl = bs->bl,
+        .read_flags = bs->supported_read_flags,
+        .write_flags = bs->supported_write_flags,
+        .zero_flags = bs->supported_zero_flags,
+        .truncate_flags = bs->supported_truncate_flags,
+    };
+}
+
+static void restore_limits(BlockDriverState *bs, const struct bdrv_node_limits *limits)
+{
+    bs->bl = limits->bl;
+    bs->supported_read_flags = limits->read_flags;
+    bs->supported_write_flags = limits->write_flags;
+    bs->supported_zero_flags = limits->zero_flags;
+    bs->supported_truncate_flags = limits->truncate_flags;
+}
+
 /* --- permissions ----------------------------------------------------------------------------------------- */
 
 void bdrv_tran_set_perm(struct bdrv_tran *tran, BdrvChild *child, uint64_t perm, uint64_t shared)
@@ -284,6 +318,8 @@ static void keep_edit(const struct bdrv_edit *edit)
             node->drv->bdrv_set_perm(node, edit->perm, edit->shared);
         }
         break;
+    case BDRV_EDIT_LIMITS:
+        break;
     }
 }
 
@@ -325,6 +361,9 @@ static void undo_edit(const struct bdrv_edit *edit)
             edit->node->drv->bdrv_abort_perm(edit->node);
         }
         break;
+    case BDRV_EDIT_LIMITS:
+        restore_limits(edit->node, edit->limits);
+        break;
     }
 }
 
@@ -338,6 +377,9 @@ int bdrv_tran_finish(struct bdrv_tran *tran, int ret)
         for (size_t i = tran->count; i > 0; i--) {
             undo_edit(&tran->edit[i - 1]);
         }
+    }
+    for (size_t i = 0; i < tran->count; i++) {
+        free(tran->edit[i].limits);
     }
     if (tran->edit != tran->inline_edit) {
         free(tran->edit);

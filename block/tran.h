@@ -1,5 +1,5 @@
 /*
- * Graph transactions: every edit of links and permissions is noted, then all are kept or all undone
+ * Graph transactions: every edit of links, limits and permissions is noted, then all are kept or all undone
  * (reference/block.md 1.9). Private to block/.
  *
  *     bdrv_tran_begin -> edits (links first) -> bdrv_tran_perms -> bdrv_tran_finish(ret)
@@ -18,16 +18,27 @@ enum bdrv_edit_kind {
     BDRV_EDIT_DETACH,   /* an edge was unlinked; freed when kept */
     BDRV_EDIT_PERM,     /* permissions of an edge */
     BDRV_EDIT_DRV_PERM, /* a driver agreed to its node's permissions */
+    BDRV_EDIT_LIMITS,   /* a node's limits and supported flags */
+};
+
+/* What bdrv_refresh_limits computes. */
+struct bdrv_node_limits {
+    BlockLimits bl;
+    uint32_t read_flags;
+    uint32_t write_flags;
+    uint32_t zero_flags;
+    uint32_t truncate_flags;
 };
 
 struct bdrv_edit {
     enum bdrv_edit_kind kind;
     BdrvChild *child;
-    BlockDriverState *node;  /* where the edge pointed before; the node of DRV_PERM */
+    BlockDriverState *node;  /* where the edge pointed before; the node of DRV_PERM, LIMITS */
     BdrvChild *after_parent; /* what followed in node->parents; NULL: it was the last */
     BdrvChild *after_child;  /* what followed in the parent's children */
     uint64_t perm;
     uint64_t shared;
+    struct bdrv_node_limits *limits; /* LIMITS: what was before; libc memory */
 };
 
 #define BDRV_TRAN_INLINE 16
@@ -57,7 +68,14 @@ void bdrv_tran_replace(struct bdrv_tran *tran, BdrvChild *child, BlockDriverStat
 void bdrv_tran_detach(struct bdrv_tran *tran, BdrvChild *child);
 void bdrv_tran_set_perm(struct bdrv_tran *tran, BdrvChild *child, uint64_t perm, uint64_t shared);
 void bdrv_tran_drv_perm(struct bdrv_tran *tran, BlockDriverState *bs, uint64_t perm, uint64_t shared);
-/* Permissions of the given nodes and all below them, parents first (perm.c). */
+/* Limits of the given nodes, of the parents of all links edited so far, and of all nodes above those, children
+ * first (limits.c). -EINVAL: something above cannot live with what is below now. bdrv_tran_perms does it first, so
+ * this is for who asks for no permissions, or changes a node without its links. */
+int bdrv_tran_limits(struct bdrv_tran *tran, BlockDriverState *const *start, size_t count, Error **errp);
+void bdrv_tran_note_limits(struct bdrv_tran *tran, BlockDriverState *bs);
+/* The node whose children the edit changed; NULL: none. */
+BlockDriverState *bdrv_edit_parent(const struct bdrv_edit *edit);
+/* Limits as above, then permissions of the given nodes and all below them, parents first (perm.c). */
 int bdrv_tran_perms(struct bdrv_tran *tran, BlockDriverState *const *start, size_t count, Error **errp);
 
 /* Moves the parents of from to to, both drained (1.8). Left alone: jobs' edges, which stay at their node, and edges

@@ -27,6 +27,8 @@ static void put_node(FILE *out, const BlockDriverState *bs)
             bs->name->str, bs->drv->format_name, bs->open_flags, (int)bs->detect_zeroes, (long long)bs->total_bytes,
             bs->bl.request_alignment, (long long)bs->bl.max_transfer, bs->refcnt, bs->quiesce_counter,
             (unsigned long long)bs->inherits_from, bs->copy_on_read);
+    fprintf(out, " can=%x,%x,%x,%x", bs->supported_read_flags, bs->supported_write_flags, bs->supported_zero_flags,
+            bs->supported_truncate_flags);
     put_options(out, bs->explicit_options);
     put_options(out, bs->options);
     LIST_FOREACH(edge, &bs->children, next)
