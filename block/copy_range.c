@@ -14,7 +14,7 @@
 /* A driver is asked in its own alignment only: here nobody could pad. */
 static int check_aligned(const BlockDriverState *bs, int64_t offset, int64_t bytes)
 {
-    return ((offset | bytes) & (bs->bl.request_alignment - 1)) != 0 ? -ENOTSUP : 0;
+    return bdrv_is_aligned(bs, offset, bytes) ? 0 : -ENOTSUP;
 }
 
 static int check(const BdrvChild *src, int64_t src_offset, const BdrvChild *dst, int64_t dst_offset, int64_t bytes,

@@ -1,6 +1,6 @@
 /*
- * The request path from inside: what io.c, tracked.c, zeroes.c, copy_range.c, copy-on-read.c, flush.c, status.c and
- * resize.c share (reference/block.md 2). Nobody else includes it.
+ * The request path from inside: what io.c, write.c, tracked.c, zeroes.c, copy_range.c, copy-on-read.c, flush.c,
+ * status.c and resize.c share (reference/block.md 2). Nobody else includes it.
  *
  *     bdrv_co_pwritev -> range check -> padding (serialise, read edges) -> aligned write
  *         aligned write: may it? -> wait -> threshold -> driver (fragments, zeroes) -> finish, whatever the result
@@ -31,10 +31,15 @@ static inline void bdrv_wait_serialising_requests(BdrvTrackedRequest *req)
     }
 }
 
-/* --- shared steps (io.c) --------------------------------------------------------------------------------- */
+/* --- shared steps (io.c, write.c) --------------------------------------------------------------------------- */
 
 /* 0, -ENOMEDIUM or -EIO. is_data: the data limit applies. */
 int bdrv_check_request(const BlockDriverState *bs, int64_t offset, int64_t bytes, bool is_data);
+/* What serialising data requests are widened to. */
+int64_t bdrv_serialise_align(BlockDriverState *bs);
+/* A read of whole blocks, within req: waits, fragments, zeroes beyond the end. */
+int bdrv_aligned_preadv(BdrvTrackedRequest *req, int64_t offset, int64_t bytes, struct payload *out,
+                        uint32_t flags);
 /* Steps (1) to (6) of an aligned write (2.7), also for discard: 0, -EPERM or -EBUSY. */
 int bdrv_write_prepare(BdrvChild *child, BdrvTrackedRequest *req, int64_t offset, int64_t bytes, uint32_t flags);
 /* Step (9): generation, highest offset, growth, dirty bitmaps. ret: the driver's result. */
@@ -48,6 +53,11 @@ int bdrv_driver_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes, con
 int bdrv_emulate_fua(BlockDriverState *bs);
 /* Largest data transfer of the node's driver: a multiple of its request alignment. */
 int64_t bdrv_max_transfer(const BlockDriverState *bs);
+
+static inline bool bdrv_is_aligned(const BlockDriverState *bs, int64_t offset, int64_t bytes)
+{
+    return ((offset | bytes) & (bs->bl.request_alignment - 1)) == 0;
+}
 
 /* Block status remembers one range of data of a childless node (2.13); what may punch a hole drops it. */
 static inline void bdrv_status_cache_drop(BlockDriverState *bs, int64_t offset, int64_t bytes)
