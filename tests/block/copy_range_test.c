@@ -2,6 +2,8 @@
  */
 #include "tests/block/bitmap_probe.h"
 
+#include "block/throttle_group.h"
+
 #define BLOCK 4096
 #define W SIM_OP_WRITE
 #define R SIM_OP_READ
@@ -318,6 +320,58 @@ static void test_device(void **state)
     probe_free(&b);
 }
 
+/* What only a request that is read or written here may do: limit it, fail it, fill a node, ask several. */
+static const char *const no_copy[] = {
+    "{\"driver\":\"throttle\",\"throttle-group\":\"g\",\"file\":{\"driver\":\"disk\",\"disk\":\"da\"}}",
+    "{\"driver\":\"copy-on-read\",\"file\":{\"driver\":\"disk\",\"disk\":\"da\"}}",
+    "{\"driver\":\"blkdebug\",\"image\":{\"driver\":\"disk\",\"disk\":\"da\"}}",
+    "{\"driver\":\"quorum\",\"vote-threshold\":1,\"children\":[{\"driver\":\"disk\",\"disk\":\"da\"}]}",
+    "{\"driver\":\"preallocate\",\"file\":{\"driver\":\"disk\",\"disk\":\"da\"}}",
+    "{\"driver\":\"blkverify\",\"raw\":{\"driver\":\"disk\",\"disk\":\"da\"},\"test\":{\"driver\":\"disk\","
+    "\"disk\":\"dc\"}}",
+};
+
+static void add_group(void *opaque)
+{
+    struct qvalue *props = qvalue_dict();
+    SIM_ASSERT(throttle_object_add(host, "g", props, NULL));
+    qvalue_free(props);
+}
+
+static void delete_group(void *opaque)
+{
+    SIM_ASSERT(throttle_object_del(host, "g", NULL));
+}
+
+/* Nothing of the path is skipped: who cannot pass a copy on refuses it, above and below others who could.
+ * fact: block 2.12/supported */
+static void test_filters(void **state)
+{
+    struct disk *da = new_disk("da", DISK_FILE, 0);
+    struct disk *db = new_disk("db", DISK_FILE, 0);
+    poke_fill(da, 0xaa);
+    poke_fill(db, 0xbb);
+    poke_fill(new_disk("dc", DISK_FILE, 0), 0xaa);
+    probe_main(add_group, NULL);
+    for (size_t i = 0; i < ARRAY_SIZE(no_copy); i++) {
+        struct probe a = {0}, b = {0};
+        char over[400];
+        snprintf(over, sizeof(over), "{\"driver\":\"raw\",\"file\":%s}", no_copy[i]);
+        struct open open_a = {i % 2 ? over : no_copy[i], &a};
+        struct open open_b = {"{\"driver\":\"disk\",\"disk\":\"db\"}", &b};
+        probe_main(open_main, &open_a);
+        probe_main(open_main, &open_b);
+        assert_int_equal(copy((struct copy){&a, 0, &b, 0, 4096, 0, false, false, 0, 0}), -ENOTSUP);
+        assert_int_equal(copy((struct copy){&b, 0, &a, 0, 4096, 0, false, false, 0, 0}), -ENOTSUP);
+        assert_int_equal(a.bs->write_gen + b.bs->write_gen, 0);
+        probe_free(&a);
+        probe_free(&b);
+    }
+    assert_true(disk_holds(da, 0, MiB, 0xaa));
+    assert_true(disk_holds(db, 0, MiB, 0xbb));
+    probe_main(delete_group, NULL);
+}
+
 struct drained_copy {
     struct copy *copy;
     bool begin;
@@ -358,6 +412,7 @@ int main(void)
         T_NODE("/copy-range/refused", test_refused),
         T_SETUP("/copy-range/disks", test_disks, probe_setup, disks_teardown),
         T_SETUP("/copy-range/device", test_device, probe_setup, disks_teardown),
+        T_SETUP("/copy-range/filters", test_filters, probe_setup, disks_teardown),
         T_NODE("/copy-range/not-parked", test_not_parked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
