@@ -202,6 +202,7 @@ static int mirror_check(BlockDriverState *source, BlockDriverState *target, stru
 struct mirror_setup {
     BlockDriverState *filter;
     BdrvDirtyBitmap *bitmap;
+    struct bdrv_parents *parents; /* of the source, before the filter came */
 };
 
 /* Questions to a driver may take I/O: a coroutine asks while the main one polls. */
@@ -222,6 +223,14 @@ static int mirror_co_create_bitmap(void *opaque)
     }
     q->bitmap = bdrv_create_dirty_bitmap(q->source, q->granularity, NULL, q->errp);
     return q->bitmap != NULL ? 0 : -EIO;
+}
+
+static void mirror_setup_done(struct host *host, struct mirror_setup *setup)
+{
+    if (setup->parents != NULL) {
+        bdrv_forget_parents(host, setup->parents);
+        setup->parents = NULL;
+    }
 }
 
 /* Filter and bitmap come in one drained section: what was in flight before it is in the source when the scan looks,
@@ -245,6 +254,7 @@ static int mirror_insert(BlockDriverState *source, BlockDriverState *target, con
     bdrv_drained_begin(source);
     ret = bdrv_run_co(host, "mirror bitmap", mirror_co_create_bitmap, &q);
     if (ret == 0) {
+        setup->parents = bdrv_note_parents(source);
         ret = bdrv_append(filter, source, errp);
     }
     bdrv_drained_end(source);
@@ -253,6 +263,7 @@ static int mirror_insert(BlockDriverState *source, BlockDriverState *target, con
         if (q.bitmap != NULL) {
             bdrv_release_dirty_bitmap(q.bitmap);
         }
+        mirror_setup_done(host, setup);
         bdrv_unref(filter);
         return ret;
     }
@@ -309,7 +320,23 @@ static void mirror_fill(MirrorJob *s, BlockDriverState *source, BlockDriverState
     s->replaces = args->replaces != NULL ? sim_strdup(s->common.job.host->arena, args->replaces) : NULL;
 }
 
-static void mirror_undo(MirrorJob *s, struct mirror_setup *setup)
+/* A refused command leaves the source's parents in the order in which it found them. */
+static void mirror_take_filter_back(BlockDriverState *source, struct mirror_setup *setup)
+{
+    int ret;
+
+    bdrv_ref(source);
+    bdrv_drained_begin(source);
+    bdrv_drained_begin(setup->filter);
+    ret = bdrv_undo_append(setup->filter, source, setup->parents, NULL);
+    SIM_ASSERT_EQ(ret, 0);
+    bdrv_drained_end(setup->filter);
+    bdrv_drained_end(source);
+    bdrv_unref(setup->filter);
+    bdrv_unref(source);
+}
+
+static void mirror_undo(MirrorJob *s, BlockDriverState *source, struct mirror_setup *setup)
 {
     if (s != NULL) {
         blk_unref(s->target);
@@ -318,7 +345,7 @@ static void mirror_undo(MirrorJob *s, struct mirror_setup *setup)
         job_early_fail(&s->common.job);
     }
     bdrv_release_dirty_bitmap(setup->bitmap);
-    mirror_remove_filter(setup->filter);
+    mirror_take_filter_back(source, setup);
 }
 
 static MirrorJob *mirror_create(BlockDriverState *source, BlockDriverState *target, const struct mirror_args *args,
@@ -341,7 +368,7 @@ int mirror_start(BlockDriverState *source, BlockDriverState *target, const struc
                  Error **errp)
 {
     struct mirror_args args = *user_args;
-    struct mirror_setup setup = {NULL, NULL};
+    struct mirror_setup setup = {NULL, NULL, NULL};
     MirrorJob *s;
     int ret;
 
@@ -357,9 +384,11 @@ int mirror_start(BlockDriverState *source, BlockDriverState *target, const struc
     s = mirror_create(source, target, &args, &setup, errp);
     ret = s != NULL ? mirror_attach(s, source, target, errp) : -EINVAL;
     if (ret < 0) {
-        mirror_undo(s, &setup);
+        mirror_undo(s, source, &setup);
+        mirror_setup_done(bdrv_host(source), &setup);
         return ret;
     }
+    mirror_setup_done(bdrv_host(source), &setup);
     /* From here the job's edge holds the filter. */
     bdrv_unref(setup.filter);
     job_start(&s->common.job);

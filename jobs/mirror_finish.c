@@ -110,7 +110,8 @@ static int mirror_switch(MirrorJob *s, BlockDriverState *source, BlockDriverStat
     return 0;
 }
 
-void mirror_remove_filter(BlockDriverState *filter)
+/* Takes the filter out of the graph and drops the reference given. */
+static void mirror_remove_filter(BlockDriverState *filter)
 {
     int ret = bdrv_drop_filter(filter, NULL);
 

@@ -164,7 +164,5 @@ int mirror_prepare(Job *job);
 void mirror_abort(Job *job);
 /* to_replace may be swapped for a copy of source: visible data cannot change. */
 bool mirror_can_replace(BlockDriverState *source, const BlockDriverState *to_replace);
-/* Takes the filter out of the graph and drops the reference given. */
-void mirror_remove_filter(BlockDriverState *filter);
 
 #endif
