@@ -1,0 +1,62 @@
+# Protects the pages of docs/: every example in them runs, and they name what there is.
+#
+# An example is a block of indented lines. The first block of a page that begins with "blksim 1" stands before all its
+# others; a block that begins so itself stands alone. Blocks of shell commands begin with "$ ".
+. tests/cli/lib.sh
+
+# PAGE: writes the blocks to N.block, and a line "N SECTION" for each.
+blocks() {
+    awk '
+    /^#/ { section = $0; sub(/^#+ */, "", section) }
+    /^    / { if (!open) { open = 1; n++; print n, section }
+              print substr($0, 5) > (n ".block"); next }
+    /^$/ { if (open) { blank = 1 }; open = 0; next }
+    { open = 0 }' "$1"
+}
+
+truncate -s 1M image.raw
+for page in "$top"/README.md "$top"/docs/*.md; do
+    name=$(basename "$page" .md)
+    rm -f ./*.block before
+    blocks "$page" > sections
+    while read -r n section; do
+        case $(head -n 1 "$n.block") in
+        '$ '* | build/* | make* | fail\ *) continue ;; # for a shell, or what it printed
+        'blksim 1')
+            [ -e before ] || cp "$n.block" before
+            cp "$n.block" example.blk
+            ;;
+        *)
+            [ -e before ] || continue
+            cat before "$n.block" > example.blk
+            ;;
+        esac
+        blksim run example.blk
+        case "$section $status" in
+        *detect-only*1) status=0 ;; # a checker may see it
+        esac
+        exits "/cli/docs/$name/$section/$n" 0
+    done < sections
+done
+
+# What is there has a section, and every option its name in it.
+sections_are() { # PAGE REGISTRY
+    "$BLKSIM" list "$2" | cut -d' ' -f1 | LC_ALL=C sort > known
+    while read -r thing; do
+        grep -qE "^## $thing( \(detect-only\))?\$" "$top/docs/$1.md" || echo "no section: $thing"
+    done < known > out
+    holds "/cli/docs/$1/sections" test ! -s out
+}
+sections_are faults faults
+sections_are drivers drivers
+"$BLKSIM" list drivers | cut -d' ' -f1 > known
+for driver in $(cat known); do
+    [ "$driver" != blkdebug ] || continue # has a page
+    "$BLKSIM" explain "$driver" | sed -n '/^options:$/,/^$/s/^  \([a-z][a-z-]*\) .*/\1/p' > options
+    sed -n "/^## $driver\$/,/^## /p" "$top/docs/drivers.md" > section
+    while read -r option; do
+        grep -qE "^- \`$option\`:" section || echo "no option: $option"
+    done < options > out
+    holds "/cli/docs/drivers/$driver/options" test ! -s out
+done
+finish
