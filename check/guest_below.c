@@ -176,6 +176,13 @@ static void move_flights(struct guest_view *state, struct view *view, const void
     }
 }
 
+bool guest_below_is_moving(const struct view *view)
+{
+    const BlockDriverState *bs = guest_view_bs(view->guest);
+
+    return view->judged && bs && check_below(bs).id != view->below.id;
+}
+
 static bool is_changed(const struct view *view, uint32_t host, bool may_keep)
 {
     BlockDriverState *bs = guest_view_bs(view->guest);
@@ -242,6 +249,7 @@ static void on_command(void *opaque, const struct sim_record *record)
 static void on_reopened(void *opaque, const struct sim_record *record)
 {
     judge(opaque, record->host, false);
+    guest_partial_moved(opaque, record->ref, record->number);
 }
 
 /* A child that goes leaves a majority as it was. */
@@ -251,7 +259,12 @@ static void on_reply(void *opaque, const struct sim_record *record)
     const struct qmp_call *call = record->ref;
 
     if (changes_children(record) && !call->err) {
+        BlockDriverState *parent = bdrv_find_node(call->host, check_call_str(call, "parent"));
+
         judge(state, record->host, qdict_get(call->args, "child") != NULL);
+        if (parent) {
+            guest_partial_moved(state, parent, record->number);
+        }
     }
     for (struct view *view = reopens(record) || changes_children(record) ? state->views : NULL; view;
          view = view->next) {

@@ -27,27 +27,65 @@ void guest_partial_crash(struct guest_view *state, const struct host *host)
     }
 }
 
+static struct partial **partial_find(struct guest_view *state, uint32_t host, const struct sim_name *id)
+{
+    struct partial **link = &state->partials;
+
+    while (*link && !((*link)->host->number == host && (*link)->id == id)) {
+        link = &(*link)->next;
+    }
+    return link;
+}
+
+static void partial_begin(struct guest_view *state, const Job *job, uint64_t start)
+{
+    struct partial **link = partial_find(state, job->host->number, job->id);
+
+    if (!*link) {
+        *link = (struct partial *)sim_alloc(state->check->arena, SIM_TYPE_check_state, sizeof(**link));
+        **link = (struct partial){.host = job->host,
+                                  .id = job->id,
+                                  .source = bdrv_node_sim_name(mirror_source(job)),
+                                  .target = bdrv_node_sim_name(mirror_target(job))};
+        ranges_init(state->check->arena, &(*link)->discarded);
+    }
+    (*link)->start = start;
+}
+
 static void on_status(void *opaque, const struct sim_record *record)
 {
     struct guest_view *state = opaque;
     const Job *job = record->ref;
     const char *status = sim_record_str(record, 1);
-    struct partial **link = &state->partials;
+    struct partial **link = partial_find(state, record->host, sim_record_name(record, 0));
 
-    while (*link && !((*link)->host->number == record->host && (*link)->id == sim_record_name(record, 0))) {
-        link = &(*link)->next;
-    }
     if (*link && strcmp(status, "null") == 0) {
         partial_remove(state, link);
     } else if (strcmp(status, "running") == 0 && !*link && job && block_job_is_mirror(job) && mirror_source(job) &&
                mirror_sync_mode(job) != MIRROR_SYNC_FULL) {
-        *link = (struct partial *)sim_alloc(state->check->arena, SIM_TYPE_check_state, sizeof(**link));
-        **link = (struct partial){.host = job->host,
-                                  .id = job->id,
-                                  .start = record->number,
-                                  .source = bdrv_node_sim_name(mirror_source(job)),
-                                  .target = bdrv_node_sim_name(mirror_target(job))};
-        ranges_init(state->check->arena, &(*link)->discarded);
+        partial_begin(state, job, record->number);
+    }
+}
+
+static bool lies_below(const BlockDriverState *bs, const BlockDriverState *node)
+{
+    bool found = bs == node;
+
+    for (const BdrvChild *edge = bs ? bdrv_first_child(bs) : NULL; edge && !found; edge = bdrv_next_child(edge)) {
+        found = lies_below(bdrv_child_bs(edge), node);
+    }
+    return found;
+}
+
+void guest_partial_moved(struct guest_view *state, const BlockDriverState *node, uint64_t now)
+{
+    struct host *host = bdrv_host(node);
+
+    for (const Job *job = host->jobs ? job_next(host, NULL) : NULL; job; job = job_next(host, job)) {
+        if (block_job_is_mirror(job) && mirror_source(job) && mirror_target(job) &&
+            (lies_below(mirror_source(job), node) || lies_below(mirror_target(job), node))) {
+            partial_begin(state, job, now);
+        }
     }
 }
 

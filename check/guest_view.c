@@ -299,7 +299,7 @@ static void check_whole(struct guest_view *state, struct view *view)
     struct payload data;
     struct model_mismatch mismatch;
 
-    if (!bs || is_being_cut(bs)) {
+    if (!bs || is_being_cut(bs) || guest_below_is_moving(view)) {
         return;
     }
     payload_init(state->check->sim, &data);

@@ -26,12 +26,13 @@ struct view {
     struct view *next;
 };
 
-/* A mirror that does not copy everything: a switch to its target changes what it has not copied. */
+/* A mirror that does not copy everything, or from media that were exchanged: a switch to its target changes what it
+ * has not copied. */
 struct partial {
     struct host *host;
     const struct sim_name *id;
     const struct sim_name *source, *target; /* node names */
-    uint64_t start;                         /* event number */
+    uint64_t start;                         /* event number: what was written since is copied */
     struct ranges
         discarded; /* since then, and not written again: a discard may change nothing and be no reason to copy */
     struct partial *next;
@@ -52,6 +53,8 @@ void guest_view_drop_model(struct guest_view *state, struct view *view);
 
 /* --- what lies below (guest_below.c) ------------------------------------------------------------------------- */
 
+/* A command has just put other media below, and has not said so yet. */
+bool guest_below_is_moving(const struct view *view);
 /* Brings view->below up to date, unless a command is at work. */
 void guest_below_refresh(struct guest_view *state, struct view *view);
 /* A write of the view's guest is over, well or not: do the children of a weak quorum agree on what it left? */
@@ -67,6 +70,8 @@ void guest_below_attach(struct guest_view *state);
 /* --- mirrors that copy a part (guest_partial.c) -------------------------------------------------------------- */
 
 void guest_partial_note(struct guest_view *state, const struct view *view, const struct flight *flight);
+/* Other media lie below the node: mirrors are not told. */
+void guest_partial_moved(struct guest_view *state, const BlockDriverState *node, uint64_t now);
 void guest_partial_crash(struct guest_view *state, const struct host *host);
 void guest_partial_attach(struct guest_view *state);
 
