@@ -82,7 +82,7 @@ static void fan_init(struct fan *fan, BlockDriverState *bs, enum sim_op op, int6
     const struct quorum *s = bs->opaque;
 
     *fan = (struct fan){.bs = bs, .op = op, .offset = offset, .bytes = bytes, .count = s->count};
-    fan->member = SIM_NEW_N(bs->host->arena, quorum_children, struct member, fan->count);
+    fan->member = SIM_NEW_N(bs->host->arena, quorum_fan, struct member, fan->count);
     co_queue_init(bs->host->sim, &fan->waiter);
     for (unsigned i = 0; i < fan->count; i++) {
         fan->member[i].fan = fan;
@@ -98,7 +98,7 @@ static void fan_end(struct fan *fan)
     for (unsigned i = 0; i < fan->count; i++) {
         payload_clear(&fan->member[i].data);
     }
-    SIM_FREE_N(fan->bs->host->arena, quorum_children, fan->member, struct member, fan->count);
+    SIM_FREE_N(fan->bs->host->arena, quorum_fan, fan->member, struct member, fan->count);
 }
 
 /* A child that did not take a write that made the node longer is shorter than the node, and may not be made longer
