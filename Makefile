@@ -147,6 +147,7 @@ test: ## build with sanitizers and run every test
 
 .PHONY: unit
 unit: ## one unit test with sanitizers: make unit T=sim/disk
+	@[ -f 'tests/$(T)_test.c' ] || { echo "unit: T='$(T)' is no test, expected FOLDER/UNIT as in tests/FOLDER/UNIT_test.c" >&2; exit 2; }
 	+@$(asan) build/asan/tests/$(T)_test
 	@build/asan/tests/$(T)_test
 
@@ -170,6 +171,10 @@ determinism: build/blksim ## the same hashes from every compiler, option, heap a
 .PHONY: mutants
 mutants: build/blksim ## put known bugs back and see which checker finds them: [M=NAME] [SEEDS=N]
 	@tools/mutants.sh $(M)
+
+.PHONY: readme
+readme: build/blksim ## README.md's walk-through of a failing seed, with what is printed now
+	@tools/readme.sh
 
 .PHONY: facts
 facts: ## the facts of the reference and the tests that protect each: [PAGE=bitmaps]
