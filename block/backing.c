@@ -138,29 +138,46 @@ static bool add_filename(struct qvalue *tree, const BlockDriver *protocol, const
     return add_to_file(tree, protocol, filename, errp);
 }
 
+/* Neither user nor header say what format it is: its content does (2.15). */
+static bool add_probed(struct host *host, struct qvalue *tree, const BlockDriver *protocol, const char *filename,
+                       Error **errp)
+{
+    const char *format =
+        add_to_file(tree, protocol, filename, errp) ? bdrv_probe_file(host, qdict_get(tree, "file"), errp) : NULL;
+
+    if (format) {
+        qdict_put(tree, "driver", qvalue_str(format));
+    }
+    return format != NULL;
+}
+
 /* What the user said of the backing node, added to what the header says. NULL with errp. */
-static struct qvalue *backing_tree(const BlockDriverState *bs, const struct qvalue *given, Error **errp)
+static struct qvalue *backing_tree(const BlockDriverState *bs, const struct qvalue *given, bool *probed,
+                                   Error **errp)
 {
     struct qvalue *tree = given ? qvalue_copy(given) : qvalue_dict();
 
+    *probed = bs->backing_filename && !bs->backing_format && !qdict_get(tree, "driver");
     if (!bs->backing_filename) {
         return tree;
     }
     char *filename = bdrv_full_backing_filename(bs);
-    if (!qdict_get(tree, "driver")) {
-        qdict_put(tree, "driver", qvalue_str(bs->backing_format ? bs->backing_format : "raw"));
+    if (bs->backing_format && !qdict_get(tree, "driver")) {
+        qdict_put(tree, "driver", qvalue_str(bs->backing_format));
     }
-    if (!add_filename(tree, protocol_below(bs), filename, errp)) {
-        qvalue_free(tree);
-        tree = NULL;
-    }
+    bool ok = *probed ? add_probed(bs->host, tree, protocol_below(bs), filename, errp)
+                      : add_filename(tree, protocol_below(bs), filename, errp);
     free(filename);
+    if (!ok) {
+        qvalue_free(tree);
+        return NULL;
+    }
     return tree;
 }
 
 struct open_backing {
     BlockDriverState *bs;
-    struct qvalue *options;
+    const struct qvalue *given; /* what the user says: NULL, a name or a dictionary */
     Error *err;
     bool ok;
 };
@@ -168,8 +185,20 @@ struct open_backing {
 static void open_backing_main(void *opaque)
 {
     struct open_backing *o = opaque;
+    bool probed = false;
+    bool inlined = !o->given || o->given->type == QVALUE_DICT;
+    struct qvalue *tree = inlined ? backing_tree(o->bs, o->given, &probed, &o->err) : qvalue_copy(o->given);
 
-    o->ok = bdrv_open_child(o->bs, o->options, "backing", BDRV_CHILD_COW, false, &o->err) != NULL;
+    if (!tree) {
+        return;
+    }
+    BdrvChild *edge = bdrv_open_child_value(o->bs, tree, "backing", BDRV_CHILD_COW, &o->err);
+    qvalue_free(tree);
+    if (edge && probed && str_is(edge->bs->drv->format_name, "raw")) {
+        edge->bs->open_flags |= BDRV_O_PROBED; /* nobody has used it so far */
+        bdrv_refresh_limits(edge->bs);
+    }
+    o->ok = edge != NULL;
 }
 
 int bdrv_open_backing(BlockDriverState *bs, const struct qvalue *options, Error **errp)
@@ -180,19 +209,13 @@ int bdrv_open_backing(BlockDriverState *bs, const struct qvalue *options, Error 
     if (!bs->drv->supports_backing || bs->backing || none || (!given && !bs->backing_filename)) {
         return 0;
     }
-    struct open_backing o = {.bs = bs, .options = qvalue_dict()};
-    bool inlined = !given || given->type == QVALUE_DICT;
-    struct qvalue *tree = inlined ? backing_tree(bs, given, &o.err) : qvalue_copy(given);
-    if (tree) {
-        qdict_put(o.options, "backing", tree);
-        /* Each image of a chain opens in a coroutine of its own: however long the chain is, the stack is not. */
-        host_call_main(bs->host, open_backing_main, &o);
-    }
+    struct open_backing o = {.bs = bs, .given = given};
+    /* Each image of a chain opens in a coroutine of its own: however long the chain is, the stack is not. */
+    host_call_main(bs->host, open_backing_main, &o);
     if (!o.ok) {
         error_prepend(&o.err, "Could not open backing file: ");
         error_propagate(errp, o.err);
     }
-    qvalue_free(o.options);
     return o.ok ? 0 : -EINVAL;
 }
 

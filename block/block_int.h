@@ -205,6 +205,9 @@ const BlockDriver *bdrv_driver_at(size_t index);       /* NULL beyond the last *
 #define BDRV_PROBE_BYTES 512
 /* The format that content looks like, "raw" when like none: some are known by their signature alone (probe.c). */
 const char *bdrv_probe_format(const uint8_t *head, size_t bytes);
+/* The driver for what is in a file, given as options to open it; NULL with errp. Main coroutine. Whoever opens it
+ * as `raw` on that ground says BDRV_O_PROBED. */
+const char *bdrv_probe_file(struct host *host, const struct qvalue *file, Error **errp);
 
 /* --- edges ----------------------------------------------------------------------------------------------- */
 

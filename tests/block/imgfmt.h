@@ -80,6 +80,11 @@ static int img_open(BlockDriverState *bs, const struct qvalue *options, Error **
     return 0;
 }
 
+static int img_probe(const uint8_t *head, size_t bytes)
+{
+    return bytes >= 8 && memcmp(head, "BLKIMG1", 8) == 0 ? 100 : 0;
+}
+
 static void img_close(BlockDriverState *bs)
 {
     img.closed++;
@@ -244,6 +249,7 @@ static const BlockDriver img_driver = {
     .options = img_options,
     .supports_backing = true,
     .bdrv_open = img_open,
+    .bdrv_probe = img_probe,
     .bdrv_close = img_close,
     .bdrv_co_preadv = img_preadv,
     .bdrv_co_pwritev = img_pwritev,
