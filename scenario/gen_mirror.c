@@ -16,7 +16,7 @@ static const char *const features[] = {
     "raw",      "window", "stamp",   "huge",     "uneven",   "device",  "enospc", "slow",  "shallow",
     "no-cache", "bitmap", "fault",   "workload", "limit",    "storm",   "pause",  "speed", "cancel",
     "vm-stop",  "second", "align",   "replaces", "manual",   "power",   "unplug", "io",    "after",
-    "ready",    "query",  "limited", "pieces",   "intruder", "garbage", NULL,
+    "ready",    "query",  "limited", "pieces",   "intruder", "garbage", "reopen", NULL,
 };
 
 /* --- the world ------------------------------------------------------------------------------------------- */
@@ -147,9 +147,18 @@ static void write_node(struct mirror *m, const char *name, const char *disk, boo
 {
     struct gen *gen = m->gen;
     bool unmap = gen_chance(gen, "unmap", 350);
+    bool apart = raw && gen_chance(gen, "reopen", 150); /* its medium's node has a name: it can be drained alone */
 
+    if (apart) {
+        m->reopens = name;
+        gen_line(gen, "%sblockdev-add driver=disk node-name=%sf disk=%s", may_fail ? "try " : "", name, disk);
+    }
     gen_add(gen, "%sblockdev-add driver=%s node-name=%s", may_fail ? "try " : "", raw ? "raw" : "disk", name);
-    gen_add(gen, raw ? " file.driver=disk file.disk=%s" : " disk=%s", disk);
+    if (apart) {
+        gen_add(gen, " file=%sf", name);
+    } else {
+        gen_add(gen, raw ? " file.driver=disk file.disk=%s" : " disk=%s", disk);
+    }
     if (raw && m->start && disk[0] == 's') {
         gen_add(gen, " offset=%" PRId64 " size=%" PRId64, m->start, m->bytes);
     }

@@ -20,8 +20,9 @@ struct mirror {
     bool faulty;         /* some fault is armed */
     bool manual_finalize;
     bool manual_dismiss;
-    bool slow;  /* the job has a tiny speed limit */
-    bool ended; /* nobody will find a job m any more */
+    const char *reopens; /* the node whose medium is reopened; NULL: none */
+    bool slow;           /* the job has a tiny speed limit */
+    bool ended;          /* nobody will find a job m any more */
 };
 
 /* A range of whole sectors that the guest may use, at most `most` bytes long. False on an empty disk. */

@@ -246,6 +246,21 @@ static void add_intruder(struct mirror *m)
     }
 }
 
+/* The node of a medium is drained, and with it only what lies above: flushed, changed a little, and let go. */
+static void add_reopens(struct mirror *m)
+{
+    int64_t rounds = m->reopens ? gen_range(m->gen, "reopen.rounds", 1, 4) : 0;
+    int64_t time_ns = 0;
+
+    for (int64_t i = 0; i < rounds; i++) {
+        time_ns += gen_time(m->gen, "reopen.time", 13);
+        gen_at(m->gen, time_ns,
+               "try blockdev-reopen options=[{\"driver\":\"disk\",\"node-name\":\"%sf\",\"disk\":\"%s\","
+               "\"detect-zeroes\":\"%s\"}]",
+               m->reopens, *m->reopens == 's' ? "src" : "dst", GEN_PICK(m->gen, "reopen.how", "off", "on"));
+    }
+}
+
 static void add_queries(struct mirror *m)
 {
     if (gen_chance(m->gen, "query", 150)) {
@@ -307,6 +322,7 @@ void gen_mirror_life(struct mirror *m)
     add_vm_stop(m);
     add_intruder(m);
     add_queries(m);
+    add_reopens(m);
     if (second) {
         time_ns = gen_time(gen, "second.time", 12);
         gen_at(gen, time_ns, "try blockdev-mirror job-id=m2 device=%s target=t sync=full",
