@@ -214,8 +214,12 @@ fuzz-build: ## fuzz targets: build/fuzz/NAME, NAME-cov, NAME-replay and build/af
 	else echo "afl-clang-fast is not installed: build/afl/ is left out (make deps-dev)"; fi
 
 .PHONY: fuzz
-fuzz: fuzz-build build/blksim ## fuzz for a while: [T=scenario] [TIME=60]
+fuzz: $(if $(filter-out $(TARGETS),$(T)),fuzz-unknown,fuzz-build build/blksim) ## fuzz for a while: [T=scenario] [TIME=60]
 	@tools/fuzz.sh $(or $(T),scenario) $(or $(TIME),60)
+
+.PHONY: fuzz-unknown
+fuzz-unknown:
+	@echo "fuzz: there is no target '$(T)', expected one of: $(TARGETS)" >&2; exit 2
 
 # --- housekeeping ---------------------------------------------------------------------------------------------
 

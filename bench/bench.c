@@ -338,6 +338,10 @@ int main(int argc, char **argv)
         bench_request_paths();
         return 0;
     }
+    if (argc != 1) {
+        fprintf(stderr, "bench: there is no part '%s', expected bitmaps or requests\n", argv[1]);
+        return 2;
+    }
     floor_setup();
     bench_mirror("standard", "64M", 200, 8, &floor_standard);
     bench_mirror("short", "1M", 20, 200, &floor_short);

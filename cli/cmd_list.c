@@ -197,6 +197,19 @@ static void explain_event(const char *name)
     printf("%s\n", desc->qmp ? "\nsent to QMP clients; `wait` and `expect event` see it" : "");
 }
 
+/* words: NULL-ended, or NULL: any value. Below what column they belong to. */
+static void print_words(const char *const *words, int column)
+{
+    if (!words) {
+        return;
+    }
+    printf("  %-*s   one of", column, "");
+    for (unsigned i = 0; words[i]; i++) {
+        printf(" %s", words[i]);
+    }
+    printf("\n");
+}
+
 static void explain_command(const char *name)
 {
     const struct scn_verb *v = scn_verb_find(name);
@@ -204,24 +217,14 @@ static void explain_command(const char *name)
     if (!v) {
         return;
     }
-    printf("\narguments:\n");
+    printf("%s", v->args && v->args->name ? "\narguments:\n" : "\nno arguments\n");
     for (const struct scn_arg_def *a = v->args; a && a->name; a++) {
         printf("  %-18s %s%s\n", a->name, a->doc ? a->doc : "", a->required ? " (required)" : "");
+        print_words(a->choices, 18);
     }
     if (v->example) {
         printf("\nexample:\n  %s\n", v->example);
     }
-}
-
-static void print_words(const BdrvOption *option)
-{
-    const char *const *words = option->values;
-
-    printf("  %-27s   one of", "");
-    for (unsigned i = 0; words[i]; i++) {
-        printf(" %s", words[i]);
-    }
-    printf("\n");
 }
 
 /* Rules and the like are lists of dictionaries: their keys stand below, with the index they are written with. */
@@ -237,8 +240,8 @@ static void print_options(const BdrvOption *options, const char *above, const ch
         }
         printf("  %-27s %s%s%s\n", name, o->help, o->required ? " (required)" : "",
                stays ? "" : " (blockdev-reopen can change it)");
-        if ((o->type == BDRV_OPT_ENUM || o->type == BDRV_OPT_ENUM_LIST) && o->values) {
-            print_words(o);
+        if (o->type == BDRV_OPT_ENUM || o->type == BDRV_OPT_ENUM_LIST) {
+            print_words(o->values, 27);
         } else if (o->type == BDRV_OPT_DICT_LIST) {
             snprintf(name, sizeof(name), "%s.N.", o->name);
             print_options(o->values, name, NULL);
@@ -277,6 +280,7 @@ static void explain_action(const char *name)
                a->def         ? ")"
                : !a->optional ? " (required)"
                               : "");
+        print_words(a->choices, 18);
     }
 }
 

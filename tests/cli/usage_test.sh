@@ -67,6 +67,10 @@ done
 blksim explain throttle
 says "/cli/explain/driver/required" 0 out '^  throttle-group .*\(required\)'
 says "/cli/explain/driver/changeable" 0 out '^  throttle-group .*blockdev-reopen can change it'
+blksim explain blockdev-mirror
+says "/cli/explain/command/words" 0 out '^ +one of top full none incremental bitmap$'
+blksim explain settle
+says "/cli/explain/command/no-arguments" 0 out '^no arguments$'
 blksim explain blkdebug
 says "/cli/explain/driver/entries-of-lists" 0 out '^  inject-error\.N\.errno '
 
