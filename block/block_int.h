@@ -330,6 +330,7 @@ struct BlockDriverState {
     char *backing_filename; /* what the image's header names, or NULL; host arena string */
     char *backing_format;   /* likewise; NULL: the header does not say */
     unsigned open_depth;    /* nodes that were being opened above this one when it was */
+    bool opening;           /* has a name already, but no children: nobody may use it yet */
 
     TAILQ_ENTRY(BlockDriverState) node_list; /* BlockGraph.nodes, newest first */
 

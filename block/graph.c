@@ -348,6 +348,7 @@ static BlockDriverState *open_node(struct host *host, const struct qvalue *optio
     }
     BlockDriverState *bs = bdrv_new_node(host, generic.drv, generic.node_name);
     bs->open_depth = depth;
+    bs->opening = true;
     bs->open_flags = generic.flags;
     bs->detect_zeroes = generic.detect_zeroes;
     bs->inherit_inactive = (flags & BDRV_O_INACTIVE) != 0;
@@ -361,6 +362,7 @@ static BlockDriverState *open_node(struct host *host, const struct qvalue *optio
         host_call_main(host, abandon_node, &open);
         return NULL;
     }
+    bs->opening = false;
     return bs;
 }
 
@@ -392,16 +394,29 @@ BlockDriverState *bdrv_new_filter(struct host *host, const BlockDriver *drv, con
 
 /* --- children from options ------------------------------------------------------------------------------- */
 
+/* A node that is there, with a reference. One that is being opened is bs or above it: it waits for bs. */
+static BlockDriverState *named_child(BlockDriverState *bs, const char *name, const char *edge_name, Error **errp)
+{
+    BlockDriverState *child = bdrv_lookup_bs(bs->host, name, errp);
+
+    if (child && child->opening) {
+        error_setg(errp, "Making '%s' a %s child of '%s' would create a cycle", name, edge_name,
+                   bdrv_get_node_name(bs));
+        return NULL;
+    }
+    if (child) {
+        bdrv_ref(child);
+    }
+    return child;
+}
+
 BdrvChild *bdrv_open_child_value(BlockDriverState *bs, const struct qvalue *value, const char *edge_name,
                                  uint32_t role, Error **errp)
 {
     BlockDriverState *child;
 
     if (value->type == QVALUE_STR) {
-        child = bdrv_lookup_bs(bs->host, value->str.bytes, errp);
-        if (child) {
-            bdrv_ref(child);
-        }
+        child = named_child(bs, value->str.bytes, edge_name, errp);
     } else if (value->type == QVALUE_DICT) {
         uint32_t flags = bdrv_inherited_flags(bs->open_flags, bs->inherit_inactive, role);
         child = open_node(bs->host, value, flags, bs, edge_name, errp);
