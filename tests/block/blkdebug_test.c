@@ -362,7 +362,7 @@ static void try_limits(struct world *w, const char *options)
 {
     BlockBackend *blk = open_debug(w, options);
     static const enum sim_op ops[] = {W, Z, D, W, Z};
-    uint8_t model[32768];
+    static uint8_t model[32768]; /* too large for the stack of a coroutine */
     uint32_t random = 7;
 
     assert_int_equal(do_io(blk, w, W, 0, sizeof(model)), 0);
@@ -384,7 +384,7 @@ static void try_limits(struct world *w, const char *options)
         }
     }
     struct payload seen;
-    uint8_t bytes[sizeof(model)];
+    static uint8_t bytes[sizeof(model)];
     payload_init(w->sim, &seen);
     disk_peek(disk_find(w->sim, "d"), 0, sizeof(model), &seen);
     payload_read_bytes(&seen, 0, bytes, sizeof(bytes));

@@ -43,12 +43,51 @@ static void test_lying(void **state)
     assert_said("expected the first 1 writes of disk d to be durable");
 }
 
+static void through_entry(void *opaque)
+{
+    struct guest_config config;
+
+    guest_config_default(&config);
+    config.name = "g";
+    config.node = "s";
+    config.write_cache = false;
+    guest = guest_new(host, &config, NULL);
+    assert_non_null(guest);
+}
+
+static void through_world(void)
+{
+    new_disk("d", MiB);
+    add_raw("s", "d");
+    on_main(through_entry, NULL);
+}
+
+static void test_through(void **state)
+{
+    through_world();
+    assert_int_equal(io_run(SIM_OP_WRITE, 0, 4096, 1 << 24), 0);
+    finish();
+    assert_silent();
+}
+
+/* As if the backend forgot that its device has no write cache. */
+static void test_fua(void **state)
+{
+    through_world();
+    blk_set_enable_write_cache(guest_blk(guest), true);
+    io_run(SIM_OP_WRITE, 0, 4096, 1 << 24);
+    assert_violated("durability.fua.-.-.raw.write");
+    assert_said("expected the first 1 writes of disk d to be durable");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         T_SETUP("/check/durability/silent", test_silent, world_setup, world_teardown),
         T_SETUP("/check/durability/failed-flush", test_failed, world_setup, world_teardown),
         T_SETUP("/check/durability/lying-flush", test_lying, world_setup, world_teardown),
+        T_SETUP("/check/durability/write-through", test_through, world_setup, world_teardown),
+        T_SETUP("/check/durability/write-through-forgotten", test_fua, world_setup, world_teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
