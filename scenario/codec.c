@@ -125,6 +125,15 @@ static const char *const verbs[] = {
     "blockdev-create",
     "change-backing-file",
     "x-blockdev-change",
+    "blockdev-reopen",
+    "io alloc",
+    /* again, for weight */
+    "blockdev-add",
+    "blockdev-add",
+    "blockdev-reopen",
+    "blockdev-reopen",
+    "x-blockdev-change",
+    "guest",
 };
 
 /* --- prologue -------------------------------------------------------------------------------------------- */
@@ -347,45 +356,17 @@ static bool label_is_good(const struct scenario *scn, const struct scn_step *ste
     return true;
 }
 
-static const char *last_name(const struct scn_names *names, enum scn_domain domain)
-{
-    size_t count = scn_names_count(names, domain);
-
-    return count ? scn_names_at(names, domain, count - 1) : NULL;
-}
-
-/* A node without a medium or a name is refused at once; half the bytes would be wasted on that. */
-static void complete_node(const struct scn_names *names, struct scn_step *step)
+/* A node without a name could not be spoken of. */
+static void name_node(const struct scn_names *names, struct scn_step *step)
 {
     static const char *const spare[] = {"s", "d", "t", "n3", "n4", "n5", "n6", "n7"};
-    static const struct {
-        const char *driver, *child;
-    } over_disk[] = {{"raw", "file"}, {"blkdebug", "image"}};
-    const struct qvalue *driver = qdict_get(step->args, "driver");
-    const char *disk = last_name(names, SCN_DOM_DISK);
+    size_t i = 0;
 
-    if (!driver || driver->type != QVALUE_STR || !disk) {
-        return;
-    }
     if (!qdict_get(step->args, "node-name")) {
-        size_t i = 0;
-
         while (i + 1 < ARRAY_SIZE(spare) && scn_names_has(names, SCN_DOM_NODE, spare[i])) {
             i++;
         }
         qdict_put(step->args, "node-name", qvalue_str(spare[i]));
-    }
-    if (strcmp(driver->str.bytes, "disk") == 0 && !qdict_get(step->args, "disk")) {
-        qdict_put(step->args, "disk", qvalue_str(disk));
-    }
-    for (size_t i = 0; i < ARRAY_SIZE(over_disk); i++) {
-        if (strcmp(driver->str.bytes, over_disk[i].driver) == 0 && !qdict_get(step->args, over_disk[i].child)) {
-            struct qvalue *file = qvalue_dict();
-
-            qdict_put(file, "driver", qvalue_str("disk"));
-            qdict_put(file, "disk", qvalue_str(disk));
-            qdict_put(step->args, over_disk[i].child, file);
-        }
     }
 }
 
@@ -402,7 +383,8 @@ static void tame_write(struct scn_step *step)
 
 /* Makes the last step one that may run, or says that it cannot be. Nothing that random bytes say is a promise:
  * commands try, waits may time out, and there are no expectations, which would only fail. */
-static bool tame_step(const struct scenario *scn, const struct scn_names *names, struct scn_step *step)
+static bool tame_step(struct coder *c, const struct scenario *scn, const struct scn_names *names,
+                      struct scn_step *step)
 {
     if (step->label && !label_is_good(scn, step)) {
         free(step->label);
@@ -417,7 +399,8 @@ static bool tame_step(const struct scenario *scn, const struct scn_names *names,
     }
     step->try_ = step->try_ || usually_tries(step->verb);
     if (strcmp(step->verb->name, "blockdev-add") == 0) {
-        complete_node(names, step);
+        name_node(names, step);
+        codec_node_complete(c, step->args);
     } else if (strcmp(step->verb->name, "io write") == 0 || strcmp(step->verb->name, "io aio_write") == 0) {
         tame_write(step);
     }
@@ -439,7 +422,7 @@ static bool decode_step(struct coder *c, struct scenario *scn, struct scn_names 
     }
     step = scenario_add(scn, verb);
     code_step(c, step);
-    good = c->exact ? scn_step_check(step, NULL, NULL) : tame_step(scn, names, step);
+    good = c->exact ? scn_step_check(step, NULL, NULL) : tame_step(c, scn, names, step);
     if (good) {
         learn(c, names, step);
     } else {
@@ -454,6 +437,7 @@ static struct scenario *decode(const uint8_t *data, size_t length, bool exact)
     struct scn_names *names = scn_names_new();
     struct coder c = {.exact = exact, .data = data, .length = length, .names = names, .disk_bytes = MiB};
     struct scenario *scn = scenario_new();
+    c.scn = scn;
     unsigned preamble = code_prologue(&c, scn);
     bool ok = true;
 

@@ -25,6 +25,7 @@ struct coder {
     size_t at;
     struct scn_text out;           /* encoding */
     const struct scn_names *names; /* defined so far */
+    const struct scenario *scn;    /* decoding: so far */
     int64_t disk_bytes;            /* of the last disk: offsets are drawn around its edges */
 };
 
@@ -43,6 +44,10 @@ enum codec_kind {
     CODEC_ACTIONS,    /* of a transaction */
     CODEC_SOURCES,    /* of a merge of bitmaps */
     CODEC_PROPERTIES, /* of a transaction */
+    CODEC_NODES,      /* of a reopen */
+    CODEC_CHILDREN,   /* of a quorum */
+    CODEC_RULES,      /* of blkdebug */
+    CODEC_IMAGE,      /* of blockdev-create */
 };
 struct codec_hint {
     enum codec_kind kind;
@@ -63,8 +68,26 @@ void code_number(struct coder *c, const struct codec_hint *hint, int64_t *value)
 void code_value(struct coder *c, const struct codec_hint *hint, struct qvalue **value);
 /* Any value, as it is. depth: 0 but inside of another. */
 void code_literal(struct coder *c, struct qvalue **value, unsigned depth);
-/* CODEC_ACTIONS, CODEC_SOURCES. */
+/* CODEC_ACTIONS, CODEC_SOURCES, CODEC_NODES, CODEC_CHILDREN, CODEC_RULES. */
+bool code_is_list(enum codec_kind kind);
 void code_list(struct coder *c, const struct codec_hint *hint, struct qvalue **list);
+/* --- options of nodes (codec_node.c) ----------------------------------------------------------------------- */
+
+#define CODEC_KEYS_MAX 32
+
+struct codec_key {
+    const char *name;
+    struct codec_hint hint;
+};
+/* Words for a driver; some stand more than once. */
+extern const char *const codec_drivers[];
+/* The keys of the driver that args name, then those of all drivers. */
+size_t codec_node_keys(const struct qvalue *args, struct codec_key keys[CODEC_KEYS_MAX]);
+/* Any bytes: drops what the driver does not know, makes what it needs. */
+void codec_node_complete(struct coder *c, struct qvalue *args);
+/* One node of a reopen. */
+void code_reopened(struct coder *c, struct qvalue **item);
+
 /* All arguments of a step; decoding fills step->args. */
 void code_args(struct coder *c, struct scn_step *step);
 

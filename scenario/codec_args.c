@@ -11,7 +11,6 @@
 #include "sim/event.h"
 
 #define OPS_MAX 64 /* requests of a tame workload */
-#define KEYS_MAX 32
 
 /* --- what an argument is --------------------------------------------------------------------------------- */
 
@@ -53,7 +52,7 @@ static struct codec_hint world_hint(const struct scn_arg_def *def)
     return hint;
 }
 
-static const char *const drivers[] = {"disk", "raw", "disk", "null-co", NULL};
+static const char *const object_types[] = {"throttle-group", NULL};
 
 static const struct {
     const char *command;
@@ -63,6 +62,8 @@ static const struct {
     {"transaction", "actions", CODEC_ACTIONS},
     {"transaction", "properties", CODEC_PROPERTIES},
     {"block-dirty-bitmap-merge", "bitmaps", CODEC_SOURCES},
+    {"blockdev-reopen", "options", CODEC_NODES},
+    {"blockdev-create", "options", CODEC_IMAGE},
 };
 
 static struct codec_hint qmp_hint(const struct scn_verb *verb, const struct scn_arg_def *def)
@@ -82,7 +83,10 @@ static struct codec_hint qmp_hint(const struct scn_verb *verb, const struct scn_
     hint.choices = arg->choices;
     if (strcmp(def->name, "driver") == 0) {
         hint.kind = CODEC_WORD;
-        hint.choices = drivers;
+        hint.choices = codec_drivers;
+    } else if (strcmp(def->name, "qom-type") == 0) {
+        hint.kind = CODEC_WORD;
+        hint.choices = object_types;
     }
     for (size_t i = 0; i < ARRAY_SIZE(nested); i++) {
         if (strcmp(verb->name, nested[i].command) == 0 && strcmp(def->name, nested[i].arg) == 0) {
@@ -99,12 +103,7 @@ static struct codec_hint hint_of(const struct scn_verb *verb, const struct scn_a
 
 /* --- keys beyond the table ------------------------------------------------------------------------------- */
 
-struct open_key {
-    const char *name;
-    struct codec_hint hint;
-};
-
-static size_t event_keys(const struct scn_step *step, struct open_key keys[KEYS_MAX])
+static size_t event_keys(const struct scn_step *step, struct codec_key keys[CODEC_KEYS_MAX])
 {
     const struct qvalue *event = qdict_get(step->args, "event");
     int kind = event && event->type == QVALUE_STR ? sim_event_find(event->str.bytes) : -1;
@@ -115,7 +114,7 @@ static size_t event_keys(const struct scn_step *step, struct open_key keys[KEYS_
         bool is_job = strcmp(field->name, "device") == 0 || strcmp(field->name, "id") == 0;
 
         keys[count++] =
-            (struct open_key){field->name, {.kind = is_job ? CODEC_NAME : CODEC_FREE, .domain = SCN_DOM_JOB}};
+            (struct codec_key){field->name, {.kind = is_job ? CODEC_NAME : CODEC_FREE, .domain = SCN_DOM_JOB}};
     }
     return count;
 }
@@ -147,41 +146,26 @@ static struct codec_hint fault_hint(const struct fault_arg *arg)
     return hints[arg->type];
 }
 
-static size_t fault_keys(const struct scn_step *step, struct open_key keys[KEYS_MAX])
+static size_t fault_keys(const struct scn_step *step, struct codec_key keys[CODEC_KEYS_MAX])
 {
     const struct qvalue *name = qdict_get(step->args, "name");
     const struct fault_class *fault = name && name->type == QVALUE_STR ? fault_find(name->str.bytes) : NULL;
     size_t count = 0;
 
-    for (const struct fault_arg *arg = fault ? fault->args : NULL; arg && arg->name && count < KEYS_MAX; arg++) {
-        keys[count++] = (struct open_key){arg->name, fault_hint(arg)};
+    for (const struct fault_arg *arg = fault ? fault->args : NULL; arg && arg->name && count < CODEC_KEYS_MAX;
+         arg++) {
+        keys[count++] = (struct codec_key){arg->name, fault_hint(arg)};
     }
     return count;
 }
 
-static size_t node_keys(struct open_key keys[KEYS_MAX])
-{
-    static const struct open_key node[] = {
-        {"disk", {.kind = CODEC_NAME, .domain = SCN_DOM_DISK}},
-        {"file", {.kind = CODEC_FILE_NODE}},
-        {"offset", {.kind = CODEC_SIZE}},
-        {"size", {.kind = CODEC_SIZE}},
-        {"image", {.kind = CODEC_FILE_NODE}},
-        {"align", {.kind = CODEC_SIZE}},
-        {"max-transfer", {.kind = CODEC_SIZE}},
-    };
-
-    memcpy(keys, node, sizeof(node));
-    return ARRAY_SIZE(node);
-}
-
-static size_t open_keys(const struct scn_step *step, struct open_key keys[KEYS_MAX])
+static size_t open_keys(const struct scn_step *step, struct codec_key keys[CODEC_KEYS_MAX])
 {
     if (!step->verb->open_args) {
         return 0;
     }
     if (step->verb->form == SCN_FORM_QMP) {
-        return node_keys(keys);
+        return codec_node_keys(step->args, keys);
     }
     return strcmp(step->verb->name, "fault") == 0 ? fault_keys(step, keys) : event_keys(step, keys);
 }
@@ -275,7 +259,7 @@ static unsigned count_open(const struct scn_step *step)
     return count;
 }
 
-static void code_open_key(struct coder *c, struct scn_step *step, const char *key, const struct open_key *keys,
+static void code_open_key(struct coder *c, struct scn_step *step, const char *key, const struct codec_key *keys,
                           size_t count)
 {
     static const struct codec_hint free_hint = {.kind = CODEC_FREE};
@@ -301,7 +285,7 @@ static void code_open_key(struct coder *c, struct scn_step *step, const char *ke
 
 static void code_open(struct coder *c, struct scn_step *step)
 {
-    struct open_key keys[KEYS_MAX];
+    struct codec_key keys[CODEC_KEYS_MAX];
     size_t count = open_keys(step, keys);
     unsigned given;
     size_t at = 0;

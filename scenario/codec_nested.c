@@ -1,5 +1,6 @@
 /*
- * Lists inside commands as bytes: the actions of a transaction, the sources of a merge. What has their usual form
+ * Lists inside commands as bytes: the actions of a transaction, the sources of a merge, nodes of a reopen, children
+ * of a quorum, rules of blkdebug. What has their usual form
  * is coded like steps and arguments are, so that any bytes give actions which may run; all else is a literal.
  */
 #include <string.h>
@@ -112,16 +113,120 @@ static void code_source(struct coder *c, struct qvalue **item)
     code_name(c, SCN_DOM_BITMAP, "name", *item);
 }
 
+/* Any keys will do: they are spelled where no table has them. */
+static bool is_usual_node(const struct qvalue *item)
+{
+    return item->type == QVALUE_DICT && qdict_get(item, "driver") != NULL;
+}
+
+static bool is_usual_child(const struct qvalue *item)
+{
+    return is_str(item);
+}
+
+static void code_child(struct coder *c, struct qvalue **item)
+{
+    static const struct codec_hint node_hint = {.kind = CODEC_NAME, .domain = SCN_DOM_NODE};
+
+    code_value(c, &node_hint, item);
+}
+
+/* What guests make a node raise. */
+static const char *const rule_events[] = {
+    "pwritev",      "read_aio",     "write_aio", "flush_to_os", "flush_to_disk", "cor_write", "pwritev_rmw_head",
+    "pwritev_zero", "pwritev_done", "none",      NULL};
+static const char *const rule_types[] = {"read", "write", "write-zeroes", "discard", "flush", "block-status", NULL};
+static const char *const rule_flags[] = {"once", "immediately"};
+
+static bool is_usual_rule(const struct qvalue *item)
+{
+    size_t usual = 0;
+
+    if (item->type != QVALUE_DICT || !is_str(qdict_get(item, "event"))) {
+        return false;
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(rule_flags); i++) {
+        const struct qvalue *flag = qdict_get(item, rule_flags[i]);
+
+        usual += flag && flag->type == QVALUE_BOOL && flag->boolean;
+    }
+    usual += is_str(qdict_get(item, "iotype"));
+    return item->seq.count == 1 + usual;
+}
+
+static void code_word_of(struct coder *c, const char *key, const char *const *choices, struct qvalue *dict)
+{
+    struct codec_hint hint = {.kind = CODEC_WORD, .choices = choices};
+    struct qvalue *value = c->encoding ? qdict_get(dict, key) : NULL;
+
+    code_value(c, &hint, &value);
+    if (!c->encoding) {
+        qdict_put(dict, key, value);
+    }
+}
+
+static void code_rule(struct coder *c, struct qvalue **item)
+{
+    enum { TYPE = 4 };
+    uint8_t flags = 0;
+
+    if (c->encoding) {
+        for (size_t i = 0; i < ARRAY_SIZE(rule_flags); i++) {
+            flags |= (uint8_t)(qdict_get(*item, rule_flags[i]) ? 1u << i : 0);
+        }
+        flags |= (uint8_t)(qdict_get(*item, "iotype") ? TYPE : 0);
+    } else {
+        *item = qvalue_dict();
+    }
+    code_word_of(c, "event", rule_events, *item);
+    code_u8(c, &flags);
+    for (size_t i = 0; !c->encoding && i < ARRAY_SIZE(rule_flags); i++) {
+        if (flags >> i & 1) {
+            qdict_put(*item, rule_flags[i], qvalue_bool(true));
+        }
+    }
+    if (flags & TYPE) {
+        code_word_of(c, "iotype", rule_types, *item);
+    }
+}
+
+/* --- all of them ---------------------------------------------------------------------------------------------- */
+
+static const struct list_kind {
+    enum codec_kind kind;
+    bool (*is_usual)(const struct qvalue *item);
+    void (*code)(struct coder *c, struct qvalue **item);
+} kinds[] = {
+    {CODEC_ACTIONS, is_usual_action, code_action}, {CODEC_SOURCES, is_usual_source, code_source},
+    {CODEC_NODES, is_usual_node, code_reopened},   {CODEC_CHILDREN, is_usual_child, code_child},
+    {CODEC_RULES, is_usual_rule, code_rule},
+};
+
+static const struct list_kind *find_kind(enum codec_kind kind)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+        if (kinds[i].kind == kind) {
+            return &kinds[i];
+        }
+    }
+    return NULL;
+}
+
+bool code_is_list(enum codec_kind kind)
+{
+    return find_kind(kind) != NULL;
+}
+
 void code_list(struct coder *c, const struct codec_hint *hint, struct qvalue **list)
 {
-    bool of_actions = hint->kind == CODEC_ACTIONS;
+    const struct list_kind *kind = find_kind(hint->kind);
     uint8_t count = 255;
     bool usual = c->encoding && (*list)->type == QVALUE_LIST && (*list)->seq.count < LIST_MAX;
 
     for (size_t i = 0; usual && i < (*list)->seq.count; i++) {
         const struct qvalue *item = (*list)->seq.items[i];
 
-        usual = of_actions ? is_usual_action(item) : is_usual_source(item);
+        usual = kind->is_usual(item);
     }
     count = usual ? (uint8_t)(*list)->seq.count : count;
     code_u8(c, &count);
@@ -136,7 +241,7 @@ void code_list(struct coder *c, const struct codec_hint *hint, struct qvalue **l
     for (unsigned i = 0; i < count; i++) {
         struct qvalue *item = c->encoding ? (*list)->seq.items[i] : NULL;
 
-        (of_actions ? code_action : code_source)(c, &item);
+        kind->code(c, &item);
         if (!c->encoding) {
             qlist_append(*list, item);
         }

@@ -326,6 +326,20 @@ static struct qvalue *file_node(const struct coder *c, uint8_t byte)
     return dict;
 }
 
+/* What blockdev-create is to make: a disk, or raw in a node that is there. */
+static struct qvalue *image(const struct coder *c, uint8_t byte)
+{
+    const struct codec_hint disk = {.kind = CODEC_NAME, .domain = SCN_DOM_DISK};
+    const struct codec_hint node = {.kind = CODEC_NAME, .domain = SCN_DOM_NODE};
+    bool raw = byte % 4 == 3;
+    struct qvalue *dict = qvalue_dict();
+
+    qdict_put(dict, "driver", qvalue_str(raw ? "raw" : "disk"));
+    qdict_put(dict, raw ? "file" : "disk", qvalue_str(short_name(c, raw ? &node : &disk, byte / 4 % 4)));
+    qdict_put(dict, "size", qvalue_int(small_size(c, byte / 16)));
+    return dict;
+}
+
 static struct qvalue *properties(uint8_t byte)
 {
     struct qvalue *dict = qvalue_dict();
@@ -364,9 +378,14 @@ static struct qvalue *short_value(const struct coder *c, const struct codec_hint
         return file_node(c, byte);
     case CODEC_PROPERTIES:
         return properties(byte);
+    case CODEC_IMAGE:
+        return image(c, byte);
     case CODEC_FREE:
     case CODEC_ACTIONS:
     case CODEC_SOURCES:
+    case CODEC_NODES:
+    case CODEC_CHILDREN:
+    case CODEC_RULES:
         return qvalue_str("x");
     }
     return qvalue_null();
@@ -402,7 +421,7 @@ void code_value(struct coder *c, const struct codec_hint *hint, struct qvalue **
 {
     uint8_t byte;
 
-    if (hint->kind == CODEC_ACTIONS || hint->kind == CODEC_SOURCES) {
+    if (code_is_list(hint->kind)) {
         code_list(c, hint, value);
         return;
     }

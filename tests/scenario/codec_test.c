@@ -260,6 +260,68 @@ static void transactions(void **state)
     }
 }
 
+/* Fuzz bytes make nodes of every driver, and reopens of nodes that are there, which are let through. */
+static void nodes(void **state)
+{
+    static const char *const drivers[] = {"raw",       "throttle", "copy-on-read", "blkdebug",
+                                          "blkverify", "quorum",   "preallocate",  "null-co"};
+    size_t made[8] = {0};
+    size_t reopened = 0;
+    uint64_t random = 5;
+    uint8_t bytes[300];
+
+    for (int round = 0; round < 2000; round++) {
+        struct scenario *scn;
+
+        for (size_t i = 0; i < sizeof(bytes); i++) {
+            bytes[i] = (uint8_t)mix(&random);
+        }
+        scn = scenario_decode(bytes, sizeof(bytes));
+        for (size_t i = 0; i < scn->step_count; i++) {
+            const struct qvalue *args = scn->steps[i].args;
+
+            for (size_t d = 0; d < 8 && strcmp(scn->steps[i].verb->name, "blockdev-add") == 0; d++) {
+                made[d] += strcmp(qdict_get(args, "driver")->str.bytes, drivers[d]) == 0;
+            }
+            if (strcmp(scn->steps[i].verb->name, "blockdev-reopen") == 0 &&
+                qdict_get(args, "options")->seq.count > 0) {
+                reopened++;
+            }
+        }
+        scenario_free(scn);
+    }
+    assert_true(reopened > 100);
+    for (size_t d = 0; d < 8; d++) {
+        assert_true(made[d] > 20);
+    }
+}
+
+/* What people write of it comes back as it was, in the short form. */
+static void short_reopen(void **state)
+{
+    static const char text[] =
+        "blksim 1\ndisk a size=1M\ndisk b size=1M\n"
+        "try blockdev-add driver=disk node-name=s disk=a\ntry blockdev-add driver=disk node-name=d disk=b\n"
+        "try blockdev-add driver=quorum node-name=t children=[\"s\",\"d\"] vote-threshold=1 read-pattern=fifo\n"
+        "try blockdev-add driver=blkdebug node-name=n3 image=t "
+        "inject-error=[{\"event\":\"write_aio\",\"once\":true,\"iotype\":\"write\"}]\n"
+        "try blockdev-add driver=raw node-name=n4 file=n3 offset=64k\n"
+        "try blockdev-reopen options=[{\"driver\":\"raw\",\"node-name\":\"n4\",\"file\":\"n3\",\"offset\":512}]\n"
+        "try blockdev-create job-id=m options={\"driver\":\"disk\",\"disk\":\"a\",\"size\":512}\n";
+    struct scenario *scn = scenario_parse("<test>", text, sizeof(text) - 1, NULL);
+    size_t length;
+
+    assert_non_null(scn);
+    uint8_t *bytes = scenario_encode(scn, &length);
+    struct scenario *back = scenario_decode(bytes, length);
+    assert_true(scenario_equal(scn, back));
+    assert_true(length < 200);
+    assert_int_not_equal(bytes[0], 0xb5);
+    free(bytes);
+    scenario_free(back);
+    scenario_free(scn);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -271,6 +333,8 @@ int main(void)
         {"/scenario/codec/changed", changed_bytes, NULL, NULL, NULL},
         {"/scenario/codec/bounds", bounds, NULL, NULL, NULL},
         {"/scenario/codec/transactions", transactions, NULL, NULL, NULL},
+        {"/scenario/codec/nodes", nodes, NULL, NULL, NULL},
+        {"/scenario/codec/lossless/nodes", short_reopen, NULL, NULL, NULL},
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
