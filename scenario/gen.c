@@ -157,7 +157,8 @@ void gen_flush(struct gen *gen)
 
 /* --- profiles -------------------------------------------------------------------------------------------- */
 
-static const struct gen_profile *const profiles[] = {&gen_mirror_profile, &gen_bitmap_profile, &gen_mixed_profile};
+static const struct gen_profile *const profiles[] = {&gen_mirror_profile, &gen_bitmap_profile, &gen_block_profile,
+                                                     &gen_mixed_profile};
 
 const struct scn_profile *scn_profile_at(size_t index)
 {

@@ -46,7 +46,8 @@ static void may_run(void **state)
     const struct run_options options = {.no_files = true};
 
     for (uint64_t seed = 1; seed <= 2000; seed++) {
-        struct scenario *scn = generate(seed % 2 ? "mirror" : "bitmap", seed);
+        static const char *const profiles[] = {"mirror", "bitmap", "block"};
+        struct scenario *scn = generate(profiles[seed % 3], seed);
         Error *err = NULL;
 
         if (!scenario_check(scn, &options, &err)) {
@@ -153,7 +154,9 @@ static void mixed_is_the_others(void **state)
         struct scenario *mirror = generate("mirror", seed);
         struct scenario *bitmap = generate("bitmap", seed);
 
-        assert_true(scenario_equal(mixed, mirror) != scenario_equal(mixed, bitmap));
+        int same = scenario_equal(mixed, mirror) + scenario_equal(mixed, bitmap);
+
+        assert_int_equal(same, 1);
         bitmaps += scenario_equal(mixed, bitmap);
         scenario_free(mixed);
         scenario_free(mirror);
@@ -200,6 +203,58 @@ static void bitmap_operations(void **state)
 
     for (size_t i = 0; i < ARRAY_SIZE(what); i++) {
         if (count_with("bitmap", what[i]) < 3) {
+            fail_msg("'%s' is hardly ever drawn", what[i]);
+        }
+    }
+}
+
+/* Every driver, every change of the graph and every event is drawn. */
+static void block_operations(void **state)
+{
+    static const char *const what[] = {
+        "driver=null-co",
+        "driver=raw",
+        "driver=throttle",
+        "driver=copy-on-read",
+        "driver=blkdebug",
+        "driver=blkverify",
+        "driver=quorum",
+        "driver=preallocate",
+        "inject-error=",
+        "set-state=",
+        "max-transfer=",
+        "take-child-perms",
+        "read-pattern=fifo",
+        "rewrite-corrupted",
+        "offset=",
+        "blockdev-reopen",
+        "blockdev-del",
+        "x-blockdev-change",
+        "blockdev-snapshot",
+        "block_resize",
+        "truncate",
+        "block_set_io_throttle",
+        "qom-set",
+        "object-del",
+        "block-set-write-threshold",
+        "break pwritev",
+        "resume",
+        "remove_break",
+        "\"read-only\":true",
+        "\"detect-zeroes\":\"unmap\"",
+        "blockdev-mirror",
+        "block-dirty-bitmap-add",
+        "query-blockstats",
+        "try stop",
+        "fault",
+        "capacity=",
+        "aio_write -z -n",
+        "length=4M",
+        "},{\"driver\":\"",
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(what); i++) {
+        if (count_with("block", what[i]) < 2) {
             fail_msg("'%s' is hardly ever drawn", what[i]);
         }
     }
@@ -269,6 +324,7 @@ int main(void)
         {"/scenario/gen/sizes", sizes_vary, NULL, NULL, NULL},
         {"/scenario/gen/mixed", mixed_is_the_others, NULL, NULL, NULL},
         {"/scenario/gen/bitmap-operations", bitmap_operations, NULL, NULL, NULL},
+        {"/scenario/gen/block-operations", block_operations, NULL, NULL, NULL},
         {"/scenario/gen/bad-profiles", bad_profiles, NULL, NULL, NULL},
     };
 
