@@ -240,7 +240,9 @@ static int64_t window_length(const struct raw_state *s, int64_t file_length)
 {
     int64_t rest = MAX(file_length - s->offset, (int64_t)0);
 
-    return s->has_size ? MIN(s->size, rest) : rest;
+    /* A fixed window in a file that has become too short keeps whole sectors: the rest of one would end beyond it.
+     */
+    return s->has_size ? MIN(s->size, ROUND_DOWN(rest, SIM_SECTOR_BYTES)) : rest;
 }
 
 static int64_t raw_getlength(BlockDriverState *bs)

@@ -163,37 +163,58 @@ static int truncate_entry(void *opaque)
     return blk_co_truncate(r->blk, r->length, false, PREALLOC_OFF, 0, r->errp);
 }
 
-/* Through a backend of its own, so that RESIZE is asked for like any other permission. */
-static bool resize_drained(BlockDriverState *bs, int64_t length, Error **errp)
+/* The node that a truncate of bs comes to in the end, through what is as long as that. */
+static BlockDriverState *resized_node(BlockDriverState *bs)
+{
+    const BdrvChild *child;
+
+    while ((child = bdrv_primary_child(bs)) && (child->role & BDRV_CHILD_FILTERED)) {
+        bs = child->bs;
+    }
+    return bs;
+}
+
+/* Through a backend of its own, so that RESIZE is asked for like any other permission. Whoever else stands on what
+ * is cut has looked at the old length: drained as well, or their requests would go beyond the new one. */
+static bool resize_drained(BlockDriverState *bs, BlockDriverState *resized, int64_t length, Error **errp)
 {
     BlockBackend *blk = blk_new(bs->host, BLK_PERM_RESIZE, BLK_PERM_ALL);
     struct resize r = {blk, length, errp};
     bool ok = blk_insert_bs(blk, bs, errp) >= 0;
 
     if (ok) {
-        bdrv_drained_begin(bs);
+        bdrv_drained_begin(resized);
         ok = bdrv_run_co(bs->host, "resize", truncate_entry, &r) >= 0;
-        bdrv_drained_end(bs);
+        bdrv_drained_end(resized);
     }
     blk_unref(blk);
     return ok;
 }
 
 /* A node written without RESIZE must end on its request alignment (1.11), or the padding of its last block would
- * grow it. That is looked at when permissions are taken; a resize must not undo it. */
+ * grow it. That is looked at when permissions are taken; a resize must not undo it, nor for those that are as long
+ * as what is below them. */
 static bool length_is_aligned(const BlockDriverState *bs, int64_t length, Error **errp)
 {
-    for (const BlockDriverState *below = bs; below; below = bdrv_primary_bs(below)) {
-        uint64_t perm, shared;
+    const BdrvChild *edge;
+    uint64_t perm, shared;
+    bool ok = true;
 
-        bdrv_cumulative_perms(below, &perm, &shared);
-        if ((perm & BLK_PERM_WRITE) && !(perm & BLK_PERM_RESIZE) && length % below->bl.request_alignment != 0) {
-            error_setg(errp, "The size of node '%s' must stay a multiple of %u while it is written",
-                       bdrv_get_node_name(below), below->bl.request_alignment);
-            return false;
+    bdrv_cumulative_perms(bs, &perm, &shared);
+    if ((perm & (BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED)) && !(perm & BLK_PERM_RESIZE) &&
+        length % bs->bl.request_alignment != 0) {
+        error_setg(errp, "The size of node '%s' must stay a multiple of %u while it is written",
+                   bdrv_get_node_name(bs), bs->bl.request_alignment);
+        return false;
+    }
+    LIST_FOREACH(edge, &bs->parents, next_parent)
+    {
+        const BlockDriverState *parent = bdrv_child_parent_bs(edge);
+        if (ok && parent && (edge->role & BDRV_CHILD_FILTERED)) {
+            ok = length_is_aligned(parent, length, errp);
         }
     }
-    return true;
+    return ok;
 }
 
 bool qmp_block_resize_node(BlockDriverState *bs, int64_t length, Error **errp)
@@ -202,11 +223,14 @@ bool qmp_block_resize_node(BlockDriverState *bs, int64_t length, Error **errp)
         error_setg(errp, "Parameter 'size' expects a >0 size");
         return false;
     }
-    if (bdrv_op_is_blocked(bs, BLOCK_OP_RESIZE, errp) || !length_is_aligned(bs, length, errp)) {
+    BlockDriverState *resized = resized_node(bs);
+    if (bdrv_op_is_blocked(bs, BLOCK_OP_RESIZE, errp) || !length_is_aligned(resized, length, errp)) {
         return false;
     }
     bdrv_ref(bs); /* draining may change the graph */
-    bool ok = resize_drained(bs, length, errp);
+    bdrv_ref(resized);
+    bool ok = resize_drained(bs, resized, length, errp);
+    bdrv_unref(resized);
     bdrv_unref(bs);
     return ok;
 }
