@@ -26,9 +26,19 @@ static int64_t padding(BlockDriverState *top, const BlockDriverState *bs)
 
 enum passing { DROPPED, PERHAPS, PASSES };
 
-/* Nodes that were not opened to unmap drop discards and mark nothing. */
-static enum passing discards_pass(BlockDriverState *top, const BlockDriverState *bs)
+/* The node does not take the edges of the request, which it need not (reference/block.md 2.11, 7.1). */
+static bool may_keep_edges(const BlockDriverState *bs, const struct flight *flight)
 {
+    uint32_t align = MAX(bdrv_request_alignment(bs), bdrv_limits(bs)->pdiscard_alignment);
+
+    return align > 1 && ((flight->offset | flight->bytes) & (align - 1)) != 0;
+}
+
+/* Nodes that were not opened to unmap drop discards and mark nothing. */
+static enum passing discards_pass(BlockDriverState *top, const BlockDriverState *bs, const struct flight *flight)
+{
+    enum passing passing = PASSES;
+
     for (; top; top = check_passes_to(top)) {
         if (!(bdrv_open_flags(top) & BDRV_O_UNMAP)) {
             return DROPPED;
@@ -36,7 +46,10 @@ static enum passing discards_pass(BlockDriverState *top, const BlockDriverState 
         if (top == bs) {
             const char *driver = bdrv_driver_name(bs);
 
-            return strcmp(driver, "raw") == 0 || strcmp(driver, "disk") == 0 ? PASSES : PERHAPS;
+            return strcmp(driver, "raw") == 0 || strcmp(driver, "disk") == 0 ? passing : PERHAPS;
+        }
+        if (may_keep_edges(top, flight)) {
+            passing = PERHAPS;
         }
     }
     return DROPPED;
@@ -93,11 +106,18 @@ static void pad(const struct flight *flight, int64_t align, int64_t *start, int6
     }
 }
 
+/* An attempt may have failed below the node without having come to the medium: by a rule of blkdebug (7.1), or
+ * because zeroes that must not become data are refused (2.2, 2.10). The nodes above have marked it (2.7). */
+static bool may_fail_between(const struct flight *flight)
+{
+    return flight->injected || (flight->op == SIM_OP_WRITE_ZEROES && (flight->req->flags & BDRV_REQ_NO_FALLBACK));
+}
+
 /* Something of the request has come back from below the node. Where no medium is known, that cannot be seen;
  * discards may be dropped on the way to it. */
 static bool was_below(const struct bitmap_model *m, const struct flight *flight)
 {
-    if (!m->disk || flight->op == SIM_OP_DISCARD) {
+    if (!m->disk || flight->op == SIM_OP_DISCARD || may_fail_between(flight)) {
         return true;
     }
     /* a protocol node reads the padding itself, those above it have passed the write on by then */
@@ -161,16 +181,39 @@ static const Job *writing_job(const struct bitmap_model *m)
     return NULL;
 }
 
-/* The node marks the request once, as a whole: nobody above it cuts data into what the medium takes at once, and
- * it is no request for zeroes whose edges are padded, which goes in up to three pieces. */
+static bool is_within(int64_t bytes, int64_t most)
+{
+    return most == 0 || bytes <= most;
+}
+
+/* Each node fragments for itself (reference/block.md 2.3): what is too long for it comes to those below in pieces.
+ * Zeroes may also become data, and their edges stand alone (2.10). */
+static bool passes_whole(const BlockDriverState *bs, const struct flight *flight, int64_t bytes)
+{
+    const BlockLimits *limits = bdrv_limits(bs);
+    int64_t edges = limits->pwrite_zeroes_alignment;
+
+    if (flight->op == SIM_OP_WRITE_ZEROES &&
+        (!is_within(bytes, limits->max_pwrite_zeroes) ||
+         (edges > 1 && ((flight->offset | flight->bytes) & (edges - 1)) != 0))) {
+        return false;
+    }
+    return is_within(bytes, flight->op == SIM_OP_DISCARD ? limits->max_pdiscard : limits->max_transfer);
+}
+
+/* The node marks the request once, as a whole: nobody above it cuts it into pieces, and it is no request for zeroes
+ * whose edges are padded, which goes in up to three of them. */
 static bool comes_whole(const struct bitmap_model *m, const struct flight *flight, int64_t align)
 {
-    int64_t most = disk_get_config(m->disk)->max_transfer_bytes;
-
     if (flight->op == SIM_OP_WRITE_ZEROES && ((flight->offset | flight->bytes) & (align - 1)) != 0) {
         return false;
     }
-    return top_of(flight) == m->bs || most == 0 || flight->bytes + 2 * align <= most;
+    for (const BlockDriverState *bs = top_of(flight); bs && bs != m->bs; bs = check_passes_to(bs)) {
+        if (!passes_whole(bs, flight, flight->bytes + 2 * align)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* The event after which all its marks came. */
@@ -185,7 +228,9 @@ static uint64_t marked_since(const struct bitmap_model *m, const struct flight *
 /* The event before which none of its marks came; an attempt that failed may have marked, and been made again. */
 static uint64_t earliest(const struct bitmap_model *m, const struct flight *flight)
 {
-    return m->disk && flight->disk == m->disk && flight->disk_asked > 0 ? flight->disk_asked : flight->start;
+    bool seen = m->disk && flight->disk == m->disk && flight->disk_asked > 0 && !may_fail_between(flight);
+
+    return seen ? flight->disk_asked : flight->start;
 }
 
 /* A failed request that reached the driver has marked (edge 12); one that did not may have been refused anywhere.
@@ -196,7 +241,7 @@ static bool surely_marked(const struct bitmap_models *models, const struct bitma
     if (flight->graph != check_boundary(models->check)->graph_changes) {
         return false;
     }
-    if (flight->op == SIM_OP_DISCARD && discards_pass(top_of(flight), m->bs) != PASSES) {
+    if (flight->op == SIM_OP_DISCARD && discards_pass(top_of(flight), m->bs, flight) != PASSES) {
         return false;
     }
     if (ret >= 0 && !flight->req->ignored) {
@@ -219,7 +264,7 @@ bool bitmap_flight_ends(struct bitmap_models *models, struct bitmap_model *m, co
         return false;
     }
     if (flight->op == SIM_OP_DISCARD && flight->graph == check_boundary(models->check)->graph_changes &&
-        discards_pass(top, m->bs) == DROPPED) {
+        discards_pass(top, m->bs, flight) == DROPPED) {
         return true;
     }
     pad(flight, align, &start, &end);
@@ -303,6 +348,18 @@ static const struct flight *answered(struct bitmap_models *models, const struct 
     return found;
 }
 
+/* Written back by copy-on-read for a guest that reads (reference/block.md 4.3): the node that does it marks
+ * nothing, those below it do. */
+static bool is_written_back(const struct bitmap_models *models, const struct disk_req *req)
+{
+    const struct flight *f = req->origin.kind == SIM_ORIGIN_GUEST ? check_boundary(models->check)->first : NULL;
+
+    while (f && !(f->req->entity == req->origin.number && guest_name(f->guest) == req->origin.name)) {
+        f = f->next;
+    }
+    return f && f->op == SIM_OP_READ;
+}
+
 static void on_disk_complete(void *opaque, const struct sim_record *record)
 {
     struct bitmap_models *models = opaque;
@@ -318,7 +375,9 @@ static void on_disk_complete(void *opaque, const struct sim_record *record)
             continue;
         }
         bitmap_refresh(models, m);
-        if (m->disk == req->disk && !(flight && padding(top_of(flight), m->bs) > 0)) {
+        if (m->disk == req->disk && is_written_back(models, req)) {
+            bitmap_maybe(m, req->offset, req->offset + req->bytes);
+        } else if (m->disk == req->disk && !(flight && padding(top_of(flight), m->bs) > 0)) {
             add_due(models, m, req->offset, req->offset + req->bytes, record->number);
         }
     }
@@ -330,8 +389,14 @@ static void on_edge(void *opaque, const struct sim_record *record)
     struct bitmap_models *models = opaque;
 
     for (const struct flight *f = check_boundary(models->check)->first; f; f = f->next) {
-        for (struct bitmap_model *m = f->disk_asked > 0 ? models->first : NULL; m; m = m->next) {
-            if (m->bitmap && f->disk && f->disk == m->disk) {
+        bool seen = f->disk_asked > 0 || f->injected;
+
+        for (struct bitmap_model *m = seen && check_op_writes(f->op) ? models->first : NULL; m; m = m->next) {
+            if (m->bitmap && f->injected && f->host == m->host) {
+                int64_t align = 4 * KiB; /* the largest there is */
+
+                bitmap_maybe(m, ROUND_DOWN(f->offset, align), ROUND_UP(f->offset + f->bytes, align));
+            } else if (m->bitmap && f->disk && f->disk == m->disk) {
                 int64_t align = disk_get_config(m->disk)->align_bytes;
 
                 add_due(models, m, ROUND_DOWN(f->offset, align), ROUND_UP(f->offset + f->bytes, align),
@@ -339,6 +404,16 @@ static void on_edge(void *opaque, const struct sim_record *record)
                 m->due_blurred = true;
             }
         }
+    }
+}
+
+/* Which of the requests it was cannot be told for sure. */
+static void on_inject(void *opaque, const struct sim_record *record)
+{
+    struct bitmap_models *models = opaque;
+
+    for (struct flight *f = check_boundary(models->check)->first; f; f = f->next) {
+        f->injected |= f->host->number == record->host;
     }
 }
 
@@ -439,13 +514,9 @@ static void on_crash(void *opaque, const struct sim_record *record)
 void bitmap_flight_attach(struct bitmap_models *models)
 {
     static const struct check_subscription subscriptions[] = {
-        {EV_disk_complete, on_disk_complete},
-        {EV_edge_attach, on_edge},
-        {EV_edge_detach, on_edge},
-        {EV_edge_replace, on_edge},
-        {EV_mirror_op_begin, on_op_begin},
-        {EV_guest_submit, on_submit},
-        {EV_host_crash, on_crash},
+        {EV_disk_complete, on_disk_complete}, {EV_edge_attach, on_edge},         {EV_edge_detach, on_edge},
+        {EV_edge_replace, on_edge},           {EV_mirror_op_begin, on_op_begin}, {EV_debug_inject, on_inject},
+        {EV_guest_submit, on_submit},         {EV_host_crash, on_crash},
     };
 
     check_subscribe(models->check->sim, subscriptions, ARRAY_SIZE(subscriptions), models);

@@ -42,6 +42,7 @@ struct flight {
     bool fits;         /* guest-view's: it lay within its node when it was submitted */
     bool tears;        /* guest-view's: its sectors lie across the medium's; an attempt may have failed half-way */
     struct disk *disk; /* bitmap-exact's: the medium below the guest's node, as of disk_graph - 1 */
+    bool injected;     /* bitmap-exact's: since then a rule of blkdebug has failed a request, perhaps this one */
     uint64_t disk_graph;
     uint64_t disk_first; /* events of its first and its last answer to a change by this request; 0: none */
     uint64_t disk_done;
