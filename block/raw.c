@@ -120,11 +120,18 @@ static void raw_reopen_end(BDRVReopenState *state)
     state->opaque = NULL;
 }
 
+static int64_t window_length(const struct raw_state *s, int64_t file_length)
+{
+    int64_t rest = MAX(file_length - s->offset, (int64_t)0);
+
+    /* A fixed window in a file that has become too short keeps whole sectors: the rest of one would end beyond it.
+     */
+    return s->has_size ? MIN(s->size, ROUND_DOWN(rest, SIM_SECTOR_BYTES)) : rest;
+}
+
 static int64_t raw_length_over(const BlockDriverState *bs, int64_t child_length)
 {
-    const struct raw_state *s = bs->opaque;
-
-    return s->has_size ? s->size : MAX(child_length - s->offset, (int64_t)0);
+    return window_length(bs->opaque, child_length);
 }
 
 /* --- requests -------------------------------------------------------------------------------------------- */
@@ -235,15 +242,6 @@ static int raw_block_status(BlockDriverState *bs, bool want_zero, int64_t offset
 }
 
 /* --- length ---------------------------------------------------------------------------------------------- */
-
-static int64_t window_length(const struct raw_state *s, int64_t file_length)
-{
-    int64_t rest = MAX(file_length - s->offset, (int64_t)0);
-
-    /* A fixed window in a file that has become too short keeps whole sectors: the rest of one would end beyond it.
-     */
-    return s->has_size ? MIN(s->size, ROUND_DOWN(rest, SIM_SECTOR_BYTES)) : rest;
-}
 
 static int64_t raw_getlength(BlockDriverState *bs)
 {

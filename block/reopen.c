@@ -261,7 +261,9 @@ static void refresh_lengths_above(BlockDriverState *bs)
     if (bdrv_run_co(bs->host, "length after reopen", refresh_length, bs) < 0) {
         const BlockDriverState *below = bdrv_primary_bs(bs);
         if (below && !bs->drv->supports_backing) {
-            bdrv_set_total_bytes(bs, MIN(bs->total_bytes, below->total_bytes));
+            int64_t most =
+                bs->drv->bdrv_length_over ? bs->drv->bdrv_length_over(bs, below->total_bytes) : below->total_bytes;
+            bdrv_set_total_bytes(bs, MIN(bs->total_bytes, most));
         }
     }
     LIST_FOREACH(edge, &bs->parents, next_parent)

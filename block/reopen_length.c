@@ -36,17 +36,36 @@ static bool refuse(const BlockDriverState *bs, const BdrvChild *edge, Error **er
     return false;
 }
 
+/* A node that is written without RESIZE ends on its request alignment (1.11). */
+static bool is_aligned(const BlockDriverState *bs, Error **errp)
+{
+    uint64_t perm, shared;
+
+    bdrv_cumulative_perms(bs, &perm, &shared);
+    if (!(perm & (BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED)) || (perm & BLK_PERM_RESIZE) ||
+        length_to_be(bs) % bs->bl.request_alignment == 0) {
+        return true;
+    }
+    error_setg(errp, "The size of node '%s' must stay a multiple of %u while it is written", bdrv_get_node_name(bs),
+               bs->bl.request_alignment);
+    SIM_MARK(bs->host->sim, reopen_length_kept);
+    return false;
+}
+
 /* Nodes follow what they stand on; the users of those that would are asked. */
 static bool may_follow(const BlockDriverState *bs, Error **errp)
 {
     bool changes = length_to_be(bs) != bs->total_bytes;
     const BdrvChild *edge;
 
+    if (changes && !is_aligned(bs, errp)) {
+        return false;
+    }
     LIST_FOREACH(edge, &bs->parents, next_parent)
     {
         const BlockDriverState *parent = bdrv_child_parent_bs(edge);
 
-        if (!parent && changes && !(edge->shared_perm & BLK_PERM_RESIZE)) {
+        if (!(parent && (edge->role & BDRV_CHILD_PRIMARY)) && changes && !(edge->shared_perm & BLK_PERM_RESIZE)) {
             return refuse(bs, edge, errp);
         }
         if (parent && (edge->role & BDRV_CHILD_PRIMARY) && !may_follow(parent, errp)) {
