@@ -106,6 +106,23 @@ static void mix_value(uint64_t *digest, const struct qvalue *value)
 
 /* --- a node ----------------------------------------------------------------------------------------------- */
 
+/* A preallocate filter keeps what it holds of the nodes below for itself until it has given up its state, which it
+ * does a turn after the last who may write and resize has gone (reference/block.md 1.11). */
+static bool is_below_preallocate(const BlockDriverState *bs)
+{
+    if (strcmp(bdrv_driver_name(bs), "preallocate") == 0) {
+        return true;
+    }
+    for (const BdrvChild *edge = bdrv_first_parent(bs); edge; edge = bdrv_next_parent(edge)) {
+        const BlockDriverState *parent = bdrv_child_parent_bs(edge);
+
+        if (parent && is_below_preallocate(parent)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void take_edges(const BlockDriverState *bs, uint64_t *part)
 {
     uint64_t parents = 0;
@@ -117,9 +134,12 @@ static void take_edges(const BlockDriverState *bs, uint64_t *part)
         mix(&part[CENSUS_LINKS], bdrv_node_sim_name(bdrv_child_bs(edge))->hash);
     }
     for (const BdrvChild *edge = bdrv_first_parent(bs); edge; edge = bdrv_next_parent(edge)) {
-        uint64_t perm, shared;
+        const BlockDriverState *parent = bdrv_child_parent_bs(edge);
+        uint64_t perm = 0, shared = 0;
 
-        bdrv_child_perms(edge, &perm, &shared);
+        if (!(parent && is_below_preallocate(parent))) {
+            bdrv_child_perms(edge, &perm, &shared);
+        }
         mix(&part[CENSUS_ORDER], bdrv_child_number(edge));
         parents += sim_mix64(bdrv_child_number(edge) << 1 | bdrv_child_frozen(edge));
         part[CENSUS_PERMISSIONS] += sim_mix2(bdrv_child_number(edge), perm << 8 | shared);

@@ -219,7 +219,9 @@ static void learn(struct pivot *p, const Job *job)
     p->target_disk = check_disk_below(target);
     p->below[0] = check_below(source).id;
     p->below[1] = check_below(target).id;
-    p->moved = check_below(source).weak || check_below(target).weak;
+    /* null-co keeps nothing of what is written and may read as anything (block.md 7.4) */
+    p->moved = check_below(source).weak || check_below(target).weak || check_below(source).forgets ||
+               check_below(target).forgets;
     p->sync = mirror_sync_mode(job);
     if (p->sync == MIRROR_SYNC_FULL) {
         ranges_add(&p->open, 0, INT64_MAX);

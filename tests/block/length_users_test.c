@@ -34,8 +34,8 @@ WORLD_TEST(test_reopen_asks)
     BlockDriverState *top = add(w, "{'driver':'copy-on-read','node-name':'top','file':'r'}");
     BlockBackend *blk = writer(w, top, NO_RESIZE);
 
-    reopen_refused(w, "[" RAW("r", "'fb'", "") "]", "Reopening would change the length");
-    reopen_refused(w, "[" RAW("r", "'fa'", ",'size':65536") "]", "Reopening would change the length");
+    reopen_refused(w, "[" RAW("r", "'fb'", "") "]", "Cannot change the length of node");
+    reopen_refused(w, "[" RAW("r", "'fa'", ",'size':65536") "]", "Cannot change the length of node");
     reopen(w, "[" RAW("r", "'fa'", ",'size':1048576") "]");
     blk_unref(blk);
     reopen(w, "[" RAW("r", "'fb'", "") "]");
@@ -71,7 +71,7 @@ WORLD_TEST(test_alignment_above)
 }
 
 /* Without a state of its own a preallocate node is as long as its file, also when others resize that. */
-/* fact: block 2.15/preallocate */
+/* fact: block 2.15/preallocate-length */
 WORLD_TEST(test_preallocate_follows)
 {
     make_disk(w, "a", MiB);
