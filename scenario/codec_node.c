@@ -34,14 +34,17 @@ static const char *const discards[] = {"unmap", "ignore", NULL};
         } \
     }
 
-static const struct codec_key disk_keys[] = {{"disk", {.kind = CODEC_NAME, .domain = SCN_DOM_DISK}}, {NULL}};
-static const struct codec_key raw_keys[] = {NODE_KEY("file"), SIZE_KEY("offset"), SIZE_KEY("size"), {NULL}};
-static const struct codec_key null_keys[] = {
-    SIZE_KEY("size"), {"latency-ns", {.kind = CODEC_INT, .max = NS_PER_MS}}, BOOL_KEY("read-zeroes"), {NULL}};
+static const struct codec_key disk_keys[] = {{"disk", {.kind = CODEC_NAME, .domain = SCN_DOM_DISK}},
+                                             {.name = NULL}};
+static const struct codec_key raw_keys[] = {NODE_KEY("file"), SIZE_KEY("offset"), SIZE_KEY("size"), {.name = NULL}};
+static const struct codec_key null_keys[] = {SIZE_KEY("size"),
+                                             {"latency-ns", {.kind = CODEC_INT, .max = NS_PER_MS}},
+                                             BOOL_KEY("read-zeroes"),
+                                             {.name = NULL}};
 static const struct codec_key throttle_keys[] = {
-    {"throttle-group", {.kind = CODEC_NAME, .domain = SCN_DOM_GROUP}}, NODE_KEY("file"), {NULL}};
+    {"throttle-group", {.kind = CODEC_NAME, .domain = SCN_DOM_GROUP}}, NODE_KEY("file"), {.name = NULL}};
 static const struct codec_key cor_keys[] = {
-    NODE_KEY("file"), {"bottom", {.kind = CODEC_NAME, .domain = SCN_DOM_NODE}}, {NULL}};
+    NODE_KEY("file"), {"bottom", {.kind = CODEC_NAME, .domain = SCN_DOM_NODE}}, {.name = NULL}};
 static const struct codec_key blkdebug_keys[] = {NODE_KEY("image"),
                                                  {"inject-error", {.kind = CODEC_RULES}},
                                                  SIZE_KEY("align"),
@@ -50,22 +53,22 @@ static const struct codec_key blkdebug_keys[] = {NODE_KEY("image"),
                                                  SIZE_KEY("max-write-zero"),
                                                  SIZE_KEY("opt-discard"),
                                                  SIZE_KEY("max-discard"),
-                                                 {NULL}};
-static const struct codec_key blkverify_keys[] = {NODE_KEY("raw"), NODE_KEY("test"), {NULL}};
+                                                 {.name = NULL}};
+static const struct codec_key blkverify_keys[] = {NODE_KEY("raw"), NODE_KEY("test"), {.name = NULL}};
 static const struct codec_key quorum_keys[] = {{"children", {.kind = CODEC_CHILDREN}},
                                                {"vote-threshold", {.kind = CODEC_INT, .min = 1, .max = 4}},
                                                {"read-pattern", {.kind = CODEC_WORD, .choices = patterns}},
                                                BOOL_KEY("rewrite-corrupted"),
                                                BOOL_KEY("blkverify"),
-                                               {NULL}};
+                                               {.name = NULL}};
 static const struct codec_key preallocate_keys[] = {
-    NODE_KEY("file"), SIZE_KEY("prealloc-align"), SIZE_KEY("prealloc-size"), {NULL}};
+    NODE_KEY("file"), SIZE_KEY("prealloc-align"), SIZE_KEY("prealloc-size"), {.name = NULL}};
 static const struct codec_key common_keys[] = {BOOL_KEY("read-only"),
                                                BOOL_KEY("auto-read-only"),
                                                {"detect-zeroes", {.kind = CODEC_WORD, .choices = zeroes}},
                                                {"discard", {.kind = CODEC_WORD, .choices = discards}},
                                                BOOL_KEY("force-share"),
-                                               {NULL}};
+                                               {.name = NULL}};
 
 static const struct {
     const char *driver;
