@@ -144,13 +144,16 @@ typedef bool scn_nested_fn(void *opaque, enum scn_domain domain, bool defines, c
  * of another form is passed over. */
 bool scn_each_nested_name(const char *command, const struct qvalue *args, scn_nested_fn *fn, void *opaque);
 
-/* --- pre-run checks (precheck.c, precheck_node.c) ------------------------------------------------------------------------- */
+/* --- pre-run checks (precheck.c, precheck_node.c)
+ * ------------------------------------------------------------------------- */
 
 /* Every name the step uses is defined, and what it says of existing things fits. lenient: the refusal of a command
  * is expected or tried, so it may name nodes and jobs that are not there. The message has no place. */
 bool scn_step_check_names(const struct scn_names *names, const struct scn_step *step, bool lenient, Error **errp);
-/* One node's options against its driver's table, children left out. */
-bool scn_check_driver_options(const struct qvalue *options, Error **errp);
+/* One name that a step uses: of what was defined so far, or, of events and faults, of what there is. */
+bool scn_check_name(const struct scn_names *names, enum scn_domain domain, const char *name, Error **errp);
+/* The options of a node and of all children that come with it, against the tables of their drivers. */
+bool scn_check_node_options(const struct scn_names *names, const struct qvalue *options, Error **errp);
 /* previous is the step before, NULL for the first. */
 bool scn_step_lenient(const struct scn_step *step, const struct scn_step *previous);
 /* The step uses files of the host. */

@@ -106,16 +106,18 @@ void scn_names_add(struct scn_names *names, enum scn_domain domain, const char *
 
 /* --- what a step defines --------------------------------------------------------------------------------- */
 
-/* Node names anywhere in a tree of node options. */
+/* Node names anywhere in a tree of node options, lists of children too. */
 static void define_nodes(struct scn_names *names, const struct qvalue *options)
 {
-    const struct qvalue *name = qdict_get(options, "node-name");
+    const struct qvalue *name = options->type == QVALUE_DICT ? qdict_get(options, "node-name") : NULL;
 
     if (name && name->type == QVALUE_STR) {
         scn_names_add(names, SCN_DOM_NODE, name->str.bytes);
     }
     for (size_t i = 0; i < options->seq.count; i++) {
-        if (options->seq.items[i]->type == QVALUE_DICT) {
+        enum qvalue_type type = options->seq.items[i]->type;
+
+        if (type == QVALUE_DICT || type == QVALUE_LIST) {
             define_nodes(names, options->seq.items[i]);
         }
     }

@@ -106,7 +106,7 @@ static bool is_known(const struct scn_names *names, enum scn_domain domain, cons
            (domain == SCN_DOM_GROUP && scn_names_has(names, SCN_DOM_GUEST, name));
 }
 
-static bool check_name(const struct scn_names *names, enum scn_domain domain, const char *name, Error **errp)
+bool scn_check_name(const struct scn_names *names, enum scn_domain domain, const char *name, Error **errp)
 {
     struct scn_spell spell;
 
@@ -130,35 +130,6 @@ static bool check_name(const struct scn_names *names, enum scn_domain domain, co
     return unknown_name(&spell, domain, errp);
 }
 
-/* Options of a node: media are disks, children that are words are nodes. */
-static bool check_node_options(const struct scn_names *names, const struct qvalue *options, Error **errp)
-{
-    static const char *const children[] = {"file", "backing", "target", "image", "raw", "test"};
-    const struct qvalue *disk = qdict_get(options, "disk");
-    const struct qvalue *group = qdict_get(options, "throttle-group");
-
-    if (!scn_check_driver_options(options, errp)) {
-        return false;
-    }
-    if (group && group->type == QVALUE_STR && !check_name(names, SCN_DOM_GROUP, group->str.bytes, errp)) {
-        return false;
-    }
-    if (disk && disk->type == QVALUE_STR && !check_name(names, SCN_DOM_DISK, disk->str.bytes, errp)) {
-        return false;
-    }
-    for (size_t i = 0; i < ARRAY_SIZE(children); i++) {
-        const struct qvalue *child = qdict_get(options, children[i]);
-
-        if (child && child->type == QVALUE_STR && !check_name(names, SCN_DOM_NODE, child->str.bytes, errp)) {
-            return false;
-        }
-        if (child && child->type == QVALUE_DICT && !check_node_options(names, child, errp)) {
-            return false;
-        }
-    }
-    return true;
-}
-
 /* The names of a list in order: what one action makes, those after it may use. */
 struct nested_check {
     const struct scn_names *names;
@@ -174,7 +145,7 @@ static bool check_nested(void *opaque, enum scn_domain domain, bool defines, con
         scn_names_add(check->made, domain, name);
         return true;
     }
-    return is_known(check->made, domain, name) || check_name(check->names, domain, name, check->errp);
+    return is_known(check->made, domain, name) || scn_check_name(check->names, domain, name, check->errp);
 }
 
 static bool check_lists(const struct scn_names *names, const char *command, const struct qvalue *args, Error **errp)
@@ -193,11 +164,11 @@ static bool check_args(const struct scn_names *names, const struct scn_verb *ver
         const struct qvalue *value = def->defines ? NULL : qdict_get(args, def->name);
 
         if (value && value->type == QVALUE_STR && def->domain != SCN_DOM_NONE &&
-            !check_name(names, def->domain, value->str.bytes, errp)) {
+            !scn_check_name(names, def->domain, value->str.bytes, errp)) {
             return false;
         }
     }
-    if (strcmp(verb->name, "blockdev-add") == 0 && !check_node_options(names, args, errp)) {
+    if (strcmp(verb->name, "blockdev-add") == 0 && !scn_check_node_options(names, args, errp)) {
         return false;
     }
     return check_lists(names, verb->name, args, errp);
@@ -264,7 +235,7 @@ static bool check_fault_disks(const struct scn_names *names, const struct scn_st
         const struct qvalue *value = qdict_get(step->args, arg->name);
 
         if (arg->type == FAULT_DISK && value && value->type == QVALUE_STR &&
-            !check_name(names, SCN_DOM_DISK, value->str.bytes, errp)) {
+            !scn_check_name(names, SCN_DOM_DISK, value->str.bytes, errp)) {
             return false;
         }
     }
@@ -312,7 +283,7 @@ bool scn_step_check_names(const struct scn_names *names, const struct scn_step *
         {"fault", check_fault_disks},
     };
 
-    if (step->host && !check_name(names, SCN_DOM_HOST, step->host, errp)) {
+    if (step->host && !scn_check_name(names, SCN_DOM_HOST, step->host, errp)) {
         return false;
     }
     if (step->verb->form == SCN_FORM_JSON) {

@@ -98,8 +98,8 @@ static void stopped_badly(struct runner *runner, enum sim_stop stop)
     const char *verb = runner->step < runner->scn->step_count ? runner->scn->steps[runner->step].verb->name : "-";
 
     where.op = verb;
-    check_violate(runner->checks, "liveness", rule, &where,
-                  "the scenario waits in step %zu (%s), and %s", runner->step + 1, verb,
+    check_violate(runner->checks, "liveness", rule, &where, "the scenario waits in step %zu (%s), and %s",
+                  runner->step + 1, verb,
                   stop == SIM_STOP_SETTLED ? "nothing is pending" : "the world ran into its limits");
     if (runner->options->log) {
         sim_dump_hang(runner->sim, runner->options->log);

@@ -32,6 +32,16 @@ says "/cli/scenario/unknown-option/hint" 2 err "no option of driver 'raw'.*did y
 wrong missing-option 3:1 'blockdev-add driver=raw node-name=s'
 says "/cli/scenario/missing-option/which" 2 err "driver 'raw' needs 'file'"
 wrong bad-option 3:1 'blockdev-add driver=raw node-name=s file.driver=disk file.disk=a size=5x'
+wrong bad-option-in-list 3:1 'blockdev-add driver=blkdebug node-name=s inject-error.0.event=write image.driver=disk image.disk=a'
+says "/cli/scenario/bad-option-in-list/which" 2 err "inject-error\\.0: Parameter 'event' does not accept value 'write'"
+wrong gap-in-list 3:1 'blockdev-add driver=quorum node-name=s vote-threshold=1 children.1.driver=disk children.1.disk=a'
+wrong bad-child-in-list 3:1 'blockdev-add driver=quorum node-name=s vote-threshold=1 children.0.driver=dsk'
+wrong unknown-child-in-list 3:1 'blockdev-add driver=quorum node-name=s vote-threshold=1 children.0=nix'
+wrong bad-generic-option 3:1 'blockdev-add driver=raw node-name=s file.driver=disk file.disk=a file.read-only=maybe'
+wrong contradiction 3:1 'blockdev-add driver=disk node-name=s disk=a detect-zeroes=unmap'
+printf 'blksim 1\ndisk a size=1M\nblockdev-add driver=quorum node-name=s vote-threshold=1 children=[{"driver": "disk", "disk": "a", "node-name": "c"}]\nguest g node=c read-only=on\n' > listed.blk
+blksim run listed.blk
+exits "/cli/scenario/child-of-a-list-is-known" 0
 wrong list-in-dotted-keys 3:13 'transaction actions.0.type=abort'
 says "/cli/scenario/list-in-dotted-keys/expectation" 2 err 'is no list, expected JSON such as actions='
 wrong unknown-action 3:1 'transaction actions=[{"type": "abrot", "data": {}}]'
