@@ -65,6 +65,8 @@ bool throttle_is_valid(const ThrottleConfig *cfg, Error **errp)
         fault = "bps/iops/max total values and read/write values cannot be used at the same time";
     } else if (cfg->op_size && !ops[0].avg && !ops[1].avg && !ops[2].avg) {
         fault = "iops size requires an iops value to be set";
+    } else if (cfg->op_size > INT64_MAX) {
+        fault = "iops size cannot be negative"; /* only a negative number becomes one like that */
     }
     for (size_t i = 0; i < THROTTLE_BUCKETS && !fault; i++) {
         fault = limit_fault(&cfg->limits[i]);

@@ -241,6 +241,10 @@ static void test_valid_iops_size(void **state)
     cfg.op_size = 4096;
     limit(THROTTLE_OPS_WRITE, 10, 0, 1);
     assert_true(throttle_is_valid(&cfg, NULL));
+    cfg.op_size = INT64_MAX;
+    assert_true(throttle_is_valid(&cfg, NULL));
+    cfg.op_size = (uint64_t)-1;
+    refused("iops size cannot be negative");
 }
 
 int main(void)

@@ -94,6 +94,8 @@ static void test_set_refused(void **state)
             "GenericError: bps/iops/max values must be within [0, 1000000000000000]");
     refused("block_set_io_throttle", SET("1", "0", ",\"iops_size\":1"),
             "GenericError: iops size requires an iops value to be set");
+    refused("block_set_io_throttle", SET("0", "1", ",\"iops_size\":-1"),
+            "GenericError: iops size cannot be negative");
     refused("block_set_io_throttle", SET("1", "0", ",\"bps_max\":2,\"bps_max_length\":0"),
             "GenericError: the burst length cannot be 0");
     refused("block_set_io_throttle", SET("0", "0", ",\"bps_rd_max\":2"),
