@@ -67,20 +67,34 @@ static struct medium *medium_of(struct durability *state, struct disk *disk)
     return m;
 }
 
-/* What the guest's requests end on, if nothing on the way may drop a flush. */
+/* Where a flush goes on: of the two images of a blkverify only the tried one is flushed (reference/block.md 7.2).
+ */
+static const BlockDriverState *flushed_next(const BlockDriverState *bs)
+{
+    const BdrvChild *edge = bdrv_first_child(bs);
+
+    if (strcmp(bdrv_driver_name(bs), "blkverify") != 0) {
+        return bdrv_primary_bs(bs);
+    }
+    while (edge && strcmp(bdrv_child_name(edge), "test") != 0) {
+        edge = bdrv_next_child(edge);
+    }
+    return edge ? bdrv_child_bs(edge) : NULL;
+}
+
+/* What the guest's flushes end on, if nothing on the way may drop one. */
 static struct medium *medium_below(struct durability *state, const struct guest *guest)
 {
-    const BlockDriverState *bs = blk_bs(guest_blk(guest));
-    const BlockDriverState *bottom = check_bottom(bs);
+    const BlockDriverState *bottom = NULL;
 
-    if (!bottom || strcmp(bdrv_driver_name(bottom), "disk") != 0) {
-        return NULL;
-    }
-    for (; bs; bs = bdrv_primary_bs(bs)) {
-        /* blkverify flushes its `test` child only (7.2): what its primary child holds is promised to nobody. */
-        if ((bdrv_open_flags(bs) & BDRV_O_NO_FLUSH) || strcmp(bdrv_driver_name(bs), "blkverify") == 0) {
+    for (const BlockDriverState *bs = blk_bs(guest_blk(guest)); bs; bs = flushed_next(bs)) {
+        if (bdrv_open_flags(bs) & BDRV_O_NO_FLUSH) {
             return NULL;
         }
+        bottom = bs;
+    }
+    if (!bottom || strcmp(bdrv_driver_name(bottom), "disk") != 0) {
+        return NULL;
     }
     struct disk *disk = disk_find(state->check->sim, bdrv_filename(bottom));
     return disk && disk_get_config(disk)->volatile_cache ? medium_of(state, disk) : NULL;

@@ -80,11 +80,42 @@ static void test_fua(void **state)
     assert_said("expected the first 1 writes of disk d to be durable");
 }
 
+static void verify_world(void)
+{
+    new_disk("a", MiB);
+    new_disk("b", MiB);
+    assert_true(qmp("blockdev-add",
+                    "{\"driver\":\"blkverify\",\"node-name\":\"s\",\"raw\":{\"driver\":\"disk\",\"disk\":\"a\"},"
+                    "\"test\":{\"driver\":\"disk\",\"disk\":\"b\"}}"));
+    add_guest("s");
+    assert_int_equal(io_run(SIM_OP_WRITE, 0, 4096, 1 << 24), 0);
+}
+
+/* The image that is only believed is not flushed. */
+static void test_verify(void **state)
+{
+    verify_world();
+    assert_int_equal(io_run(SIM_OP_FLUSH, 0, 0, 0), 0);
+    finish();
+    assert_silent();
+}
+
+static void test_verify_lying(void **state)
+{
+    verify_world();
+    arm("lying-flush", "{\"disk\":\"b\"}");
+    io_run(SIM_OP_FLUSH, 0, 0, 0);
+    assert_violated("durability.flush.-.-.blkverify.flush");
+    assert_said("expected the first 1 writes of disk b to be durable");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         T_SETUP("/check/durability/silent", test_silent, world_setup, world_teardown),
         T_SETUP("/check/durability/failed-flush", test_failed, world_setup, world_teardown),
+        T_SETUP("/check/durability/blkverify", test_verify, world_setup, world_teardown),
+        T_SETUP("/check/durability/blkverify/lying-flush", test_verify_lying, world_setup, world_teardown),
         T_SETUP("/check/durability/lying-flush", test_lying, world_setup, world_teardown),
         T_SETUP("/check/durability/write-through", test_through, world_setup, world_teardown),
         T_SETUP("/check/durability/write-through-forgotten", test_fua, world_setup, world_teardown),
