@@ -71,7 +71,16 @@ static bool grows(const BlockDriverState *bs, const struct disk_req *req)
     return req->op == SIM_OP_TRUNCATE || req->offset + req->bytes > ROUND_UP(bdrv_getlength_cached(bs), unit);
 }
 
-/* A change by a guest or a job on its way into a medium. Commands that make images have no node there. */
+/* Who makes an image has no node there, or makes it anew below those that bear that. */
+static bool makes_image(struct host *host, const struct sim_origin *origin)
+{
+    const Job *job =
+        host->jobs && origin->kind == SIM_ORIGIN_JOB && origin->name ? job_find(host, origin->name->str) : NULL;
+
+    return job && job->driver->job_type == JOB_TYPE_CREATE;
+}
+
+/* A change by a guest or a job on its way into a medium. */
 static void on_disk_submit(void *opaque, const struct sim_record *record)
 {
     struct permissions *state = opaque;
@@ -80,7 +89,8 @@ static void on_disk_submit(void *opaque, const struct sim_record *record)
     bool may_write = false;
 
     if (!req || !req->host || !req->host->graph || !(check_op_writes(req->op) || req->op == SIM_OP_TRUNCATE) ||
-        (req->origin.kind != SIM_ORIGIN_GUEST && req->origin.kind != SIM_ORIGIN_JOB)) {
+        (req->origin.kind != SIM_ORIGIN_GUEST && req->origin.kind != SIM_ORIGIN_JOB) ||
+        makes_image(req->host, &req->origin)) {
         return;
     }
     bs = node_of_disk(state, req);

@@ -434,6 +434,13 @@ bool mirror_area_in_flight(const Job *job, int64_t offset, int64_t bytes)
     return s->in_flight_map != NULL && hbitmap_next_dirty(s->in_flight_map, offset, bytes) >= 0;
 }
 
+bool mirror_drains_source(const Job *job)
+{
+    const MirrorJob *s = mirror_of(job);
+
+    return s->in_drain || s->source_drained;
+}
+
 bool mirror_will_switch(const Job *job)
 {
     const MirrorJob *s = mirror_of(job);

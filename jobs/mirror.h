@@ -58,7 +58,8 @@ BlockDriverState *mirror_filter(const Job *job);
 BdrvDirtyBitmap *mirror_dirty_bitmap(const Job *job);
 unsigned mirror_in_flight(const Job *job); /* operations */
 bool mirror_area_in_flight(const Job *job, int64_t offset, int64_t bytes);
-bool mirror_will_switch(const Job *job); /* completed with a switch, or about to */
+bool mirror_drains_source(const Job *job); /* for its last look: it waits for that, or has got it */
+bool mirror_will_switch(const Job *job);   /* completed with a switch, or about to */
 enum mirror_sync mirror_sync_mode(const Job *job);
 
 #endif
