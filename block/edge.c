@@ -329,6 +329,7 @@ int bdrv_add_child(BlockDriverState *parent, BlockDriverState *child, Error **er
         return -ENOTSUP;
     }
     int ret = -EBUSY;
+    bdrv_ref(child); /* a filter named by its job goes with the job, and the drain may wait for that very job */
     bdrv_drained_begin(parent);
     if (LIST_EMPTY(&child->parents)) {
         ret = parent->drv->bdrv_add_child(parent, child, errp);
@@ -336,6 +337,7 @@ int bdrv_add_child(BlockDriverState *parent, BlockDriverState *child, Error **er
         error_setg(errp, "The node %s already has a parent", bdrv_get_node_name(child));
     }
     bdrv_drained_end(parent);
+    bdrv_unref(child);
     return ret;
 }
 

@@ -254,10 +254,8 @@ static int refresh_length(void *opaque)
 }
 
 /* Users must not reach beyond the end of what they stand on now; asking costs a request, guessing would a crash. */
-static void refresh_lengths_above(BlockDriverState *bs)
+static void refresh_one_length(BlockDriverState *bs)
 {
-    const BdrvChild *edge;
-
     if (bdrv_run_co(bs->host, "length after reopen", refresh_length, bs) < 0) {
         const BlockDriverState *below = bdrv_primary_bs(bs);
         if (below && !bs->drv->supports_backing) {
@@ -266,13 +264,46 @@ static void refresh_lengths_above(BlockDriverState *bs)
             bdrv_set_total_bytes(bs, MIN(bs->total_bytes, most));
         }
     }
+}
+
+/* bs and those above that are as long as it, each after what it stands on. nodes NULL: only counts. */
+static size_t add_above(BlockDriverState *bs, BlockDriverState **nodes)
+{
+    const BdrvChild *edge;
+    size_t count = 1;
+
+    if (nodes) {
+        nodes[0] = bs;
+        bdrv_ref(bs);
+    }
     LIST_FOREACH(edge, &bs->parents, next_parent)
     {
         BlockDriverState *parent = bdrv_child_parent_bs(edge);
         if (parent && (edge->role & BDRV_CHILD_PRIMARY) && !(edge->role & BDRV_CHILD_METADATA)) {
-            refresh_lengths_above(parent);
+            count += add_above(parent, nodes ? nodes + count : NULL);
         }
     }
+    return count;
+}
+
+/* Asking polls, and a job that ends meanwhile takes its filter along: so who is to be asked is noted first [sharp
+ * edge 27]. */
+static void refresh_lengths_above(BlockDriverState *bs)
+{
+    struct host *host = bs->host;
+    size_t count = add_above(bs, NULL);
+    BlockDriverState **nodes = sim_alloc(host->arena, SIM_TYPE_bdrv_nodes, count * sizeof(*nodes));
+
+    add_above(bs, nodes);
+    for (size_t i = 0; i < count; i++) {
+        if (bdrv_reaches(nodes[i], bs)) {
+            refresh_one_length(nodes[i]);
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        bdrv_unref(nodes[i]);
+    }
+    sim_free(host->arena, SIM_TYPE_bdrv_nodes, nodes, count * sizeof(*nodes));
 }
 
 static void commit_post(const bdrv_reopen_entry *entry)
