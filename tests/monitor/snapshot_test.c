@@ -86,7 +86,7 @@ static uint8_t first_byte(const char *name)
 /* --- blockdev-snapshot ------------------------------------------------------------------------------------ */
 
 /* The device goes on on the overlay; the node under it keeps what it held, read-only. */
-/* fact: block 9/snapshot, 9/snapshot-stays, 9/snapshot-read-only, 9/snapshot-drained, 1.6/follows */
+/* fact: block 9/snapshot, 9/snapshot-stays, 9/snapshot-read-only, 1.6/follows */
 static void test_snapshot(void **state)
 {
     add_bitmap("s", "b", 65536);
