@@ -21,6 +21,7 @@
 
 struct medium {
     struct disk *disk;
+    bool unsafe;      /* a node with cache.no-flush stood above it: its flushes counted as done, were none (2.9) */
     uint64_t done;    /* writes completed so far */
     uint64_t durable; /* that many of them, the oldest */
     struct medium *next;
@@ -86,18 +87,21 @@ static const BlockDriverState *flushed_next(const BlockDriverState *bs)
 static struct medium *medium_below(struct durability *state, const struct guest *guest)
 {
     const BlockDriverState *bottom = NULL;
+    bool unsafe = false;
 
     for (const BlockDriverState *bs = blk_bs(guest_blk(guest)); bs; bs = flushed_next(bs)) {
-        if (bdrv_open_flags(bs) & BDRV_O_NO_FLUSH) {
-            return NULL;
-        }
+        unsafe |= (bdrv_open_flags(bs) & BDRV_O_NO_FLUSH) != 0;
         bottom = bs;
     }
-    if (!bottom || strcmp(bdrv_driver_name(bottom), "disk") != 0) {
+    struct disk *disk = bottom && strcmp(bdrv_driver_name(bottom), "disk") == 0
+                            ? disk_find(state->check->sim, bdrv_filename(bottom))
+                            : NULL;
+    if (!disk || !disk_get_config(disk)->volatile_cache) {
         return NULL;
     }
-    struct disk *disk = disk_find(state->check->sim, bdrv_filename(bottom));
-    return disk && disk_get_config(disk)->volatile_cache ? medium_of(state, disk) : NULL;
+    struct medium *m = medium_of(state, disk);
+    m->unsafe |= unsafe;
+    return m->unsafe ? NULL : m;
 }
 
 /* --- debts ------------------------------------------------------------------------------------------------- */
@@ -242,11 +246,23 @@ static void on_guest_submit(void *opaque, const struct sim_record *record)
     }
 }
 
+static bool has_preallocate(const BlockDriverState *bs)
+{
+    while (bs && strcmp(bdrv_driver_name(bs), "preallocate") != 0) {
+        bs = bdrv_primary_bs(bs);
+    }
+    return bs != NULL;
+}
+
 /* A debt of a request that has come back: true, if it had to be settled by now. */
 static bool is_due(struct durability *state, const struct flight *f, const struct debt *d)
 {
     if (f->req->ret < 0 || f->req->ignored || f->graph != check_boundary(state->check)->graph_changes ||
         medium_below(state, f->guest) != d->medium) {
+        return false;
+    }
+    /* FUA of a write does not cover the zeroes that preallocate makes ahead of it (2.15) */
+    if (f->op != SIM_OP_FLUSH && has_preallocate(blk_bs(guest_blk(f->guest)))) {
         return false;
     }
     bool through = !guest_get_config(f->guest)->write_cache || (f->req->flags & BDRV_REQ_FUA);

@@ -66,6 +66,7 @@ static bool is_not_alone(const Job *job)
 static void begin(struct resources *state, uint32_t host, const Job *job)
 {
     const struct command *command = command_in_hand(state, host);
+    uint32_t before = command ? command->moved : 0; /* while the command waited for a drain, say */
 
     moved(state, host, CENSUS_ALL);
     if (!command || is_not_alone(job)) {
@@ -77,6 +78,7 @@ static void begin(struct resources *state, uint32_t host, const Job *job)
                               .id = job->id,
                               .type = job->driver->job_type,
                               .start = command->call,
+                              .moved = before,
                               .next = state->jobs};
     state->jobs = w;
 }

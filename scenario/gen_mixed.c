@@ -3,14 +3,15 @@
  */
 #include "scenario/gen.h"
 
-static const char *const features[] = {"bitmaps", NULL};
+static const char *const features[] = {"bitmaps", "graphs", NULL};
 
 static void generate(struct sim *draw)
 {
     struct gen *gen = gen_of(draw);
     bool bitmaps = gen_chance(gen, "bitmaps", 250);
+    bool graphs = !bitmaps && gen_chance(gen, "graphs", 330);
 
-    (bitmaps ? &gen_bitmap_profile : &gen_mirror_profile)->profile.generate(draw);
+    (graphs ? &gen_block_profile : bitmaps ? &gen_bitmap_profile : &gen_mirror_profile)->profile.generate(draw);
 }
 
 const struct gen_profile gen_mixed_profile = {

@@ -148,23 +148,28 @@ static void weights_weigh(void **state)
 static void mixed_is_the_others(void **state)
 {
     unsigned bitmaps = 0;
+    unsigned blocks = 0;
 
     for (uint64_t seed = 1; seed <= 200; seed++) {
         struct scenario *mixed = generate("mixed", seed);
         struct scenario *mirror = generate("mirror", seed);
         struct scenario *bitmap = generate("bitmap", seed);
 
-        int same = scenario_equal(mixed, mirror) + scenario_equal(mixed, bitmap);
+        struct scenario *block = generate("block", seed);
+        int same = scenario_equal(mixed, mirror) + scenario_equal(mixed, bitmap) + scenario_equal(mixed, block);
 
         assert_int_equal(same, 1);
         bitmaps += scenario_equal(mixed, bitmap);
+        blocks += scenario_equal(mixed, block);
+        scenario_free(block);
         scenario_free(mixed);
         scenario_free(mirror);
         scenario_free(bitmap);
     }
     assert_true(bitmaps > 20 && bitmaps < 100);
+    assert_true(blocks > 20 && blocks < 100);
     assert_int_equal(count_with("mixed:bitmaps=4,transaction=0,quiet=0", "transaction"), 0);
-    assert_int_equal(count_with("mixed:bitmaps=0,power=0", "powerloss"), 0);
+    assert_int_equal(count_with("mixed:bitmaps=0,graphs=0,power=0", "powerloss"), 0);
 }
 
 /* Every operation is drawn, transactions also with each way to fail. */
