@@ -68,3 +68,33 @@ struct check_below check_below(const BlockDriverState *bs)
     }
     return below;
 }
+
+static bool may_write(const BdrvChild *edge)
+{
+    uint64_t perm, shared;
+
+    bdrv_child_perms(edge, &perm, &shared);
+    return (perm & BLK_PERM_WRITE) != 0;
+}
+
+bool check_written_beside(const BlockDriverState *bs)
+{
+    struct host *host = bdrv_host(bs);
+
+    for (const BlockDriverState *below; (below = bdrv_primary_bs(bs)) != NULL; bs = below) {
+        for (const BdrvChild *edge = bdrv_first_parent(below); edge; edge = bdrv_next_parent(edge)) {
+            if (bdrv_child_parent_bs(edge) != bs && may_write(edge)) {
+                return true;
+            }
+        }
+    }
+    for (BlockDriverState *other = bdrv_next_node(host, NULL); other; other = bdrv_next_node(host, other)) {
+        for (const BdrvChild *edge = bdrv_first_parent(other); edge && other != bs && check_same_medium(other, bs);
+             edge = bdrv_next_parent(edge)) {
+            if (may_write(edge)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}

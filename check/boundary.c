@@ -129,6 +129,7 @@ void check_boundary_attach_first(struct check_boundary *boundary)
     sim_subscribe(boundary->sim, EV_edge_attach, on_edge, boundary);
     sim_subscribe(boundary->sim, EV_edge_detach, on_edge, boundary);
     sim_subscribe(boundary->sim, EV_edge_replace, on_edge, boundary);
+    sim_subscribe(boundary->sim, EV_node_reopen, on_edge, boundary); /* another window is another path */
     sim_subscribe(boundary->sim, EV_qmp_command, on_command, boundary);
 }
 

@@ -56,7 +56,7 @@ struct check_boundary {
     struct sim_arena *arena;
     struct flight *first, *last, *spare;
     unsigned flights;
-    uint64_t graph_changes; /* edges made, moved or removed so far */
+    uint64_t graph_changes; /* edges made, moved or removed, nodes reopened so far */
     uint64_t commands;      /* taken up and not yet answered */
     uint64_t work_seen;     /* media completions so far */
     uint64_t *writes;       /* by write id of the stamps: event of the submission, or 0 */
@@ -144,6 +144,9 @@ struct check_below {
     bool forgets;      /* some of it keeps nothing of what is written (null-co, reference/block.md 7.4) */
 };
 struct check_below check_below(const BlockDriverState *bs);
+/* Somebody else may write what lies below the node, through a node beside its own: it does not hear of that, nor do
+ * its bitmaps (bitmaps-qcow2.md 2.3: marking is per node). */
+bool check_written_beside(const BlockDriverState *bs);
 /* What a checker hears of. */
 struct check_subscription {
     enum sim_event_kind kind;

@@ -146,11 +146,23 @@ static void learn_leaf(struct guest_view *state, struct view *view, int64_t offs
     payload_clear(&data);
 }
 
+/* What can be read of a node: one with several children may be longer than one of them is now. */
+static int64_t length_of(const BlockDriverState *bs)
+{
+    int64_t length = bdrv_getlength_cached(bs);
+
+    for (const BdrvChild *edge = bdrv_first_child(bs); edge && is_driver(bs, "quorum");
+         edge = bdrv_next_child(edge)) {
+        length = MIN(length, length_of(bdrv_child_bs(edge)));
+    }
+    return bdrv_filter_bs(bs) ? MIN(length, length_of(bdrv_filter_bs(bs))) : length;
+}
+
 /* The guest looks at other media from now on; nobody else writes into them at this moment. */
 static void learn(struct guest_view *state, struct view *view)
 {
     const BlockDriverState *bs = guest_view_bs(view->guest);
-    int64_t length = MIN(bdrv_getlength_cached(bs), (int64_t)LEARN_BYTES);
+    int64_t length = MIN(length_of(bs), (int64_t)LEARN_BYTES);
     bool writes = false;
 
     if (view->below.disk) {

@@ -113,23 +113,12 @@ static bool excused(const struct target_at_pivot *state, const Job *job, int64_t
            check_flight_writing(check_boundary(state->check), NULL, offset, bytes);
 }
 
-/* Somebody writes one of the two media through a node beside the mirror's: neither the mirror nor its bitmap hears
- * of that, and it promises nothing (bitmaps-qcow2.md 2.3: marking is per node). */
-static bool written_beside(const struct pivot *p, const BlockDriverState *source, const BlockDriverState *target)
+/* Another medium lies below one of them: neither the mirror nor its bitmap was told. */
+static bool has_moved(struct pivot *p, const BlockDriverState *source, const BlockDriverState *target)
 {
-    for (BlockDriverState *bs = bdrv_next_node(p->host, NULL); bs; bs = bdrv_next_node(p->host, bs)) {
-        uint64_t perm, shared;
-
-        if (strcmp(bdrv_driver_name(bs), "disk") != 0 || bs == check_bottom(source) || bs == check_bottom(target)) {
-            continue;
-        }
-        bdrv_cumulative_perms(bs, &perm, &shared);
-        if ((perm & BLK_PERM_WRITE) &&
-            (check_same_medium(bs, check_bottom(source)) || check_same_medium(bs, check_bottom(target)))) {
-            return true;
-        }
-    }
-    return false;
+    p->moved |= !p->switched && ((source && check_below(source).id != p->below[0]) ||
+                                 (target && check_below(target).id != p->below[1]));
+    return p->moved;
 }
 
 /* Looks at what is open. job: excuses what it knows to be different; NULL: nothing is excused. Returns the first
@@ -144,7 +133,7 @@ static int64_t compare(struct target_at_pivot *state, struct pivot *p, const Job
     int64_t at = 0;
     const struct range *r;
 
-    if (!a || !b || p->moved || written_beside(p, a, b)) {
+    if (!a || !b || has_moved(p, a, b) || check_written_beside(a) || check_written_beside(b)) {
         return -1;
     }
     length = MIN(bdrv_getlength_cached(a), bdrv_getlength_cached(b));
@@ -427,16 +416,13 @@ static void on_fault(void *opaque, const struct sim_record *record)
     }
 }
 
-/* Neither the mirror nor its bitmap is told that its source or target holds something else from now on. */
+/* It may be put back before anybody looks. */
 static void look_below(struct target_at_pivot *state, uint32_t host)
 {
     for (struct pivot *p = state->pivots; p; p = p->next) {
-        const BlockDriverState *source = node_of(p, p->source);
-        const BlockDriverState *target = node_of(p, p->target);
-
-        p->moved |= p->host->number == host && !p->switched &&
-                    ((source && check_below(source).id != p->below[0]) ||
-                     (target && check_below(target).id != p->below[1]));
+        if (p->host->number == host && p->source) {
+            has_moved(p, node_of(p, p->source), node_of(p, p->target));
+        }
     }
 }
 
