@@ -79,6 +79,7 @@ static void on_attach(void *opaque, const struct sim_record *record)
     struct view **link = &state->views;
 
     view->guest = guest;
+    view->cut = -1;
     view->host = guest_host(guest);
     ranges_init(state->check->arena, &view->loose);
     guest_view_take_model(state, view);
@@ -173,20 +174,55 @@ static bool is_being_cut(const BlockDriverState *bs)
     return disk && ROUND_UP(disk_length(disk), SIM_SECTOR_BYTES) < bdrv_getlength_cached(bottom);
 }
 
+/* What the guest sees from there on, if the medium has it at the same place; else all of it. */
+static void forget_from(struct guest_view *state, struct view *view, int64_t bytes)
+{
+    const BlockDriverState *bs = guest_view_bs(view->guest);
+
+    if (bs && check_disk_below(bs)) {
+        guest_model_truncate(&view->model->model, bytes);
+    } else {
+        forget_all(state, view);
+    }
+}
+
+/* Requests that come before the command is answered make the medium longer again. */
+static void on_disk_complete(void *opaque, const struct sim_record *record)
+{
+    struct guest_view *state = opaque;
+    const struct disk_req *req = record->ref;
+
+    for (struct view *view = req->op == SIM_OP_TRUNCATE ? state->views : NULL; view; view = view->next) {
+        const BlockDriverState *bs = guest_view_bs(view->guest);
+        int64_t length = ROUND_UP(disk_length(req->disk), SIM_SECTOR_BYTES);
+
+        if (!bs || check_disk_below(check_bottom(bs)) != req->disk) {
+            continue;
+        }
+        if (disk_length(req->disk) != length) { /* the last sector may have lost its end */
+            forget_from(state, view, length - SIM_SECTOR_BYTES);
+        }
+        view->cut = view->cut < 0 ? length : MIN(view->cut, length);
+    }
+}
+
 /* A resize that could not tell its outcome: what was cut off is gone, and the node will hear of it some day. */
 static void on_reply(void *opaque, const struct sim_record *record)
 {
     struct guest_view *state = opaque;
+    bool failed = sim_record_str(record, 2) != NULL;
 
-    for (struct view *view = state->views; view && sim_record_str(record, 2); view = view->next) {
+    for (struct view *view = state->views; view; view = view->next) {
         const BlockDriverState *bs = guest_view_bs(view->guest);
-        const struct disk *disk = bs && is_being_cut(bs) ? check_disk_below(bs) : NULL;
+        const struct disk *disk = bs ? check_disk_below(check_bottom(bs)) : NULL;
 
-        if (disk) {
-            guest_model_truncate(&view->model->model, ROUND_UP(disk_length(disk), SIM_SECTOR_BYTES));
-        } else if (bs && is_being_cut(bs)) {
-            forget_all(state, view);
+        if (failed && disk && is_being_cut(bs) && view->cut < 0) {
+            view->cut = ROUND_UP(disk_length(disk), SIM_SECTOR_BYTES);
         }
+        if (failed && disk && view->cut >= 0) {
+            forget_from(state, view, view->cut);
+        }
+        view->cut = -1;
     }
 }
 
@@ -362,6 +398,7 @@ static void *attach(struct check *check)
     sim_subscribe(check->sim, EV_BLOCK_JOB_COMPLETED, on_completed, state);
     sim_subscribe(check->sim, EV_node_resize, on_resize, state);
     sim_subscribe(check->sim, EV_qmp_reply, on_reply, state);
+    sim_subscribe(check->sim, EV_disk_complete, on_disk_complete, state);
     sim_subscribe(check->sim, EV_power_loss, on_power_loss, state);
     sim_subscribe(check->sim, EV_host_crash, on_crash, state);
     guest_partial_attach(state);
