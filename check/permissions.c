@@ -127,7 +127,7 @@ static bool images_are_made(const struct host *host)
     Job *job = NULL;
 
     while (host->jobs && (job = job_next((struct host *)host, job))) {
-        if (job->driver->job_type == JOB_TYPE_CREATE) {
+        if (job->driver->job_type == JOB_TYPE_CREATE && !job_is_completed(job)) {
             return true;
         }
     }

@@ -126,13 +126,16 @@ static void put_away(struct resources *state, struct command **link)
     state->spare = command;
 }
 
-/* Amid its last look; what it says of that comes only when it runs again. */
-static bool mirror_drains(struct host *host)
+/* A mirror amid its last look says so only when it runs again. Who makes an image uses nodes and lets go of them,
+ * and says nothing before its end. */
+static bool job_acts(struct host *host)
 {
     Job *job = NULL;
 
     while (host->jobs && (job = job_next(host, job))) {
-        if (block_job_is_mirror(job) && mirror_drains_source(job)) {
+        bool creates = job->driver->job_type == JOB_TYPE_CREATE && !job_is_completed(job);
+
+        if (creates || (block_job_is_mirror(job) && mirror_drains_source(job))) {
             return true;
         }
     }
@@ -153,7 +156,7 @@ static void on_reply(void *opaque, const struct sim_record *record)
     }
     if (!error) {
         own(state, (*link)->call);
-    } else if ((*link)->moved != CENSUS_ALL && !mirror_drains((*link)->host)) {
+    } else if ((*link)->moved != CENSUS_ALL && !job_acts((*link)->host)) {
         compare(state, *link, error);
     }
     resources_jobs_answered(state, *link, error == NULL);
