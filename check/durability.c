@@ -246,9 +246,11 @@ static void on_guest_submit(void *opaque, const struct sim_record *record)
     }
 }
 
-static bool has_preallocate(const BlockDriverState *bs)
+/* Nodes that write what no guest has written: zeroes ahead (2.15), what a padded write's read finds below (4.3). */
+static bool has_other_writes(const BlockDriverState *bs)
 {
-    while (bs && strcmp(bdrv_driver_name(bs), "preallocate") != 0) {
+    while (bs && strcmp(bdrv_driver_name(bs), "preallocate") != 0 &&
+           strcmp(bdrv_driver_name(bs), "copy-on-read") != 0) {
         bs = bdrv_primary_bs(bs);
     }
     return bs != NULL;
@@ -261,8 +263,7 @@ static bool is_due(struct durability *state, const struct flight *f, const struc
         medium_below(state, f->guest) != d->medium) {
         return false;
     }
-    /* FUA of a write does not cover the zeroes that preallocate makes ahead of it (2.15) */
-    if (f->op != SIM_OP_FLUSH && has_preallocate(blk_bs(guest_blk(f->guest)))) {
+    if (f->op != SIM_OP_FLUSH && has_other_writes(blk_bs(guest_blk(f->guest)))) {
         return false;
     }
     bool through = !guest_get_config(f->guest)->write_cache || (f->req->flags & BDRV_REQ_FUA);
