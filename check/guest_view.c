@@ -277,6 +277,40 @@ static void on_submit(void *opaque, const struct sim_record *record)
     }
 }
 
+/* Some medium lies below both nodes, on whatever way. */
+static bool share_medium(const BlockDriverState *a, const BlockDriverState *b)
+{
+    bool found = check_same_medium(a, b);
+
+    for (const BdrvChild *edge = bdrv_first_child(a); edge && !found; edge = bdrv_next_child(edge)) {
+        found = share_medium(bdrv_child_bs(edge), b);
+    }
+    for (const BdrvChild *edge = bdrv_first_child(a) ? NULL : bdrv_first_child(b); edge && !found;
+         edge = bdrv_next_child(edge)) {
+        found = share_medium(a, bdrv_child_bs(edge));
+    }
+    return found;
+}
+
+/* Another guest, with a model of its own, uses a medium of this one: neither hears of the other's writes. */
+static bool is_beside(struct guest_view *state, const struct view *view)
+{
+    uint64_t graph = check_boundary(state->check)->graph_changes + 1;
+
+    for (struct view *a = state->graph != graph ? state->views : NULL; a; a = a->next) {
+        const BlockDriverState *bs = guest_view_bs(a->guest);
+
+        a->beside = false;
+        for (const struct view *b = state->views; b && bs; b = b->next) {
+            const BlockDriverState *other = guest_view_bs(b->guest);
+
+            a->beside |= other && a->model != b->model && share_medium(bs, other);
+        }
+    }
+    state->graph = graph;
+    return view->beside;
+}
+
 static void on_complete(void *opaque, const struct sim_record *record)
 {
     struct guest_view *state = opaque;
@@ -294,7 +328,7 @@ static void on_complete(void *opaque, const struct sim_record *record)
     }
     bs = guest_view_bs(view->guest);
     guest_below_refresh(state, view);
-    if (view->below.forgets) {
+    if (view->below.forgets || is_beside(state, view)) {
         guest_model_reset(&view->model->model);
         return;
     }
@@ -335,7 +369,7 @@ static void check_whole(struct guest_view *state, struct view *view)
     struct payload data;
     struct model_mismatch mismatch;
 
-    if (!bs || is_being_cut(bs) || guest_below_is_moving(view)) {
+    if (!bs || is_being_cut(bs) || guest_below_is_moving(view) || is_beside(state, view)) {
         return;
     }
     payload_init(state->check->sim, &data);

@@ -22,6 +22,7 @@ struct view {
     struct check_below below; /* as of graph - 1; while judged: before the command */
     uint64_t graph;
     bool judged;         /* a command is at work that may put other media below */
+    bool beside;         /* another guest uses a medium of this one's, by other nodes; as of guest_view.graph */
     int64_t cut;         /* how short the medium below became by the command in hand; -1: it did not */
     struct ranges loose; /* children of a quorum that need not agree do not: it may show any of them */
     struct view *next;
@@ -41,6 +42,7 @@ struct partial {
 
 struct guest_view {
     struct check *check;
+    uint64_t graph;     /* graph_changes + 1 for which views know who is beside them */
     struct view *views; /* oldest first */
     struct partial *partials;
 };
