@@ -63,6 +63,20 @@ static bool is_not_alone(const Job *job)
     return other && (other != job || job_next(job->host, other));
 }
 
+/* A resize takes hold of its node for as long as it lasts (block.md 5). */
+static bool somebody_resizes(struct host *host)
+{
+    for (const BlockBackend *blk = blk_next(host, NULL); blk; blk = blk_next(host, blk)) {
+        uint64_t perm = 0, shared = 0;
+
+        blk_get_perm(blk, &perm, &shared);
+        if (perm & BLK_PERM_RESIZE) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void begin(struct resources *state, uint32_t host, const Job *job)
 {
     const struct command *command = command_in_hand(state, host);
@@ -71,6 +85,9 @@ static void begin(struct resources *state, uint32_t host, const Job *job)
     moved(state, host, CENSUS_ALL);
     if (!command || is_not_alone(job)) {
         return;
+    }
+    if (somebody_resizes(command->host)) {
+        before = CENSUS_ALL;
     }
     struct watched_job *w = (struct watched_job *)sim_alloc(state->check->arena, SIM_TYPE_check_state, sizeof(*w));
     *w = (struct watched_job){.job = job,
@@ -174,6 +191,13 @@ static void on_other(void *opaque, const struct sim_record *record)
     moved(opaque, record->host, CENSUS_ALL);
 }
 
+static void on_perm(void *opaque, const struct sim_record *record)
+{
+    if (strcmp(sim_record_str(record, 1), "root") == 0 && (record->field[3] & BLK_PERM_RESIZE)) {
+        moved(opaque, record->host, CENSUS_ALL);
+    }
+}
+
 static void on_threshold(void *opaque, const struct sim_record *record)
 {
     moved(opaque, record->host, 1u << CENSUS_OPTIONS);
@@ -197,7 +221,7 @@ void resources_jobs_attach(struct resources *state)
     static const struct check_subscription table[] = {
         {EV_JOB_STATUS_CHANGE, on_status}, {EV_guest_attach, on_other}, {EV_guest_detach, on_other},
         {EV_bitmap_freeze, on_other},      {EV_bitmap_thaw, on_other},  {EV_BLOCK_WRITE_THRESHOLD, on_threshold},
-        {EV_host_crash, on_crash},
+        {EV_host_crash, on_crash},         {EV_edge_perm, on_perm},
     };
 
     check_subscribe(state->check->sim, table, ARRAY_SIZE(table), state);
