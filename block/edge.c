@@ -151,6 +151,11 @@ bool bdrv_may_link(BlockDriverState *parent, BlockDriverState *child, const char
     struct BlockGraph *graph = parent->host->graph;
     bool filter = append && parent->drv->is_filter;
 
+    /* A job's filter that was dropped while whoever named it waited for a drain [sharp edge 27]. */
+    if (child->drv->is_filter && !bdrv_filter_child(child)) {
+        error_setg(errp, "Node '%s' is no longer in use as a filter", bdrv_get_node_name(child));
+        return false;
+    }
     if (bdrv_reaches(child, parent)) {
         error_setg(errp, "Making '%s' a %s child of '%s' would create a cycle", bdrv_get_node_name(child), name,
                    bdrv_get_node_name(parent));

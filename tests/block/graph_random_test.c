@@ -278,6 +278,12 @@ static int done(int ret)
     return ret < 0 ? ret : 1;
 }
 
+/* Of a filter without a child there is nothing to use: the graph refuses it as a child. */
+static bool is_hollow(const BlockDriverState *bs)
+{
+    return bs->drv->is_filter && !bdrv_filter_child(bs);
+}
+
 static int step_attach(struct bed *b, Error **errp)
 {
     BlockDriverState *parent = any(b), *child = any(b);
@@ -286,7 +292,7 @@ static int step_attach(struct bed *b, Error **errp)
     const char *name = "file";
     bool in_backing = parent->drv->filtered_child_is_backing;
 
-    if (parent->drv->is_protocol) {
+    if (parent->drv->is_protocol || is_hollow(child)) {
         return 0;
     }
     if (cow) {
@@ -330,14 +336,14 @@ static int step_append(struct bed *b, Error **errp)
 {
     BlockDriverState *top = any(b);
     BlockDriverState *old = any(b);
-    return can_top(top) ? done(bdrv_append(top, old, errp)) : 0;
+    return can_top(top) && !is_hollow(old) ? done(bdrv_append(top, old, errp)) : 0;
 }
 
 /* Done and taken back: as if it had not been, but for the number of the edge. */
 static int step_undo(struct bed *b, Error **errp)
 {
     BlockDriverState *top = any(b), *old = any(b);
-    if (!can_top(top)) {
+    if (!can_top(top) || is_hollow(old)) {
         return 0;
     }
     int64_t length = top->total_bytes;
