@@ -99,10 +99,12 @@ static void add_stats(struct run_command *c, const struct run_result *r)
 {
     uint64_t *sum = (uint64_t *)&c->sum;
     const uint64_t *part = (const uint64_t *)&r->stats;
+    uint64_t deepest = MAX(c->sum.drain_deepest, r->stats.drain_deepest);
 
     for (size_t i = 0; i < sizeof(c->sum) / sizeof(uint64_t); i++) {
         sum[i] += part[i];
     }
+    c->sum.drain_deepest = deepest;
     for (unsigned m = 0; m < MARK_COUNT; m++) {
         c->marks[m] += r->marks[m];
     }

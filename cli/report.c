@@ -116,6 +116,20 @@ static void report_bitmaps(FILE *out, const struct run_stats *s)
     fputc('\n', out);
 }
 
+static void report_graph(FILE *out, const struct run_stats *s)
+{
+    fprintf(out, "graph     %10llu  edges changed under writes; %llu reopens, %llu refused; %llu resizes\n",
+            (unsigned long long)s->graph_changes, (unsigned long long)s->reopens,
+            (unsigned long long)s->reopens_refused, (unsigned long long)s->resizes);
+    fprintf(out, "drains    %10llu  of nodes, %llu nested, %llu at most\n", (unsigned long long)s->drains,
+            (unsigned long long)s->drains_nested, (unsigned long long)s->drain_deepest);
+    fprintf(out,
+            "held up   %10llu  requests throttled, %llu at breakpoints, %llu failed by blkdebug, %llu thresholds "
+            "fired\n",
+            (unsigned long long)s->throttled, (unsigned long long)s->breakpoints, (unsigned long long)s->injected,
+            (unsigned long long)s->thresholds);
+}
+
 void report_stats(FILE *out, const struct run_stats *s, uint64_t runs, uint64_t ready_runs, uint64_t pivot_runs,
                   uint64_t fault_runs, uint64_t overlap_runs)
 {
@@ -136,6 +150,7 @@ void report_stats(FILE *out, const struct run_stats *s, uint64_t runs, uint64_t 
             (unsigned long long)s->guest_requests, (unsigned long long)s->guest_writes,
             (unsigned long long)s->guest_overlaps, (unsigned long long)s->guest_errors);
     fprintf(out, "media     %10llu  requests\n", (unsigned long long)s->media_requests);
+    report_graph(out, s);
     if (s->bitmaps_made) {
         report_bitmaps(out, s);
     }

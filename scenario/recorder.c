@@ -259,6 +259,39 @@ static void on_node_resize(void *opaque, const struct sim_record *r)
     runner->stats.resizes++;
 }
 
+/* --- counting what happens to the graph -------------------------------------------------------------------- */
+
+static void on_edge(void *opaque, const struct sim_record *r)
+{
+    struct runner *runner = opaque;
+
+    runner->stats.graph_changes += runner->writes_out > 0;
+}
+
+/* Only the first section of a node is told; how deep the others are is looked up then. */
+static void on_drain(void *opaque, const struct sim_record *r)
+{
+    struct runner *runner = opaque;
+    struct host *host = record_host(runner, r);
+    uint64_t deepest = 0;
+
+    for (BlockDriverState *bs = host ? bdrv_next_node(host, NULL) : NULL; bs; bs = bdrv_next_node(host, bs)) {
+        deepest = MAX(deepest, (uint64_t)bdrv_quiesce_counter(bs));
+    }
+    runner->stats.drains++;
+    runner->stats.drains_nested += deepest > 1;
+    runner->stats.drain_deepest = MAX(runner->stats.drain_deepest, deepest);
+}
+
+static void on_held_up(void *opaque, const struct sim_record *r)
+{
+    struct runner *runner = opaque;
+
+    runner->stats.thresholds += r->kind == EV_BLOCK_WRITE_THRESHOLD;
+    runner->stats.breakpoints += r->kind == EV_debug_suspend;
+    runner->stats.injected += r->kind == EV_debug_inject;
+}
+
 static void on_command(void *opaque, const struct sim_record *r)
 {
     struct runner *runner = opaque;
@@ -284,6 +317,10 @@ static void on_reply(void *opaque, const struct sim_record *r)
 
     runner->stats.commands++;
     runner->stats.commands_refused += sim_record_str(r, 1) != NULL;
+    if (strcmp(sim_record_str(r, 0), "blockdev-reopen") == 0) {
+        runner->stats.reopens++;
+        runner->stats.reopens_refused += sim_record_str(r, 1) != NULL;
+    }
 }
 
 /* --- life ------------------------------------------------------------------------------------------------- */
@@ -308,16 +345,32 @@ void recorder_attach(struct runner *runner)
         enum sim_event_kind kind;
         sim_event_fn *fn;
     } table[] = {
-        {EV_JOB_STATUS_CHANGE, on_job_status},  {EV_BLOCK_JOB_COMPLETED, on_job_end},
-        {EV_BLOCK_JOB_CANCELLED, on_job_end},   {EV_BLOCK_JOB_READY, on_job_ready},
-        {EV_disk_submit, on_disk_submit},       {EV_guest_submit, on_guest_submit},
-        {EV_guest_complete, on_guest_complete}, {EV_mirror_op_begin, on_op_begin},
-        {EV_mirror_op_end, on_op_end},          {EV_qmp_reply, on_reply},
-        {EV_bitmap_create, on_bitmap_create},   {EV_bitmap_release, on_bitmap_release},
-        {EV_bitmap_merge, on_bitmap_change},    {EV_bitmap_freeze, on_bitmap_change},
-        {EV_bitmap_abdicate, on_bitmap_change}, {EV_bitmap_reclaim, on_bitmap_change},
-        {EV_transaction, on_transaction},       {EV_node_resize, on_node_resize},
+        {EV_JOB_STATUS_CHANGE, on_job_status},
+        {EV_BLOCK_JOB_COMPLETED, on_job_end},
+        {EV_BLOCK_JOB_CANCELLED, on_job_end},
+        {EV_BLOCK_JOB_READY, on_job_ready},
+        {EV_disk_submit, on_disk_submit},
+        {EV_guest_submit, on_guest_submit},
+        {EV_guest_complete, on_guest_complete},
+        {EV_mirror_op_begin, on_op_begin},
+        {EV_mirror_op_end, on_op_end},
+        {EV_qmp_reply, on_reply},
+        {EV_bitmap_create, on_bitmap_create},
+        {EV_bitmap_release, on_bitmap_release},
+        {EV_bitmap_merge, on_bitmap_change},
+        {EV_bitmap_freeze, on_bitmap_change},
+        {EV_bitmap_abdicate, on_bitmap_change},
+        {EV_bitmap_reclaim, on_bitmap_change},
+        {EV_transaction, on_transaction},
+        {EV_node_resize, on_node_resize},
         {EV_qmp_command, on_command},
+        {EV_drain_begin, on_drain},
+        {EV_edge_attach, on_edge},
+        {EV_edge_detach, on_edge},
+        {EV_edge_replace, on_edge},
+        {EV_BLOCK_WRITE_THRESHOLD, on_held_up},
+        {EV_debug_suspend, on_held_up},
+        {EV_debug_inject, on_held_up},
     };
 
     find_awaited(runner);

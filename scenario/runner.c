@@ -176,6 +176,7 @@ static void finish(struct runner *runner)
         result->marks[m] = sim_mark_hits(runner->sim, m);
     }
     result->stats.jobs_pivoted = result->marks[MARK_mirror_switch];
+    result->stats.throttled = result->marks[MARK_throttle_waited];
     result->stats.faults_fired = fault_fired(runner->sim);
     if (runner->options->record_choices) {
         result->choice_count = sim_choice_recorded(runner->sim, &pins);

@@ -49,6 +49,14 @@ struct run_stats {
     uint64_t failed_at[RUN_STATS_ACTIONS];      /* by the action that failed; the last: there or later */
     uint64_t resizes;                           /* of nodes */
     uint64_t bitmap_overlaps;                   /* guest writes in flight while a command on bitmaps was done */
+    uint64_t graph_changes;                     /* edges moved while guest requests that write were on their way */
+    uint64_t drains, drains_nested;    /* of single nodes; begun while some node was drained more than once */
+    uint64_t drain_deepest;            /* the largest counter of a node: a sweep has the largest of its runs */
+    uint64_t reopens, reopens_refused; /* commands */
+    uint64_t throttled;                /* requests that waited for limits */
+    uint64_t thresholds;               /* events */
+    uint64_t breakpoints;              /* requests that stopped at one */
+    uint64_t injected;                 /* requests that a rule of blkdebug failed */
     uint64_t media_requests;
 };
 
