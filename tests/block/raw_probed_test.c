@@ -199,6 +199,21 @@ WORLD_TEST(test_null_latency)
     del(w, "n");
 }
 
+/* Nobody asked for latency: nothing takes any time. */
+/* fact: block 7.4/null */
+WORLD_TEST(test_null_no_latency)
+{
+    static const char whats[] = "rwzf";
+    BlockBackend *blk = user_of(w, add(w, "{'driver':'null-co','node-name':'n'}"));
+    for (size_t i = 0; whats[i]; i++) {
+        int64_t from = sim_now(w->sim);
+        assert_int_equal(do_op((struct op){w, blk, whats[i], 0, 4096, "", 0}), 0);
+        assert_int_equal(sim_now(w->sim) - from, 0);
+    }
+    blk_unref(blk);
+    del(w, "n");
+}
+
 /* fact: block 7.4/null */
 WORLD_TEST(test_null_zeroes)
 {
@@ -225,6 +240,7 @@ int main(void)
         T("/raw/probed/format-names", test_format_names),
         T("/raw/prefetch", test_prefetch),
         T("/null-co/latency", test_null_latency),
+        T("/null-co/no-latency", test_null_no_latency),
         T("/null-co/read-zeroes", test_null_zeroes),
     };
 
