@@ -106,8 +106,9 @@ static void mix_value(uint64_t *digest, const struct qvalue *value)
 
 /* --- a node ----------------------------------------------------------------------------------------------- */
 
-/* A preallocate filter keeps what it holds of the nodes below for itself until it has given up its state, which it
- * does a turn after the last who may write and resize has gone (reference/block.md 1.11). */
+/* A preallocate filter keeps WRITE and RESIZE of the nodes below for itself until it has given up its state, which
+ * it does a turn after the last who may write and resize has gone (reference/block.md 1.11); a write that was in
+ * flight may begin that state amid a command. */
 static bool is_below_preallocate(const BlockDriverState *bs)
 {
     if (strcmp(bdrv_driver_name(bs), "preallocate") == 0) {
@@ -135,11 +136,12 @@ static void take_edges(const BlockDriverState *bs, uint64_t *part)
     }
     for (const BdrvChild *edge = bdrv_first_parent(bs); edge; edge = bdrv_next_parent(edge)) {
         const BlockDriverState *parent = bdrv_child_parent_bs(edge);
-        uint64_t perm = 0, shared = 0;
+        uint64_t claimed = parent && is_below_preallocate(parent) ? BLK_PERM_WRITE | BLK_PERM_RESIZE : 0;
+        uint64_t perm, shared;
 
-        if (!(parent && is_below_preallocate(parent))) {
-            bdrv_child_perms(edge, &perm, &shared);
-        }
+        bdrv_child_perms(edge, &perm, &shared);
+        perm &= ~claimed;
+        shared &= ~claimed;
         mix(&part[CENSUS_ORDER], bdrv_child_number(edge));
         parents += sim_mix64(bdrv_child_number(edge) << 1 | bdrv_child_frozen(edge));
         part[CENSUS_PERMISSIONS] += sim_mix2(bdrv_child_number(edge), perm << 8 | shared);

@@ -98,6 +98,14 @@ static void look_for_padding(struct permissions *state, const struct host *host,
     }
 }
 
+static bool holds_too_much(const BdrvChild *edge, const struct edge_rights *want)
+{
+    uint64_t perm, shared;
+
+    bdrv_child_perms(edge, &perm, &shared);
+    return (perm & ~want->perm_max) || (want->shared_min & ~shared);
+}
+
 /* Each edge to a child is what the users of the node make of it. */
 static void look_at_children(struct permissions *state, const struct host *host, const BlockDriverState *bs)
 {
@@ -112,11 +120,32 @@ static void look_at_children(struct permissions *state, const struct host *host,
                                 "its %s edge holds %#" PRIx64 " and shares %#" PRIx64
                                 "; expected at least %#" PRIx64 " and at most %#" PRIx64,
                                 bdrv_child_name(edge), perm, shared, want.perm_min, want.shared_max);
-        } else if ((perm & ~want.perm_max) || (want.shared_min & ~shared)) {
+        } else if (holds_too_much(edge, &want) && !permissions_kept(state, host, edge)) {
             permissions_violate(state, host, bs, "held-too-much", bdrv_child_name(edge),
                                 "its %s edge holds %#" PRIx64 " and shares %#" PRIx64 "; expected at most %#" PRIx64
                                 " and at least %#" PRIx64,
                                 bdrv_child_name(edge), perm, shared, want.perm_max, want.shared_min);
+        }
+    }
+}
+
+/* A command may take away the reason why a loosening was refused before, but not the rights kept then. */
+static void on_command(void *opaque, const struct sim_record *record)
+{
+    struct permissions *state = opaque;
+    struct host *host = ((const struct qmp_call *)record->ref)->host;
+
+    if (!host->graph || !permissions_may_keep(host)) {
+        return;
+    }
+    for (BlockDriverState *bs = bdrv_next_node(host, NULL); bs; bs = bdrv_next_node(host, bs)) {
+        for (BdrvChild *edge = bdrv_first_child(bs); edge; edge = bdrv_next_child(edge)) {
+            struct edge_rights want;
+
+            permissions_model(bs, edge, &want);
+            if (holds_too_much(edge, &want)) {
+                permissions_kept(state, host, edge);
+            }
         }
     }
 }
@@ -226,6 +255,7 @@ static void *attach(struct check *check)
     sim_subscribe(check->sim, EV_edge_attach, on_change, state);
     sim_subscribe(check->sim, EV_edge_replace, on_change, state);
     sim_subscribe(check->sim, EV_edge_perm, on_change, state);
+    sim_subscribe(check->sim, EV_qmp_command, on_command, state);
     sim_subscribe(check->sim, EV_qmp_reply, on_reply, state);
     permissions_io_attach(state);
     permissions_ops_attach(state);
@@ -237,20 +267,22 @@ const struct check_class check_permissions = {
     .doc =
         "what parents hold and share never conflicts and is what their users make of it; a write never passes an "
         "edge without WRITE; links change only where nothing runs; op blockers are asked and go with their owners",
-    .rules = "conflict: a parent holds a permission that another one does not share\n"
-             "not-passed-on: an edge holds less than the parent's users need, or shares more than they bear\n"
-             "held-too-much: an edge holds more than the parent's users need, or shares less than they bear\n"
-             "writer-of-unwritable: users hold WRITE or WRITE_UNCHANGED on a node that is read-only or inactive\n"
-             "unaligned-writer: users write without RESIZE a node whose length is no multiple of its alignment\n"
-             "lock-wrong: a medium's locks are not what the users of its nodes hold and forbid\n"
-             "write-without-right: a write reached a medium, and no chain of edges with WRITE over writable nodes "
-             "leads there\n"
-             "resize-without-right: a medium was resized or written beyond its node's end, and no chain of edges "
-             "with RESIZE leads there\n"
-             "frozen-link: a frozen link was changed, or thawed by nobody\n"
-             "not-drained: a link changed while something could run through it\n"
-             "blocked-command: a command was accepted although an op blocker stood against it\n"
-             "blocker-left: op blockers stay behind when no job is left\n",
+    .rules =
+        "conflict: a parent holds a permission that another one does not share\n"
+        "not-passed-on: an edge holds less than the parent's users need, or shares more than they bear\n"
+        "held-too-much: an edge holds more than the parent's users need, or shares less than they bear, and no "
+        "node below had a reason to refuse less\n"
+        "writer-of-unwritable: users hold WRITE or WRITE_UNCHANGED on a node that is read-only or inactive\n"
+        "unaligned-writer: users write without RESIZE a node whose length is no multiple of its alignment\n"
+        "lock-wrong: a medium's locks are not what the users of its nodes hold and forbid\n"
+        "write-without-right: a write reached a medium, and no chain of edges with WRITE over writable nodes "
+        "leads there\n"
+        "resize-without-right: a medium was resized or written beyond its node's end, and no chain of edges "
+        "with RESIZE leads there\n"
+        "frozen-link: a frozen link was changed, or thawed by nobody\n"
+        "not-drained: a link changed while something could run through it\n"
+        "blocked-command: a command was accepted although an op blocker stood against it\n"
+        "blocker-left: op blockers stay behind when no job is left\n",
     .attach = attach,
     .at_settled = at_settled,
 };

@@ -3,6 +3,7 @@
  *
  *   permissions.c         what it listens to; conflicts, writers of what nobody may write, locks, leftovers
  *   permissions_model.c   what an edge must hold and share, from the users above it and the reference alone
+ *   permissions_kept.c    edges that keep rights because giving them up was refused below
  *   permissions_io.c      changes of a medium, and the way through the graph that they must have had
  *   permissions_links.c   links: frozen ones, and nodes that were not drained when a link changed
  *   permissions_ops.c     op blockers, and the commands that ask for them
@@ -14,6 +15,7 @@
 
 struct permissions {
     struct check *check;
+    struct kept_edge *kept;     /* permissions_kept.c */
     struct disk_node *disks;    /* permissions_io.c */
     struct frozen_link *frozen; /* permissions_links.c */
     struct asked *asked;        /* permissions_ops.c */
@@ -34,6 +36,11 @@ struct edge_rights {
 void permissions_model(const BlockDriverState *parent, const BdrvChild *edge, struct edge_rights *rights);
 /* The driver writes for itself, not only what its users ask for. */
 bool permissions_writes_by_itself(const BlockDriverState *parent, const BdrvChild *edge);
+
+/* Some node could refuse a loosening above it now. Cheap. */
+bool permissions_may_keep(struct host *host);
+/* For an edge that holds too much: it kept what it holds, now or when this was asked before. */
+bool permissions_kept(struct permissions *state, const struct host *host, const BdrvChild *edge);
 
 void permissions_io_attach(struct permissions *state);
 void permissions_links_attach(struct permissions *state);

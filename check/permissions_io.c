@@ -45,8 +45,23 @@ static BlockDriverState *node_of_disk(struct permissions *state, const struct di
     return d->bs;
 }
 
-/* Somebody who may change data of his own accord stands above bs, with one of the rights on each edge between. */
-static bool has_way(const BlockDriverState *bs, uint64_t rights)
+/* A window that begins amid a sector ends amid one of the file: raw takes RESIZE for whoever writes, so that its
+ * last sector can be written whole (1.11 and 2.15). How far the padded file may grow thereby is known. */
+static bool pads_last_sector(const BlockDriverState *parent, const BdrvChild *edge, int64_t end)
+{
+    if (strcmp(bdrv_driver_name(parent), "raw") != 0 || check_raw_offset(parent) % SIM_SECTOR_BYTES == 0 ||
+        qdict_get(bdrv_options_in_force(parent), "size")) {
+        return false;
+    }
+    int64_t unit = MAX((int64_t)bdrv_request_alignment(bdrv_child_bs(edge)), (int64_t)SIM_SECTOR_BYTES);
+    int64_t length = ROUND_UP(bdrv_getlength_cached(parent), (int64_t)SIM_SECTOR_BYTES);
+
+    return end <= ROUND_UP(check_raw_offset(parent) + length, unit);
+}
+
+/* Somebody who may change data of his own accord stands above bs, with one of the rights on each edge between. end:
+ * where a write in bs ends; INT64_MAX: it is no write. */
+static bool has_way(const BlockDriverState *bs, uint64_t rights, int64_t end)
 {
     if (bdrv_is_read_only(bs) || bdrv_is_inactive(bs)) {
         return false;
@@ -56,7 +71,17 @@ static bool has_way(const BlockDriverState *bs, uint64_t rights)
         uint64_t perm, shared;
 
         bdrv_child_perms(edge, &perm, &shared);
-        if ((perm & rights) && (!parent || permissions_writes_by_itself(parent, edge) || has_way(parent, rights))) {
+        if (!(perm & rights)) {
+            continue;
+        }
+        if (!parent || permissions_writes_by_itself(parent, edge)) {
+            return true;
+        }
+        bool pads = rights == BLK_PERM_RESIZE && pads_last_sector(parent, edge, end);
+        bool moves = end != INT64_MAX && strcmp(bdrv_driver_name(parent), "raw") == 0;
+
+        if (has_way(parent, pads ? BLK_PERM_WRITE | BLK_PERM_RESIZE : rights,
+                    moves ? end - check_raw_offset(parent) : end)) {
             return true;
         }
     }
@@ -87,6 +112,7 @@ static void on_disk_submit(void *opaque, const struct sim_record *record)
     const struct disk_req *req = record->ref;
     BlockDriverState *bs;
     bool may_write = false;
+    int64_t end;
 
     if (!req || !req->host || !req->host->graph || !(check_op_writes(req->op) || req->op == SIM_OP_TRUNCATE) ||
         (req->origin.kind != SIM_ORIGIN_GUEST && req->origin.kind != SIM_ORIGIN_JOB) ||
@@ -97,12 +123,13 @@ static void on_disk_submit(void *opaque, const struct sim_record *record)
     if (!bs) {
         return;
     }
+    end = req->op == SIM_OP_TRUNCATE ? INT64_MAX : req->offset + req->bytes;
     /* several nodes may stand over one medium: one of them must have had the right */
     for (BlockDriverState *over = bs; over; over = next_over_disk(req, over)) {
         bool resize = grows(over, req);
-        bool write = req->op == SIM_OP_TRUNCATE || has_way(over, BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED);
+        bool write = req->op == SIM_OP_TRUNCATE || has_way(over, BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED, end);
 
-        if (write && (!resize || has_way(over, BLK_PERM_RESIZE))) {
+        if (write && (!resize || has_way(over, BLK_PERM_RESIZE, end))) {
             return;
         }
         may_write |= write;

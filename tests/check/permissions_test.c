@@ -232,6 +232,46 @@ static void test_resize_without_right(void **state)
     assert_violated("permissions.resize-without-right.-.-.disk.truncate");
 }
 
+struct rogue {
+    int64_t bytes;
+    bool done;
+};
+
+static void rogue_write_to(void *opaque)
+{
+    struct rogue *rogue = opaque;
+    struct payload data;
+
+    payload_init(world, &data);
+    payload_append_zero(&data, rogue->bytes);
+    disk_co_write(disk_find(world, "src"), 0, rogue->bytes, &data, 0);
+    payload_clear(&data);
+    rogue->done = true;
+}
+
+static void write_medium(int64_t bytes)
+{
+    struct rogue rogue = {.bytes = bytes};
+    Coroutine *co = coroutine_create(world, host, "rogue", rogue_write_to, &rogue);
+
+    coroutine_set_origin(co, (struct sim_origin){.kind = SIM_ORIGIN_GUEST, .name = sim_name(world, "g")});
+    coroutine_start(co);
+    run_until(flag_set, &rogue.done);
+}
+
+/* A window from byte 1 on: its last sector reaches into the next one of the file, and no further. */
+static void test_odd_window(void **state)
+{
+    new_disk("src", MiB);
+    assert_true(qmp("blockdev-add", "{\"driver\":\"disk\",\"node-name\":\"f\",\"disk\":\"src\"}"));
+    assert_true(qmp("blockdev-add", "{\"driver\":\"raw\",\"node-name\":\"s\",\"file\":\"f\",\"offset\":1}"));
+    add_guest("s");
+    write_medium(MiB + 512);
+    assert_silent();
+    write_medium(MiB + 1024);
+    assert_violated("permissions.resize-without-right.-.-.disk.write");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -246,6 +286,7 @@ int main(void)
         T_SETUP("/check/permissions/unaligned-writer", test_unaligned_writer, world_setup, world_teardown),
         T_SETUP("/check/permissions/lock-wrong", test_lock_wrong, world_setup, world_teardown),
         T_SETUP("/check/permissions/resize-without-right", test_resize_without_right, world_setup, world_teardown),
+        T_SETUP("/check/permissions/odd-window", test_odd_window, world_setup, world_teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
