@@ -222,16 +222,15 @@ WORLD_TEST(test_implicit_filename)
 WORLD_TEST(test_replace_depth)
 {
     BlockDriverState *high[33], *low[33];
+    BlockDriverState *bottom = new_node(w, &test_protocol, "bottom");
     for (unsigned i = 0; i < 24; i++) {
         char name[16];
         snprintf(name, sizeof(name), "h%u", i);
         high[i] = new_node(w, &test_filter, name);
         snprintf(name, sizeof(name), "l%u", i);
         low[i] = new_node(w, &test_filter, name);
-        if (i > 0) {
-            under(high[i], high[i - 1], "file", FILTERED);
-            under(low[i], low[i - 1], "file", FILTERED);
-        }
+        under(high[i], i > 0 ? high[i - 1] : bottom, "file", FILTERED);
+        under(low[i], i > 0 ? low[i - 1] : bottom, "file", FILTERED);
     }
     Error *err = NULL;
     assert_int_equal(bdrv_replace_node(high[0], low[23], &err), -EINVAL);
@@ -242,6 +241,7 @@ WORLD_TEST(test_replace_depth)
         bdrv_unref(high[i - 1]);
         bdrv_unref(low[i - 1]);
     }
+    bdrv_unref(bottom);
 }
 
 /* Taken back after others came: who was there before is where it was, in its order, the newcomer behind it. */
