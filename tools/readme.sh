@@ -61,7 +61,7 @@ END_TEXT
     indent < small.blk
     cat <<END_TEXT
 
-A guest writes, a mirror with the policy \`ignore\` runs, and its target fails. A label (\`7:\`) stays where what is drawn depends on it.
+A guest writes, a mirror with the policy \`ignore\` runs, and its target fails. A step keeps its number as a label (\`7:\`) where what is drawn depends on it.
 The short log tells the story (\`>\` steps, \`*\` QMP events, \`!\` faults, \`<\` refusals, \`x\` violations):
 
     \$ build/blksim run small.blk --log short                   # after disks, nodes and guest
