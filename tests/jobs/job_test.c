@@ -611,6 +611,38 @@ static void test_pause_after_end(void **state)
     assert_gone();
 }
 
+/* The run function returns while somebody polls, who then drains: the section begins only when the job's end has
+ * been dealt with, since that may still change the graph (I10). */
+static enum job_status status_when_drained;
+
+static bool has_returned(void *opaque)
+{
+    return ((Job *)opaque)->finished_run;
+}
+
+static void drain_after_return(void *opaque)
+{
+    Job *job = opaque;
+
+    job_ref(job);
+    test_job(job)->finish = true;
+    job_kick(job);
+    host_poll(host, has_returned, job);
+    assert_int_equal(job->status, JOB_STATUS_RUNNING);
+    bdrv_drained_begin(node);
+    status_when_drained = job->status;
+    bdrv_drained_end(node);
+    job_unref(job);
+}
+
+static void test_drain_waits_for_end(void **state)
+{
+    on_main(drain_after_return, start("j", 0));
+    assert_int_equal(status_when_drained, JOB_STATUS_NULL);
+    settle();
+    assert_gone();
+}
+
 /* fact: block 3/all-no-job, 3/job */
 static void test_drain_of_unstarted(void **state)
 {
@@ -870,6 +902,7 @@ int main(void)
         JOB_TEST("/job/pause/ends-sleep", test_pause_ends_sleep),
         JOB_TEST("/job/pause/stray-kick", test_kicks),
         JOB_TEST("/job/pause/after-end", test_pause_after_end),
+        JOB_TEST("/job/pause/drain-waits-for-end", test_drain_waits_for_end),
         JOB_TEST("/job/pause/drained-before-start", test_drain_of_unstarted),
         JOB_TEST("/job/speed/kicks", test_speed_kicks),
         JOB_TEST("/job/query/block", test_block_query),
