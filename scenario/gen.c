@@ -3,6 +3,7 @@
  */
 #include "scenario/gen.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -153,6 +154,19 @@ void gen_flush(struct gen *gen)
         next->line = NULL;
     }
     gen->action_count = 0;
+}
+
+void gen_schedule(struct gen *gen)
+{
+    uint64_t schedule = gen_draw(gen, "schedule", 20);
+
+    if (schedule < 3) {
+        gen_line(gen, "schedule calm");
+    } else if (schedule < 5) {
+        gen_line(gen, "schedule pct depth=%" PRId64, gen_range(gen, "schedule.depth", 1, 5));
+    } else {
+        gen_line(gen, "schedule random");
+    }
 }
 
 /* --- profiles -------------------------------------------------------------------------------------------- */

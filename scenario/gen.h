@@ -73,6 +73,8 @@ void gen_line(struct gen *gen, const char *fmt, ...) SIM_PRINTF(2, 3);
 void gen_at(struct gen *gen, int64_t time_ns, const char *fmt, ...) SIM_PRINTF(3, 4);
 /* Writes what was kept, by time and then order, each with its delay after the one before. */
 void gen_flush(struct gen *gen);
+/* The line that says how choices fall: mostly random, sometimes calm or pct. */
+void gen_schedule(struct gen *gen);
 
 /* A fault out of the registry on one of disks, its arguments drawn by their types; NULL when there is none to draw.
  * Caller frees. bytes: length of the disks. */

@@ -446,25 +446,12 @@ static void write_power(struct bitmaps *b)
     }
 }
 
-static void write_schedule(struct bitmaps *b)
-{
-    uint64_t schedule = gen_draw(b->gen, "schedule", 20);
-
-    if (schedule < 3) {
-        gen_line(b->gen, "schedule calm");
-    } else if (schedule < 5) {
-        gen_line(b->gen, "schedule pct depth=%" PRId64, gen_range(b->gen, "schedule.depth", 1, 5));
-    } else {
-        gen_line(b->gen, "schedule random");
-    }
-}
-
 static void generate(struct sim *draw)
 {
     struct bitmaps b = {.gen = gen_of(draw)};
     int64_t rounds = gen_range(b.gen, "rounds", 1, 4);
 
-    write_schedule(&b);
+    gen_schedule(b.gen);
     write_world(&b);
     if (gen_chance(b.gen, "quiet", 400)) {
         gen_bitmap_quiet(&b);

@@ -232,26 +232,13 @@ static void write_round(struct blocks *b)
     }
 }
 
-static void write_schedule(struct blocks *b)
-{
-    uint64_t schedule = gen_draw(b->gen, "schedule", 20);
-
-    if (schedule < 3) {
-        gen_line(b->gen, "schedule calm");
-    } else if (schedule < 5) {
-        gen_line(b->gen, "schedule pct depth=%" PRId64, gen_range(b->gen, "schedule.depth", 1, 5));
-    } else {
-        gen_line(b->gen, "schedule random");
-    }
-}
-
 static void generate(struct sim *draw)
 {
     struct blocks b = {.gen = gen_of(draw)};
     unsigned stacks = (unsigned)gen_range(b.gen, "stacks", 1, 2);
     int64_t rounds = gen_range(b.gen, "rounds", 1, 3);
 
-    write_schedule(&b);
+    gen_schedule(b.gen);
     write_groups(&b);
     while (b.stack_count < stacks) {
         make_stack(&b);

@@ -316,15 +316,8 @@ static void write_after(struct mirror *m)
 static void generate(struct sim *draw)
 {
     struct mirror m = {.gen = gen_of(draw)};
-    uint64_t schedule = gen_draw(m.gen, "schedule", 20);
 
-    if (schedule < 3) {
-        gen_line(m.gen, "schedule calm");
-    } else if (schedule < 5) {
-        gen_line(m.gen, "schedule pct depth=%" PRId64, gen_range(m.gen, "schedule.depth", 1, 5));
-    } else {
-        gen_line(m.gen, "schedule random");
-    }
+    gen_schedule(m.gen);
     write_source(&m);
     write_target(&m);
     write_nodes(&m, false);
