@@ -1,178 +1,6 @@
-/* Protects the job machine: the tables of states and verbs, event orders, counted pauses, groups (reference/jobs.md
- * 1). */
-#include "tests/jobs/job_world.h"
-
-#include <errno.h>
-
-/* --- a job that does as it is told ---------------------------------------------------------------------- */
-
-typedef struct TestJob {
-    BlockJob common;
-    int ret;
-    int prepare_ret;
-    bool ready;       /* becomes ready first */
-    bool finish;      /* the run function may return */
-    int64_t sleep_ns; /* > 0: sleeps instead of waiting for kicks */
-    unsigned wakes;
-    char hooks[64];
-} TestJob;
-
-static TestJob *test_job(Job *job)
-{
-    return container_of(container_of(job, BlockJob, job), TestJob, common);
-}
-
-static void note(Job *job, const char *hook)
-{
-    strncat(test_job(job)->hooks, hook, sizeof(test_job(job)->hooks) - strlen(test_job(job)->hooks) - 1);
-}
-
-static int test_run(Job *job, Error **errp)
-{
-    TestJob *s = test_job(job);
-
-    if (s->ready) {
-        job_transition_to_ready(job);
-    }
-    while (!s->finish && !job_should_stop(job) && !job->cancelled) {
-        if (s->sleep_ns > 0) {
-            job_sleep_ns(job, s->sleep_ns, false);
-        } else {
-            job_yield(job);
-        }
-        s->wakes++;
-    }
-    if (s->ret == -EDOM) {
-        error_setg(errp, "its own words");
-    }
-    return s->ret;
-}
-
-static int test_prepare(Job *job)
-{
-    note(job, "p");
-    return test_job(job)->prepare_ret;
-}
-
-static void test_commit(Job *job)
-{
-    note(job, "c");
-}
-
-static void test_abort(Job *job)
-{
-    note(job, "a");
-}
-
-static void test_clean(Job *job)
-{
-    note(job, "l");
-}
-
-static void test_complete(Job *job, Error **errp)
-{
-    test_job(job)->finish = true;
-    job_kick(job);
-}
-
-static bool test_cancel(Job *job, bool force)
-{
-    return force || !job_is_ready(job);
-}
-
-static const BlockJobDriver test_driver = {
-    .job_driver =
-        {
-            .job_type = JOB_TYPE_COMMIT,
-            .instance_size = sizeof(TestJob),
-            .type = SIM_TYPE_Job,
-            .run = test_run,
-            .complete = test_complete,
-            .cancel = test_cancel,
-            .prepare = test_prepare,
-            .commit = test_commit,
-            .abort = test_abort,
-            .clean = test_clean,
-        },
-};
-
-struct create {
-    const char *id;
-    JobTxn *txn;
-    unsigned flags;
-    Job *job;
-    char error[128];
-};
-
-static BlockDriverState *node;
-
-static void create_entry(void *opaque)
-{
-    struct create *c = opaque;
-    Error *err = NULL;
-    BlockJob *job =
-        block_job_create(c->id, &test_driver, c->txn, node, 0, BLK_PERM_ALL, 0, c->flags, NULL, NULL, &err);
-
-    c->error[0] = '\0';
-    c->job = job != NULL ? &job->job : NULL;
-    if (err != NULL) {
-        snprintf(c->error, sizeof(c->error), "%s", error_get_pretty(err));
-        error_free(err);
-    }
-}
-
-static Job *create(const char *id, JobTxn *txn, unsigned flags)
-{
-    struct create c = {.id = id, .txn = txn, .flags = flags};
-
-    if (node == NULL) {
-        node = add_null("n");
-    }
-    on_main(create_entry, &c);
-    if (c.job == NULL) {
-        fail_msg("%s", c.error);
-    }
-    return c.job;
-}
-
-static void start_entry(void *opaque)
-{
-    job_start(opaque);
-}
-
-static Job *start(const char *id, unsigned flags)
-{
-    Job *job = create(id, NULL, flags);
-
-    on_main(start_entry, job);
-    settle();
-    return job;
-}
-
-static void finish(Job *job, int ret)
-{
-    test_job(job)->ret = ret;
-    test_job(job)->finish = true;
-    job_kick(job);
-    settle();
-}
-
-static int setup(void **state)
-{
-    node = NULL;
-    return world_setup(state);
-}
-
-static void assert_gone(void)
-{
-    assert_no_job_left();
-    if (node != NULL) {
-        assert_int_equal(bdrv_op_blockers(node), 0);
-        del_node("n");
-    }
-    jobs_cleanup(host);
-    bdrv_graph_cleanup(host);
-}
+/* Protects the job machine: the tables of states and verbs, identity, event orders, queries (reference/jobs.md 1).
+ */
+#include "tests/jobs/test_job.h"
 
 /* --- tables --------------------------------------------------------------------------------------------- */
 
@@ -329,8 +157,6 @@ static void test_internal(void **state)
 }
 
 /* --- event orders (1.8) --------------------------------------------------------------------------------- */
-
-#define BEGIN "S:created S:running"
 
 static void test_success(void **state)
 {
@@ -519,146 +345,6 @@ static void test_soft_cancel_in_window(void **state)
     assert_gone();
 }
 
-/* --- pauses --------------------------------------------------------------------------------------------- */
-
-static void drain_begin(void *opaque)
-{
-    bdrv_drained_begin(node);
-}
-
-static void drain_end(void *opaque)
-{
-    bdrv_drained_end(node);
-}
-
-/* J03: a drain inside of a user's pause ends without ending the pause. */
-static void test_pause_counts(void **state)
-{
-    Job *job = start("j", 0);
-
-    assert_string_equal(verb(job, job_user_pause), "");
-    settle();
-    on_main(drain_begin, NULL);
-    assert_int_equal(job->pause_count, 2);
-    on_main(drain_end, NULL);
-    settle();
-    assert_int_equal(job->status, JOB_STATUS_PAUSED);
-    on_main(drain_begin, NULL);
-    assert_string_equal(verb(job, job_user_resume), "");
-    settle();
-    assert_int_equal(job->status, JOB_STATUS_PAUSED);
-    /* A drain is no pause of the user. */
-    assert_string_equal(verb(job, job_user_resume), "Can't resume a job that was not paused");
-    on_main(drain_end, NULL);
-    settle();
-    assert_int_equal(job->status, JOB_STATUS_RUNNING);
-    assert_string_equal(trail, BEGIN " S:paused S:running");
-    finish(job, 0);
-    assert_gone();
-}
-
-/* J02: a sleeper that is paused parks at once and does not run when its time is up. */
-static void test_pause_ends_sleep(void **state)
-{
-    Job *job = create("j", NULL, 0);
-
-    test_job(job)->sleep_ns = NS_PER_S;
-    on_main(start_entry, job);
-    run_for(NS_PER_S / 5);
-    on_main(drain_begin, NULL);
-    assert_int_equal(job->status, JOB_STATUS_PAUSED);
-    run_for(2 * NS_PER_S);
-    assert_int_equal(test_job(job)->wakes, 0);
-    assert_int_equal(job->status, JOB_STATUS_PAUSED);
-    on_main(drain_end, NULL);
-    run_for(NS_PER_MS);
-    assert_int_equal(test_job(job)->wakes, 1);
-    assert_string_equal(verb(job, verb_cancel_force), "");
-    settle();
-    assert_gone();
-}
-
-/* A stray kick does not run a parked job; one at a time of sleep ends it. */
-static void test_kicks(void **state)
-{
-    Job *job = start("j", 0);
-
-    job_kick(job);
-    job_kick(job);
-    settle();
-    assert_int_equal(test_job(job)->wakes, 1);
-    assert_string_equal(verb(job, job_user_pause), "");
-    settle();
-    job_kick(job);
-    settle();
-    assert_int_equal(job->status, JOB_STATUS_PAUSED);
-    assert_string_equal(verb(job, verb_cancel_force), "");
-    settle();
-    assert_gone();
-}
-
-/* J08: after the run function has returned nothing enters the job. */
-static void test_pause_after_end(void **state)
-{
-    Job *job = start("j", JOB_MANUAL_FINALIZE);
-
-    finish(job, 0);
-    on_main(drain_begin, NULL);
-    job_kick(job);
-    on_main(drain_end, NULL);
-    settle();
-    assert_string_equal(verb(job, job_finalize), "");
-    assert_gone();
-}
-
-/* The run function returns while somebody polls, who then drains: the section begins only when the job's end has
- * been dealt with, since that may still change the graph (I10). */
-static enum job_status status_when_drained;
-
-static bool has_returned(void *opaque)
-{
-    return ((Job *)opaque)->finished_run;
-}
-
-static void drain_after_return(void *opaque)
-{
-    Job *job = opaque;
-
-    job_ref(job);
-    test_job(job)->finish = true;
-    job_kick(job);
-    host_poll(host, has_returned, job);
-    assert_int_equal(job->status, JOB_STATUS_RUNNING);
-    bdrv_drained_begin(node);
-    status_when_drained = job->status;
-    bdrv_drained_end(node);
-    job_unref(job);
-}
-
-static void test_drain_waits_for_end(void **state)
-{
-    on_main(drain_after_return, start("j", 0));
-    assert_int_equal(status_when_drained, JOB_STATUS_NULL);
-    settle();
-    assert_gone();
-}
-
-/* fact: block 3/all-no-job, 3/job */
-static void test_drain_of_unstarted(void **state)
-{
-    Job *job = create("j", NULL, 0);
-
-    on_main(drain_begin, NULL);
-    on_main(start_entry, job);
-    settle();
-    assert_string_equal(trail, BEGIN " S:paused");
-    on_main(drain_end, NULL);
-    settle();
-    assert_string_equal(trail, BEGIN " S:paused S:running");
-    finish(job, 0);
-    assert_gone();
-}
-
 /* --- speed and queries ---------------------------------------------------------------------------------- */
 
 static int64_t speed_to_set;
@@ -768,100 +454,7 @@ static void test_cancel_all(void **state)
     assert_gone();
 }
 
-/* --- groups --------------------------------------------------------------------------------------------- */
-
-static JobTxn *txn;
-static Job *one, *two;
-
-static void group(unsigned flags)
-{
-    txn = job_txn_new(host);
-    one = create("one", txn, flags);
-    two = create("two", txn, flags);
-    job_txn_unref(txn);
-    on_main(start_entry, one);
-    on_main(start_entry, two);
-    settle();
-    job_ref(one);
-    job_ref(two);
-    trail[0] = '\0';
-}
-
-static void group_end(const char *hooks_one, const char *hooks_two)
-{
-    assert_string_equal(test_job(one)->hooks, hooks_one);
-    assert_string_equal(test_job(two)->hooks, hooks_two);
-    job_unref(one);
-    job_unref(two);
-    assert_gone();
-}
-
-static void test_group_success(void **state)
-{
-    group(0);
-    finish(one, 0);
-    assert_string_equal(trail, "S:waiting");
-    finish(two, 0);
-    assert_string_equal(trail, "S:waiting S:waiting S:pending S:pending COMPLETED S:concluded S:null COMPLETED "
-                               "S:concluded S:null");
-    group_end("pcl", "pcl");
-}
-
-/* J01: a member that had succeeded aborts when another one fails. */
-static void test_group_abort(void **state)
-{
-    group(0);
-    finish(one, 0);
-    finish(two, -EIO);
-    assert_string_equal(trail, "S:waiting S:aborting COMPLETED(Input/output error) S:concluded S:null S:aborting "
-                               "CANCELLED S:concluded S:null");
-    group_end("al", "al");
-}
-
-/* A running member is brought to its end first. */
-static void test_group_abort_running(void **state)
-{
-    group(0);
-    finish(one, -EIO);
-    assert_string_equal(trail, "S:aborting S:aborting CANCELLED S:concluded S:null COMPLETED(Input/output error) "
-                               "S:concluded S:null");
-    group_end("al", "al");
-}
-
-static void test_group_prepare_failure(void **state)
-{
-    group(0);
-    test_job(one)->prepare_ret = -EPERM;
-    finish(one, 0);
-    finish(two, 0);
-    assert_string_equal(trail,
-                        "S:waiting S:waiting S:pending S:pending S:aborting S:aborting CANCELLED S:concluded "
-                        "S:null COMPLETED(Operation not permitted) S:concluded S:null");
-    group_end("pal", "pal");
-}
-
-/* finalize on any member finalises all. */
-static void test_group_finalize(void **state)
-{
-    group(JOB_MANUAL_FINALIZE);
-    finish(one, 0);
-    finish(two, 0);
-    assert_string_equal(trail, "S:waiting S:waiting S:pending PENDING S:pending PENDING");
-    assert_string_equal(verb(one, job_finalize), "");
-    assert_int_equal(two->status, JOB_STATUS_NULL);
-    group_end("pcl", "pcl");
-}
-
-static void test_group_cancel_pending(void **state)
-{
-    group(JOB_MANUAL_FINALIZE);
-    finish(one, 0);
-    finish(two, 0);
-    trail[0] = '\0';
-    assert_string_equal(verb(two, verb_cancel_force), "");
-    assert_string_equal(trail, "S:aborting CANCELLED S:concluded S:null S:aborting CANCELLED S:concluded S:null");
-    group_end("al", "al");
-}
+/* --- the end of the world -------------------------------------------------------------------------------- */
 
 /* The world ends while jobs live: nothing is run, nothing leaks (the sanitizer looks). */
 static void test_crash(void **state)
@@ -873,8 +466,6 @@ static void test_crash(void **state)
     host_crash(host);
     assert_int_equal(coroutine_count(world), 0);
 }
-
-#define JOB_TEST(path, fn) T_SETUP(path, fn, setup, world_teardown)
 
 int main(void)
 {
@@ -898,23 +489,11 @@ int main(void)
         JOB_TEST("/job/events/ready-soft-cancel", test_ready_soft_cancel),
         JOB_TEST("/job/cancel/force-after-run-returned", test_cancel_in_window),
         JOB_TEST("/job/cancel/soft-after-run-returned", test_soft_cancel_in_window),
-        JOB_TEST("/job/pause/counts", test_pause_counts),
-        JOB_TEST("/job/pause/ends-sleep", test_pause_ends_sleep),
-        JOB_TEST("/job/pause/stray-kick", test_kicks),
-        JOB_TEST("/job/pause/after-end", test_pause_after_end),
-        JOB_TEST("/job/pause/drain-waits-for-end", test_drain_waits_for_end),
-        JOB_TEST("/job/pause/drained-before-start", test_drain_of_unstarted),
         JOB_TEST("/job/speed/kicks", test_speed_kicks),
         JOB_TEST("/job/query/block", test_block_query),
         JOB_TEST("/job/cancel/user-paused", test_block_job_cancel_paused),
         JOB_TEST("/job/find", test_find),
         JOB_TEST("/job/cancel/all", test_cancel_all),
-        JOB_TEST("/job/group/success", test_group_success),
-        JOB_TEST("/job/group/abort-finished-member", test_group_abort),
-        JOB_TEST("/job/group/abort-running-member", test_group_abort_running),
-        JOB_TEST("/job/group/prepare-failure", test_group_prepare_failure),
-        JOB_TEST("/job/group/finalize-any", test_group_finalize),
-        JOB_TEST("/job/group/cancel-in-pending", test_group_cancel_pending),
         JOB_TEST("/job/crash", test_crash),
     };
 
