@@ -181,7 +181,8 @@ bool bdrv_is_implicit(const BlockDriverState *bs);
 unsigned bdrv_refcount(const BlockDriverState *bs);
 unsigned bdrv_in_flight(const BlockDriverState *bs);
 unsigned bdrv_quiesce_counter(const BlockDriverState *bs);
-/* Who caused a read, write, discard or truncate that is inside the node now, if that is a guest or a job; NULL: none. */
+/* Who caused a read, write, discard or truncate that is inside the node now, if that is a guest or a job; NULL:
+ * none. */
 const struct sim_origin *bdrv_request_from_outside(const BlockDriverState *bs);
 uint32_t bdrv_request_alignment(const BlockDriverState *bs);
 const BlockLimits *bdrv_limits(const BlockDriverState *bs);
@@ -311,6 +312,51 @@ int bdrv_co_create(struct host *host, const struct qvalue *options, Error **errp
  * NULL: none. Any coroutine. */
 int bdrv_img_create(struct host *host, const char *filename, const char *format, int64_t size_bytes,
                     const char *backing_file, const char *backing_format, Error **errp);
+
+/* What a check of an image found (bitmaps-qcow2.md 5.8); field names as in `qemu-img check --output=json`. */
+typedef struct BdrvCheckResult {
+    int64_t corruptions;
+    int64_t leaks;
+    int64_t check_errors; /* the check itself could not go on */
+    int64_t corruptions_fixed;
+    int64_t leaks_fixed;
+    int64_t image_end_offset;
+    int64_t total_clusters;
+    int64_t allocated_clusters;
+    int64_t fragmented_clusters;
+    int64_t compressed_clusters;
+    /* A line for each thing found, as qemu-img prints them; NULL: only counts are wanted. */
+    void (*say)(void *opaque, const char *line);
+    void *say_opaque;
+} BdrvCheckResult;
+
+enum { BDRV_FIX_LEAKS = 1, BDRV_FIX_ERRORS = 2 };
+/* fix: BDRV_FIX_*; needs a writable node then. 0: checked, res tells; -ENOTSUP: the format has no check. */
+int bdrv_co_check(BlockDriverState *bs, BdrvCheckResult *res, uint32_t fix);
+
+/* Internal snapshots (bitmaps-qcow2.md 5.7). Strings of a list are libc memory, freed with bdrv_snapshot_list_free.
+ */
+typedef struct QEMUSnapshotInfo {
+    char *id_str;
+    char *name;
+    uint64_t vm_state_size;
+    uint32_t date_sec;
+    uint32_t date_nsec;
+    uint64_t vm_clock_nsec;
+    uint64_t icount; /* UINT64_MAX: unknown */
+    int64_t disk_size;
+} QEMUSnapshotInfo;
+
+/* All need a writable node but list; the node is drained by the caller for create and goto. id NULL: a new one
+ * (create), or any of that name (goto, delete). -ENOTSUP, -ENOENT, -EEXIST, -EBUSY with errp. Coroutine. */
+int bdrv_co_snapshot_create(BlockDriverState *bs, const char *id, const char *name, Error **errp);
+int bdrv_co_snapshot_goto(BlockDriverState *bs, const char *id, const char *name, Error **errp);
+int bdrv_co_snapshot_delete(BlockDriverState *bs, const char *id, const char *name, Error **errp);
+/* Their number, or -errno; *list is malloc'ed, NULL for none. */
+int bdrv_snapshot_list(const BlockDriverState *bs, QEMUSnapshotInfo **list);
+void bdrv_snapshot_list_free(QEMUSnapshotInfo *list, int count);
+/* What only the format knows, as query-block gives it under format-specific ({type, data}); NULL: nothing. */
+struct qvalue *bdrv_get_specific_info(const BlockDriverState *bs);
 
 /* --- requests (2) ---------------------------------------------------------------------------------------- */
 

@@ -185,6 +185,20 @@ struct BlockDriver {
     /* Marks the stored ones as in use, in the image: their copies are out of date from now on. */
     int (*bdrv_co_reopen_bitmaps_rw)(BlockDriverState *bs, Error **errp);
 
+    /* Checking, internal snapshots and what only the format knows (bitmaps-qcow2.md 5.7, 5.8); see block.h. NULL:
+     * cannot. */
+    int (*bdrv_co_check)(BlockDriverState *bs, BdrvCheckResult *res, uint32_t fix);
+    int (*bdrv_co_snapshot_create)(BlockDriverState *bs, const QEMUSnapshotInfo *info, Error **errp);
+    int (*bdrv_co_snapshot_goto)(BlockDriverState *bs, const char *id, Error **errp);
+    int (*bdrv_co_snapshot_delete)(BlockDriverState *bs, const char *id, const char *name, Error **errp);
+    int (*bdrv_snapshot_list)(const BlockDriverState *bs, QEMUSnapshotInfo **list);
+    struct qvalue *(*bdrv_get_specific_info)(const BlockDriverState *bs);
+
+    /* Giving an image up and taking it back (8.3, 8.5). inactivate: everything stable, bitmaps stored and released,
+     * while the node may still write. invalidate: all metadata is read again. */
+    int (*bdrv_co_inactivate)(BlockDriverState *bs);
+    int (*bdrv_co_invalidate_cache)(BlockDriverState *bs, Error **errp);
+
     /* Debug events and breakpoints (7.1), all or none. An event may suspend the request that raises it. tag NULL:
      * whatever the tag. */
     void (*bdrv_co_debug_event)(BlockDriverState *bs, enum blkdbg_event event);
