@@ -83,6 +83,9 @@ enum {
     BDRV_O_INACTIVE = 0x40, /* opened without ownership */
     BDRV_O_NO_IO = 0x80,
     BDRV_O_PROBED = 0x100, /* the format was guessed from the content: raw guards its first sector (2.15) */
+    /* Opened in order to be checked: an image marked dirty is not repaired by the way, one marked corrupt may be
+     * written, and what a check can repair (the snapshot table) does not fail the open. No guest may use it. */
+    BDRV_O_CHECK = 0x200,
 };
 
 enum bdrv_detect_zeroes { BDRV_DETECT_ZEROES_OFF, BDRV_DETECT_ZEROES_ON, BDRV_DETECT_ZEROES_UNMAP };

@@ -191,6 +191,9 @@ typedef struct BDRVQcow2State {
     bool discard_no_unref;
     unsigned overlap_check; /* QCOW2_OL_* in force */
     bool signaled_corruption;
+    /* Marked dirty on disk, and not known to be whole again: set by an open with BDRV_O_CHECK, and by what failed
+     * half-way; only a complete repair clears it. qcow2_mark_clean does nothing while it is set [HOLE, 6]. */
+    bool needs_repair;
     bool unusable; /* fatal corruption, or activation failed: every request is ENOMEDIUM, close writes nothing */
 
     /* snapshots */
