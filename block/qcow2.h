@@ -130,6 +130,14 @@ typedef struct QCowSnapshot {
 
 typedef struct Qcow2Cache Qcow2Cache; /* qcow2_cache.c */
 
+/* Guest data I/O under way on host clusters; on the stack of the request. */
+typedef struct Qcow2DataUse {
+    int64_t offset;
+    int64_t bytes;
+    LIST_ENTRY(Qcow2DataUse) list;
+} Qcow2DataUse;
+LIST_HEAD(qcow2_data_uses, Qcow2DataUse);
+
 /* A write that has host clusters but no L2 entry yet (qcow2_write.c). */
 typedef struct QCowL2Meta QCowL2Meta;
 LIST_HEAD(qcow2_l2meta_list, QCowL2Meta);
@@ -174,6 +182,7 @@ typedef struct BDRVQcow2State {
     int64_t l1_table_offset;
     Qcow2Cache *l2_table_cache;
     struct qcow2_l2meta_list cluster_allocs; /* allocating writes under way */
+    struct qcow2_data_uses data_uses;        /* reads, and writes in place, under way */
 
     /* refcounts */
     uint64_t *refcount_table;          /* host order */
@@ -305,6 +314,41 @@ static inline void set_l2_bitmap(const BDRVQcow2State *s, uint8_t *slice, unsign
 {
     SIM_ASSERT(has_subclusters(s));
     qcow2_put_be64(slice + (size_t)index * s->l2_entry_size + 8, bitmap);
+}
+
+/* --- data under way ------------------------------------------------------------------------------------------ */
+
+/*
+ * Who reads or writes guest data without the lock says so from the look-up on. Clusters that are freed meanwhile
+ * are neither discarded on the host nor given to anybody before the end of it (qcow2_freed_stable leaves them for
+ * its next call): else a read would show another range's data, or find no compressed data any more, and a write
+ * would go into somebody's metadata. Nobody can begin with a cluster that is freed already, so this comes to an
+ * end.
+ */
+static inline void qcow2_data_begin(BDRVQcow2State *s, Qcow2DataUse *use, int64_t offset, int64_t bytes)
+{
+    use->offset = offset;
+    use->bytes = bytes;
+    LIST_INSERT_HEAD(&s->data_uses, use, list);
+}
+
+static inline void qcow2_data_end(Qcow2DataUse *use)
+{
+    LIST_REMOVE(use, list);
+}
+
+/* Something of these host clusters is being read or written. */
+static inline bool qcow2_data_in_use(const BDRVQcow2State *s, int64_t offset, int64_t bytes)
+{
+    const Qcow2DataUse *use;
+
+    LIST_FOREACH(use, &s->data_uses, list)
+    {
+        if (ranges_overlap(use->offset, use->bytes, offset, bytes)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* --- file I/O of metadata (qcow2_io.c) --------------------------------------------------------------------- */
@@ -449,6 +493,13 @@ QCow2SubclusterType qcow2_get_subcluster_type(const BlockDriverState *bs, uint64
  * NORMAL, *_ALLOC the byte's place in s->data_file, COMPRESSED the whole L2 entry, else 0. */
 int qcow2_get_host_offset(BlockDriverState *bs, int64_t offset, int64_t *bytes, int64_t *host_offset,
                           QCow2SubclusterType *type);
+/* The two halves of it, which only look: the offset of the L2 table, 0 for none, with *bytes cut down to its span;
+ * and what `count` entries say, the first being that of offset's cluster. NULL, or what is wrong with the first. */
+int64_t qcow2_map_l1(const BlockDriverState *bs, int64_t offset, int64_t *bytes);
+const char *qcow2_map_entries(const BlockDriverState *bs, const uint8_t *entries, unsigned count, int64_t offset,
+                              int64_t *bytes, int64_t *host_offset, QCow2SubclusterType *type);
+/* Where in the file the L2 slice of a guest offset is. */
+int64_t qcow2_l2_slice_offset(const BDRVQcow2State *s, int64_t offset, int64_t l2_offset);
 /* The L2 slice of a guest offset, which exists in L1 (aligned, not 0), pinned. */
 int qcow2_l2_load(BlockDriverState *bs, int64_t offset, int64_t l2_offset, uint8_t **slice);
 /* The same for changing it: L1 grown, the table made or copied if shared, L1 written as 5.5 orders. (qcow2_l1.c) */
