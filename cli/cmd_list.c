@@ -219,7 +219,10 @@ static void explain_command(const char *name)
     }
     printf("%s", v->args && v->args->name ? "\narguments:\n" : "\nno arguments\n");
     for (const struct scn_arg_def *a = v->args; a && a->name; a++) {
-        printf("  %-18s %s%s\n", a->name, a->doc ? a->doc : "", a->required ? " (required)" : "");
+        char shown[40];
+
+        snprintf(shown, sizeof(shown), "%s%s%s", a->within ? a->within : "", a->within ? " " : "", a->name);
+        printf("  %-18s %s%s\n", shown, a->doc ? a->doc : "", a->required ? " (required)" : "");
         print_words(a->choices, 18);
     }
     if (v->example) {

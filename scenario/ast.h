@@ -62,6 +62,7 @@ struct scn_arg_def {
     const char *const *choices; /* SCN_ENUM, NULL-ended */
     int64_t min, max;           /* SCN_INT, SCN_SIZE, SCN_TIME; both 0: no bound but >= 0 */
     const char *doc;
+    const char *within; /* written as NAME=VALUE in the comma list of this option ("-o"); NULL: on its own */
 };
 
 struct scn_step;

@@ -71,6 +71,8 @@ void code_literal(struct coder *c, struct qvalue **value, unsigned depth);
 /* CODEC_ACTIONS, CODEC_SOURCES, CODEC_NODES, CODEC_CHILDREN, CODEC_RULES. */
 bool code_is_list(enum codec_kind kind);
 void code_list(struct coder *c, const struct codec_hint *hint, struct qvalue **list);
+/* The verb of a step; decoding: NULL when the bytes name none of this build. (codec_verb.c) */
+const struct scn_verb *code_verb(struct coder *c, const struct scn_verb *verb);
 /* --- options of nodes (codec_node.c) ----------------------------------------------------------------------- */
 
 #define CODEC_KEYS_MAX 32

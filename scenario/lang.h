@@ -5,6 +5,7 @@
  *   verbs.c      the table of verbs                 parse.c     lines, settings, prefixes
  *   verb_check.c a step against its row             parse_step.c  verbs and arguments
  *   verbs_io.c   io rows                            print.c     steps to canonical text
+ *   verbs_img.c  img rows
  *   verbs_qmp.c  rows made from the QMP table       precheck.c  names and files before a run
  *   spell.c      "did you mean"                     names.c     what a step defines and needs
  *   precheck_node.c  options of drivers
@@ -109,8 +110,9 @@ bool scn_is_key(const char *text);
 /* --- verbs (verbs.c, verb_check.c)
  * ------------------------------------------------------------------------------------- */
 
-extern const struct scn_verb scn_io_verbs[]; /* verbs_io.c; NULL name ends */
-extern const char *const scn_unknown_yet[];  /* verbs of the language that this version does not have */
+extern const struct scn_verb scn_io_verbs[];  /* verbs_io.c; NULL name ends */
+extern const struct scn_verb scn_img_verbs[]; /* verbs_img.c; NULL name ends */
+extern const char *const scn_unknown_yet[];   /* verbs of the language that this version does not have */
 /* The rows of the QMP table, made at first use (verbs_qmp.c). */
 const struct scn_verb *scn_qmp_verb_at(size_t index);
 /* What an argument of a command names, by the command's name; SCN_DOM_NONE: nothing. */

@@ -16,8 +16,9 @@ static const struct {
     const char *word;
     const char *seconds;
 } first_words[] = {
-    {"expect", "job, same, bitmap, event, view or error"},
+    {"expect", "job, same, bitmap, event, view, img or error"},
     {"bitmap", "freeze, abdicate, reclaim or iterate"},
+    {"img", "create or check"},
 };
 
 /* First words of all verbs and of what is no step. */
@@ -177,6 +178,11 @@ static bool parse_pair(struct scn_parser *p, struct scn_step *step)
                   def->name);
         return false;
     }
+    if (def && def->within) {
+        scn_error(p->errp, p->lexer.file, p->token.place, "'%s' stands alone, expected it behind '%s'", def->name,
+                  def->within);
+        return false;
+    }
     if (def && def->type != SCN_VALUE) {
         if (def->type == SCN_FLAG || def->name[0] == '-' || p->token.json) {
             scn_error(p->errp, p->lexer.file, p->token.place, "'%s' is written wrongly, expected %s",
@@ -215,6 +221,77 @@ static bool parse_option(struct scn_parser *p, struct scn_step *step, const stru
         scn_error(p->errp, p->lexer.file, p->token.place, "no value after '%s', expected %s", def->name, def->doc);
     }
     return ok && put_typed(p, step, def, place);
+}
+
+/* An option whose value is a list: NAME=VALUE,NAME=VALUE. */
+static bool is_list_option(const struct scn_verb *verb, const char *word)
+{
+    for (const struct scn_arg_def *def = verb->args; def->name; def++) {
+        if (def->within && strcmp(def->within, word) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* One NAME=VALUE of the list, cut in two; place is that of the list. */
+static bool put_within(struct scn_parser *p, struct scn_step *step, const char *option, char *pair,
+                       struct scn_place place)
+{
+    char *equals = strchr(pair, '=');
+    const struct scn_arg_def *def;
+    struct qvalue *value;
+    Error *local = NULL;
+    char shown[SCN_SHOWN];
+
+    if (equals) {
+        *equals = '\0';
+    }
+    def = scn_verb_arg(step->verb, pair);
+    if (!equals || !def || !def->within || strcmp(def->within, option) != 0) {
+        struct scn_spell spell;
+        char hint[SCN_HINT];
+
+        scn_spell_init(&spell, pair);
+        for (def = step->verb->args; def->name; def++) {
+            if (def->within && strcmp(def->within, option) == 0) {
+                scn_spell_try(&spell, def->name);
+            }
+        }
+        scn_error(p->errp, p->lexer.file, place, "'%s' is nothing that '%s' knows, expected NAME=VALUE,...%s",
+                  scn_shown(pair, strlen(pair), shown), option, scn_spell_hint(&spell, hint));
+        return false;
+    }
+    value = scn_typed_parse(def, equals + 1, &local);
+    return value ? put(p, step, def->name, value, place) : scn_parse_fail(p, place, local);
+}
+
+static bool parse_list_option(struct scn_parser *p, struct scn_step *step, const char *option)
+{
+    struct scn_text list = {.bytes = NULL};
+    struct scn_place place;
+    char *state = NULL;
+    bool ok;
+
+    if (!scn_parse_next(p, "NAME=VALUE,...")) {
+        return false;
+    }
+    place = p->token.place;
+    ok = !p->token.json && p->token.value.length == strlen(p->token.value.bytes);
+    if (!ok) {
+        scn_error(p->errp, p->lexer.file, place, "no list after '%s', expected NAME=VALUE,...", option);
+        return false;
+    }
+    if (p->token.has_key) {
+        scn_text_add(&list, p->token.key.bytes, p->token.key.length);
+        scn_text_char(&list, '=');
+    }
+    scn_text_str(&list, p->token.value.bytes);
+    for (char *pair = strtok_r(list.bytes, ",", &state); pair && ok; pair = strtok_r(NULL, ",", &state)) {
+        ok = put_within(p, step, option, pair, place);
+    }
+    free(list.bytes);
+    return ok;
 }
 
 /* The next positional argument that is not there yet; NULL when all are. */
@@ -257,6 +334,12 @@ static bool parse_word(struct scn_parser *p, struct scn_step *step)
         def = scn_verb_arg(step->verb, p->token.value.bytes);
         if (def && !def->positional) {
             return parse_option(p, step, def);
+        }
+        if (is_list_option(step->verb, p->token.value.bytes)) {
+            char option[8];
+
+            snprintf(option, sizeof(option), "%s", p->token.value.bytes); /* the token goes on */
+            return parse_list_option(p, step, option);
         }
     }
     def = next_positional(step);

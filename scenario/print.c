@@ -48,6 +48,33 @@ static void print_arg(struct scn_text *out, const struct scn_arg_def *def, const
     scn_typed_print(out, def, value);
 }
 
+/* All that stand in one comma list: -o cluster_size=64k,lazy_refcounts=on. Names and words need no quotes there. */
+static void print_within(struct scn_text *out, const struct scn_step *step, const char *option)
+{
+    bool any = false;
+
+    for (const struct scn_arg_def *def = step->verb->args; def->name; def++) {
+        const struct qvalue *value = qdict_get(step->args, def->name);
+
+        if (!value || !def->within || strcmp(def->within, option) != 0) {
+            continue;
+        }
+        scn_text_char(out, any ? ',' : ' ');
+        if (!any) {
+            scn_text_str(out, option);
+            scn_text_char(out, ' ');
+        }
+        scn_text_str(out, def->name);
+        scn_text_char(out, '=');
+        if (value->type == QVALUE_STR) {
+            scn_text_str(out, value->str.bytes);
+        } else {
+            scn_typed_print(out, def, value);
+        }
+        any = true;
+    }
+}
+
 /* Positional arguments first, then the options, as people write them; for io and view the options come first, as in
  * qemu-io: there an option's name starts with '-'. */
 static bool comes_first(const struct scn_step *step, const struct scn_arg_def *def)
@@ -67,7 +94,13 @@ static void print_args(struct scn_text *out, const struct scn_step *step, bool s
             const struct qvalue *value = qdict_get(step->args, def->name);
             int in = comes_first(step, def) ? 0 : def->positional ? 1 : 2;
 
-            if (value && in == round && def != first) {
+            if (def->within) {
+                bool first_of_list = def == step->verb->args || def[-1].within != def->within;
+
+                if (round == 0 && first_of_list) {
+                    print_within(out, step, def->within);
+                }
+            } else if (value && in == round && def != first) {
                 print_arg(out, def, value);
             }
         }

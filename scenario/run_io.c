@@ -81,6 +81,9 @@ static void fill_request(struct runner *runner, const struct scn_step *step, con
     if (step_bool(step, "-n", false)) {
         req->flags |= BDRV_REQ_NO_FALLBACK;
     }
+    if (step_bool(step, "-c", false)) {
+        req->flags |= BDRV_REQ_WRITE_COMPRESSED;
+    }
     SIM_ASSERT(sim_op_parse(op, &req->op));
     if (req->op != SIM_OP_WRITE) {
         return;

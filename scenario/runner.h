@@ -57,6 +57,8 @@ struct run_stats {
     uint64_t thresholds;               /* events */
     uint64_t breakpoints;              /* requests that stopped at one */
     uint64_t injected;                 /* requests that a rule of blkdebug failed */
+    uint64_t images, image_checks;     /* img create, img check */
+    uint64_t images_leaking, images_corrupt, images_repaired; /* of the checks */
     uint64_t media_requests;
 };
 

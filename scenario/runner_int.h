@@ -6,7 +6,7 @@
  *   run_qmp.c       commands, expected refusals             run_bitmap.c    owners of dirty bitmaps
  *   run_world.c     disks, guests, faults, power            run_io.c        single guest requests
  *   run_workload.c  streams of guest requests               run_expect.c    waiting and expecting
- *   run_debug.c     breakpoints of blkdebug
+ *   run_debug.c     breakpoints of blkdebug         run_img.c       images on media
  *   recorder.c      events, outcomes and statistics         result.c        the result as JSON
  */
 #ifndef SCENARIO_RUNNER_INT_H

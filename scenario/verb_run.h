@@ -10,6 +10,9 @@
 
 void scn_run_disk(struct runner *runner, const struct scn_step *step);
 void scn_run_export(struct runner *runner, const struct scn_step *step);
+void scn_run_img_create(struct runner *runner, const struct scn_step *step);
+void scn_run_img_check(struct runner *runner, const struct scn_step *step);
+void scn_run_expect_img(struct runner *runner, const struct scn_step *step);
 void scn_run_guest(struct runner *runner, const struct scn_step *step);
 void scn_run_unplug(struct runner *runner, const struct scn_step *step);
 void scn_run_break(struct runner *runner, const struct scn_step *step);

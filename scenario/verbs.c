@@ -407,18 +407,26 @@ static const struct scn_verb world_verbs[] = {
      .example = "{\"execute\": \"query-jobs\"}"},
 };
 
-const char *const scn_unknown_yet[] = {"host", "link", "migrate", "crash", "img", NULL};
+const char *const scn_unknown_yet[] = {"host", "link", "migrate", "crash", NULL};
 
 const struct scn_verb *scn_verb_at(size_t index)
 {
-    size_t io_count = 0;
+    static const struct scn_verb *const tables[] = {scn_io_verbs, scn_img_verbs};
 
     if (index < ARRAY_SIZE(world_verbs)) {
         return &world_verbs[index];
     }
     index -= ARRAY_SIZE(world_verbs);
-    while (scn_io_verbs[io_count].name) {
-        io_count++;
+    for (size_t i = 0; i < ARRAY_SIZE(tables); i++) {
+        size_t count = 0;
+
+        while (tables[i][count].name) {
+            count++;
+        }
+        if (index < count) {
+            return &tables[i][index];
+        }
+        index -= count;
     }
-    return index < io_count ? &scn_io_verbs[index] : scn_qmp_verb_at(index - io_count);
+    return scn_qmp_verb_at(index);
 }

@@ -46,6 +46,7 @@ static const struct scn_arg_def write_args[] = {
     {"-u", SCN_FLAG, .doc = "with -z: may unmap"},
     {"-n", SCN_FLAG, .doc = "with -z: fail rather than write zeroes as data"},
     {"-f", SCN_FLAG, .doc = "force unit access"},
+    {"-c", SCN_FLAG, .doc = "write compressed data: whole clusters, or the tail of the disk"},
     {"-P", SCN_BYTE, .doc = "write this byte; without it each sector carries a stamp"},
     OFFSET,
     LENGTH,
@@ -99,6 +100,10 @@ static bool check_write(const struct scn_step *step, Error **errp)
 {
     if (has(step, "-z") && has(step, "-P")) {
         error_setg(errp, "'-P' contradicts '-z', expected one of them");
+        return false;
+    }
+    if (has(step, "-c") && (has(step, "-z") || has(step, "-f"))) {
+        error_setg(errp, "'-c' contradicts '%s', expected one of them", has(step, "-z") ? "-z" : "-f");
         return false;
     }
     if (!has(step, "-z") && (has(step, "-u") || has(step, "-n"))) {

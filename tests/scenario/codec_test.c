@@ -71,6 +71,10 @@ static void what_people_write(void **state)
         HEAD "seed 18446744073709551615\nschedule pct depth=64\nchoose disk.latency 0xffffffffffffffff 9 = 7\n");
     lossless_text(HEAD "x-1: @1234567ns on h try cont\nrun 400s\n");
     lossless_text(HEAD "disk a size=5T file=\"b c.img\"\nworkload g ops=100000\nexport a /x\n");
+    lossless_text(
+        HEAD "disk a\nimg create -f qcow2 -o cluster_size=512,compat=0.10,refcount_bits=1,extended_l2=on a 1E\n"
+             "img create -f qcow2 -b a -F qcow2 -o data_file=a,data_file_raw=off,preallocation=full b\n"
+             "img check -q -r all a\nexpect img a leaks\nio g aio_write -c 0 64k\n");
     lossless_text(HEAD "expect job m concluded error \"\xc3\xa4\\x01\"\nexpect same a b 1 2\n");
     lossless_text(
         HEAD "blockdev-add driver=qcow2 a.b.c=1 d=[1,{\"e\":null}] f={\"\":-9223372036854775808} g=true h=\"\"\n");

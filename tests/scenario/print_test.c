@@ -88,6 +88,13 @@ static void settings_and_forms(void **state)
     canonical(HEAD "expect view s 0 64k -P 3\n", HEAD "expect view s -P 0x03 0 64k\n");
     canonical(HEAD "expect job m concluded error \"No space left\"\n",
               HEAD "expect job m concluded error \"No space left\"\n");
+    canonical(HEAD "img create a 1024k -f raw -q\n", HEAD "img create -f raw -q a 1M\n");
+    canonical(HEAD "img create -o lazy_refcounts=true a -f qcow2 -o \"compat=1.1,cluster_size=65536\" 64M\n",
+              HEAD "img create -f qcow2 -o cluster_size=64k,compat=1.1,lazy_refcounts=on a 64M\n");
+    canonical(HEAD "img create -f qcow2 -b a b -F raw -o data_file=c\n",
+              HEAD "img create -f qcow2 -b a -F raw -o data_file=c b\n");
+    canonical(HEAD "img check a -r leaks\n", HEAD "img check -r leaks a\n");
+    canonical(HEAD "io g write 0 64k -c\n", HEAD "io g write -c 0 64k\n");
     canonical(HEAD "export a \"out put.img\"\n", HEAD "export a \"out put.img\"\n");
     canonical(HEAD "1: +1000us on h try stop\n", HEAD "1: +1ms on h try stop\n");
     canonical(HEAD " { \"execute\" : \"stop\" , \\\n \"id\": 1 }\n", HEAD "{\"execute\":\"stop\",\"id\":1}\n");
