@@ -144,18 +144,21 @@ struct qcow2_image *qcow2_image_read(struct qcow2_source file);
 void qcow2_image_free(struct qcow2_image *image); /* NULL is fine */
 /* Looks for the magic only. */
 bool qcow2_source_is_image(struct qcow2_source file);
+/* Decompresses what is compressed, up to 64 MiB of it: COMPRESSED_DATA for each cluster that cannot be. */
+void qcow2_image_test_compressed(struct qcow2_image *image);
 /* Where the data of an image with external_data lies: before a view of it is asked for. */
 void qcow2_image_set_data(struct qcow2_image *image, struct qcow2_source data);
 
 /*
- * Whether the image is what its driver owes: at rest nothing is found (leaks only if allowed: after a crash or
- * a failed write); after a crash or a power loss counts may be low and COPIED may differ from them if the dirty bit
- * of a lazy image is set. The first finding that breaks this, or NULL.
+ * Whether the image is what its driver owes. The first finding that no flag excuses, or NULL; with 0 nothing is
+ * excused, which is what a driver owes that has written everything out.
  */
 enum {
-    QCOW2_ALLOW_LEAKS = 1,    /* something failed or died before */
-    QCOW2_ALLOW_DIRTY = 2,    /* open, crashed or not repaired yet: a dirty bit excuses low counts */
-    QCOW2_ALLOW_RESERVED = 4, /* made by somebody else: what only `check` complains of */
+    QCOW2_ALLOW_LEAKS = 1,   /* something failed or died before */
+    QCOW2_ALLOW_DIRTY = 2,   /* open, or not repaired yet: a dirty bit that is set excuses low counts and leaks */
+    QCOW2_ALLOW_COPIED = 4,  /* a snapshot operation was cut short: COPIED may differ from the stored count, but
+                              * never stand on a shared cluster */
+    QCOW2_ALLOW_FOREIGN = 8, /* made by somebody else: what only `check` complains of */
 };
 const struct qcow2_finding *qcow2_image_judge(const struct qcow2_image *image, unsigned allow);
 
