@@ -2,6 +2,7 @@
 #include "block/dirty-bitmap_int.h"
 
 #include <errno.h>
+#include <string.h>
 
 bool bdrv_co_can_store_new_dirty_bitmap(BlockDriverState *bs, const char *name, uint32_t granularity, Error **errp)
 {
@@ -31,6 +32,27 @@ int bdrv_co_remove_persistent_dirty_bitmap(BlockDriverState *bs, const char *nam
 bool bdrv_dirty_bitmap_storable(const BdrvDirtyBitmap *bitmap)
 {
     return bitmap->persistent && !bitmap->skip_store && !bitmap->inconsistent && !bitmap->readonly;
+}
+
+BdrvDirtyBitmap *bdrv_load_dirty_bitmap(BlockDriverState *bs, int64_t size_bytes, uint32_t granularity,
+                                        const char *name)
+{
+    SIM_ASSERT(is_power_of_2(granularity) && granularity >= 512);
+    SIM_ASSERT_LE(strlen(name), BDRV_BITMAP_NAME_MAX);
+    return bdrv_dirty_bitmap_new(bs, size_bytes, granularity, name);
+}
+
+HBitmap *bdrv_dirty_bitmap_bits_to_store(const BdrvDirtyBitmap *bitmap)
+{
+    const BdrvDirtyBitmap *child = bitmap->successor;
+    HBitmap *bits = hbitmap_copy(bitmap->hbitmap);
+    if (child != NULL) {
+        /* As if the child were reclaimed. */
+        hbitmap_truncate(bits, bitmap->kept_bytes);
+        hbitmap_truncate(bits, hbitmap_length(child->hbitmap));
+        hbitmap_merge(bits, child->hbitmap);
+    }
+    return bits;
 }
 
 static bool has_storable(const BlockDriverState *bs)

@@ -186,6 +186,13 @@ bool bdrv_co_can_store_new_dirty_bitmap(BlockDriverState *bs, const char *name, 
 int bdrv_co_remove_persistent_dirty_bitmap(BlockDriverState *bs, const char *name, Error **errp);
 /* Persistent, and neither skip_store nor inconsistent nor readonly: the driver is to write it. */
 bool bdrv_dirty_bitmap_storable(const BdrvDirtyBitmap *bitmap);
+/* For a driver that loads what is stored, on a disk of that size: clean, and nothing is asked. The name is free; it
+ * may be empty, as images may have it. */
+BdrvDirtyBitmap *bdrv_load_dirty_bitmap(BlockDriverState *bs, int64_t size_bytes, uint32_t granularity,
+                                        const char *name);
+/* A copy of the bits that the image is to hold, for hbitmap_free. Of a frozen bitmap these are the successor's too:
+ * nobody knows yet whether the parent's will be needed again. */
+HBitmap *bdrv_dirty_bitmap_bits_to_store(const BdrvDirtyBitmap *bitmap);
 /* Has the driver write the storable ones; nothing is written when there are none. 0 or -errno with errp: the image
  * is not writable, inactive or cannot keep them, or the driver failed; they are lost then. Coroutine. */
 int bdrv_co_store_dirty_bitmaps(BlockDriverState *bs, Error **errp);

@@ -215,6 +215,7 @@ typedef struct BDRVQcow2State {
     uint32_t nb_bitmaps;
     uint64_t bitmap_directory_size;
     uint64_t bitmap_directory_offset;
+    bool bitmaps_stale; /* there is an extension, but not its autoclear bit: gone with the next header */
 
     BdrvChild *data_file; /* bs->file, or the external one */
     bool data_file_is_raw;
@@ -555,19 +556,22 @@ int qcow2_update_snapshot_refcount(BlockDriverState *bs, int64_t l1_table_offset
 /* --- persistent bitmaps (qcow2_bitmap*.c; 4)
  * ---------------------------------------------------------------------- */
 
-/* After the header was read, and on activation: loads, and marks in use if writable (4.2). *header_updated: the
- * header has been rewritten, with unknown autoclear bits gone. */
+/* After the header was read and bs->total_bytes set, and on activation: loads, and marks in use if writable (4.2).
+ * Stale ones are dropped with their extension if writable. Nothing on an inactive node. *header_updated: the header
+ * has been rewritten, with unknown autoclear bits gone. */
 int qcow2_load_dirty_bitmaps(BlockDriverState *bs, bool *header_updated, Error **errp);
+/* Before a resize: -ENOTSUP with the reference's text (4.6). */
+int qcow2_truncate_bitmaps_check(BlockDriverState *bs, Error **errp);
+/* The header extension, checked (texts of malformed.tsv); fills nb_bitmaps and the rest, and bitmaps_stale.
+ * autoclear_features and cluster_bits are known. */
+int qcow2_read_bitmaps_extension(BlockDriverState *bs, const uint8_t *data, uint32_t bytes, Error **errp);
+bool qcow2_supports_persistent_dirty_bitmap(const BlockDriverState *bs);
+/* Hooks of the driver: these take the lock themselves. */
 int qcow2_co_store_dirty_bitmaps(BlockDriverState *bs, Error **errp);
 int qcow2_co_reopen_bitmaps_rw(BlockDriverState *bs, Error **errp);
-bool qcow2_supports_persistent_dirty_bitmap(const BlockDriverState *bs);
 bool qcow2_co_can_store_new_dirty_bitmap(BlockDriverState *bs, const char *name, uint32_t granularity,
                                          Error **errp);
 int qcow2_co_remove_persistent_dirty_bitmap(BlockDriverState *bs, const char *name, Error **errp);
-/* Before a resize: -ENOTSUP with the reference's text (4.6). */
-int qcow2_truncate_bitmaps_check(BlockDriverState *bs, Error **errp);
-/* The header extension's 24 bytes, checked (texts of malformed.tsv); fills nb_bitmaps and the rest. */
-int qcow2_read_bitmaps_extension(BlockDriverState *bs, const uint8_t *data, uint32_t bytes, Error **errp);
 
 /* --- check and repair (qcow2_check*.c, qcow2_repair.c; 5.8)
  * ------------------------------------------------------- */
