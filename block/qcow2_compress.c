@@ -8,7 +8,7 @@
  */
 #include <errno.h>
 
-#include "block/qcow2.h"
+#include "block/qcow2_write.h"
 
 /* --- reading --------------------------------------------------------------------------------------------- */
 
@@ -87,17 +87,21 @@ static int64_t make_room(BlockDriverState *bs, int64_t csize)
     return coffset;
 }
 
-static int64_t begin_cluster(BlockDriverState *bs, int64_t offset, int64_t csize)
+static int64_t begin_cluster(BlockDriverState *bs, QCowL2Meta *claim, int64_t offset, int64_t csize)
 {
     BDRVQcow2State *s = bs->opaque;
     uint8_t *slice;
     unsigned l2_index;
 
     co_mutex_lock(&s->lock);
+    qcow2_claim_begin(bs, claim, offset, s->cluster_size);
     int64_t ret = get_vacant_entry(bs, offset, &slice, &l2_index);
     if (ret == 0) {
         qcow2_cache_put(s->l2_table_cache, &slice);
         ret = make_room(bs, csize);
+    }
+    if (ret < 0) {
+        qcow2_claim_end(bs, claim);
     }
     co_mutex_unlock(&s->lock);
     return ret;
@@ -130,7 +134,8 @@ static int link_cluster(BlockDriverState *bs, int64_t offset, int64_t coffset, i
 }
 
 /* Nothing names the room if this fails, so that it is free again at once. */
-static int end_cluster(BlockDriverState *bs, int64_t offset, int64_t coffset, int64_t csize, int ret)
+static int end_cluster(BlockDriverState *bs, QCowL2Meta *claim, int64_t offset, int64_t coffset, int64_t csize,
+                       int ret)
 {
     BDRVQcow2State *s = bs->opaque;
 
@@ -142,6 +147,7 @@ static int end_cluster(BlockDriverState *bs, int64_t offset, int64_t coffset, in
         SIM_MARK(bs->host->sim, qcow2_compressed_undone);
         qcow2_free_new_clusters(bs, coffset, csize);
     }
+    qcow2_claim_end(bs, claim);
     co_mutex_unlock(&s->lock);
     return ret;
 }
@@ -150,8 +156,9 @@ static int write_stream(BlockDriverState *bs, int64_t offset, const uint8_t *str
 {
     BDRVQcow2State *s = bs->opaque;
     struct payload data;
+    QCowL2Meta claim;
 
-    int64_t coffset = begin_cluster(bs, offset, csize);
+    int64_t coffset = begin_cluster(bs, &claim, offset, csize);
     if (coffset < 0) {
         return (int)coffset;
     }
@@ -160,7 +167,7 @@ static int write_stream(BlockDriverState *bs, int64_t offset, const uint8_t *str
     bdrv_co_debug_event(bs->file->bs, BLKDBG_WRITE_COMPRESSED);
     int ret = bdrv_co_pwritev(s->data_file, coffset, csize, &data, 0);
     payload_clear(&data);
-    return end_cluster(bs, offset, coffset, csize, ret);
+    return end_cluster(bs, &claim, offset, coffset, csize, ret);
 }
 
 /* One cluster, or what there is of the last one: the rest of it is zeros. */
