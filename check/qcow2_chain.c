@@ -151,7 +151,7 @@ bool qcow2_chain_view(struct qcow2_chain *chain, int snapshot, int64_t offset, i
 bool qcow2_chain_sha256(struct qcow2_chain *chain, int snapshot, char hex[QCOW2_SHA256_HEX])
 {
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    int64_t size = snapshot == QCOW2_ACTIVE ? qcow2_chain_size(chain) : chain->image->snapshot[snapshot].disk_size;
+    int64_t size = qcow2_chain_size(chain);
     uint8_t digest[32];
     uint8_t *buf = qcow2_alloc(64 * KiB, 1);
     bool ok = true;

@@ -193,7 +193,8 @@ int64_t qcow2_chain_size(const struct qcow2_chain *chain);
 struct qcow2_image *qcow2_chain_image(struct qcow2_chain *chain); /* the top one; NULL: raw */
 /* As qcow2_image_view of the top layer, all that lies below included. */
 bool qcow2_chain_view(struct qcow2_chain *chain, int snapshot, int64_t offset, int64_t bytes, struct payload *out);
-/* Lower-case hex of the whole view, as `sha256sum` of a raw copy. False: unreadable. */
+/* Lower-case hex of the whole view, as `sha256sum` of a raw copy; of a snapshot as `qemu-img convert -l` copies it,
+ * with the length of the active layer. False: unreadable. */
 #define QCOW2_SHA256_HEX 65
 bool qcow2_chain_sha256(struct qcow2_chain *chain, int snapshot, char hex[QCOW2_SHA256_HEX]);
 
