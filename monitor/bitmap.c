@@ -107,15 +107,11 @@ BdrvDirtyBitmap *qmp_bitmap_add(struct host *host, const struct qvalue *args, Er
     return bitmap;
 }
 
-BdrvDirtyBitmap *qmp_bitmap_erase(struct host *host, const struct qvalue *args, Error **errp)
+bool qmp_bitmap_erase(BdrvDirtyBitmap *bitmap, Error **errp)
 {
-    BdrvDirtyBitmap *bitmap = qmp_bitmap_usable(host, args, BDRV_BITMAP_BUSY | BDRV_BITMAP_RO, errp);
-    if (bitmap && bdrv_dirty_bitmap_persistent(bitmap) &&
-        bdrv_co_remove_persistent_dirty_bitmap(bdrv_dirty_bitmap_node(bitmap), bdrv_dirty_bitmap_name(bitmap),
-                                               errp) < 0) {
-        return NULL;
-    }
-    return bitmap;
+    return !bdrv_dirty_bitmap_persistent(bitmap) ||
+           bdrv_co_remove_persistent_dirty_bitmap(bdrv_dirty_bitmap_node(bitmap), bdrv_dirty_bitmap_name(bitmap),
+                                                  errp) >= 0;
 }
 
 /* --- merging --------------------------------------------------------------------------------------------- */

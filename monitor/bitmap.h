@@ -21,9 +21,9 @@ BdrvDirtyBitmap *qmp_bitmap_add(struct host *host, const struct qvalue *args, Er
 BdrvDirtyBitmap *qmp_bitmap_find(struct host *host, const struct qvalue *args, Error **errp);
 /* The same, when none of the conditions in flags (BDRV_BITMAP_*) stands against its use. */
 BdrvDirtyBitmap *qmp_bitmap_usable(struct host *host, const struct qvalue *args, uint32_t flags, Error **errp);
-/* A bitmap that may be removed; a persistent one is no longer in its image. The caller releases it, or does not:
- * then only the copy in memory is left. Coroutine. */
-BdrvDirtyBitmap *qmp_bitmap_erase(struct host *host, const struct qvalue *args, Error **errp);
+/* A persistent bitmap is no longer in its image, and in memory only until the next store. False with errp: it still
+ * is in both. Coroutine. */
+bool qmp_bitmap_erase(BdrvDirtyBitmap *bitmap, Error **errp);
 /* The target, with the bits of all sources. *backup: its content from before, for bdrv_restore_dirty_bitmap or
  * hbitmap_free; NULL when there was no source. */
 BdrvDirtyBitmap *qmp_bitmap_merge(struct host *host, const struct qvalue *args, HBitmap **backup, Error **errp);

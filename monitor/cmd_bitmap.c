@@ -10,11 +10,12 @@ static bool cmd_add(struct host *host, const struct qvalue *args, struct qvalue 
 
 static bool cmd_remove(struct host *host, const struct qvalue *args, struct qvalue **reply, Error **errp)
 {
-    BdrvDirtyBitmap *bitmap = qmp_bitmap_erase(host, args, errp);
-    if (bitmap) {
-        bdrv_release_dirty_bitmap(bitmap);
+    BdrvDirtyBitmap *bitmap = qmp_bitmap_usable(host, args, BDRV_BITMAP_BUSY | BDRV_BITMAP_RO, errp);
+    if (!bitmap || !qmp_bitmap_erase(bitmap, errp)) {
+        return false;
     }
-    return bitmap != NULL;
+    bdrv_release_dirty_bitmap(bitmap);
+    return true;
 }
 
 static bool cmd_clear(struct host *host, const struct qvalue *args, struct qvalue **reply, Error **errp)

@@ -2,7 +2,8 @@
  * block-dirty-bitmap-* as actions of a transaction (reference/bitmaps-qcow2.md 3).
  *
  * All take effect in prepare. What abort undoes is what the same action's prepare did: its state is only kept when
- * that succeeded.
+ * that succeeded. Only erasing a bitmap from its image waits until all others are prepared: an abort could not put
+ * it back, and if the power failed before the next store, the bitmap would be gone without a trace.
  */
 #include "monitor/bitmap.h"
 #include "monitor/transaction.h"
@@ -30,7 +31,7 @@ static bool remove_prepare(struct qmp_transaction *transaction, const struct qva
                            Error **errp)
 {
     struct bitmap_state *s = state;
-    s->bitmap = qmp_bitmap_erase(transaction->host, data, errp);
+    s->bitmap = qmp_bitmap_usable(transaction->host, data, BDRV_BITMAP_BUSY | BDRV_BITMAP_RO, errp);
     if (!s->bitmap) {
         return false;
     }
@@ -39,7 +40,12 @@ static bool remove_prepare(struct qmp_transaction *transaction, const struct qva
     return true;
 }
 
-/* What was erased from the image comes back when the image's bitmaps are stored the next time. */
+static bool remove_settle(struct qmp_transaction *transaction, void *state, Error **errp)
+{
+    return qmp_bitmap_erase(((struct bitmap_state *)state)->bitmap, errp);
+}
+
+/* If it was erased already, because another action could not settle, it is as one that was never stored. */
 static void remove_abort(struct qmp_transaction *transaction, void *state)
 {
     struct bitmap_state *s = state;
@@ -139,9 +145,10 @@ const struct qmp_action qmp_bitmap_actions[] = {
         .args = qmp_bitmap_name_args,
         .state_size = sizeof(struct bitmap_state),
         .prepare = remove_prepare,
+        .settle = remove_settle,
         .abort = remove_abort,
         .commit = remove_commit,
-        .doc = "removes a dirty bitmap; undone, it is still gone from its image",
+        .doc = "removes a dirty bitmap, from its image too",
     },
     {
         .name = "block-dirty-bitmap-clear",

@@ -142,6 +142,18 @@ static bool prepare(struct qmp_transaction *transaction, struct qmp_steps *steps
     return true;
 }
 
+static bool settle(struct qmp_transaction *transaction, const struct qmp_steps *steps, Error **errp)
+{
+    qmp_step *step;
+    TAILQ_FOREACH(step, steps, list)
+    {
+        if (step->action->settle && !step->action->settle(transaction, step->state, errp)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Newest first: each finds the world as its own prepare left it. */
 static void finish(struct qmp_transaction *transaction, struct qmp_steps *steps, bool commit)
 {
@@ -173,6 +185,7 @@ static bool run_actions(struct qmp_transaction *transaction, const struct qvalue
     }
     SIM_EMIT(transaction->host->sim, transaction->host, transaction, transaction, (uint64_t)actions->seq.count,
              (uint64_t)prepared);
+    ok = ok && settle(transaction, &steps, errp);
     if (!ok && !TAILQ_EMPTY(&steps)) {
         SIM_MARK(transaction->host->sim, transaction_undone);
     }

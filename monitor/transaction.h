@@ -3,11 +3,13 @@
  *
  * All I/O is drained first. Actions are prepared in the order given; what they do takes effect then, so later ones
  * see it. When one fails, those prepared before it are aborted, newest first; otherwise all are committed, newest
- * first. An action is one row of a table: its arguments, and what prepare, abort and commit do.
+ * first. An action is one row of a table: its arguments, and what prepare, abort and commit do. What can neither be
+ * undone nor promised to succeed waits until all others are prepared: that is settle, oldest first.
  *
- *     prepare 1 -> prepare 2 -> ... -> prepare n -> commit n ... commit 1 -> clean n ... clean 1
- *                      | fails
- *                      +-> abort 1 -> clean 1          (2 itself has left nothing behind)
+ *     prepare 1 -> prepare 2 -> ... -> prepare n -> settle 1 ... settle n -> commit n ... commit 1 -> clean n ... 1
+ *                      | fails                          | fails
+ *                      +-> abort 1 -> clean 1           +-> abort n ... abort 1 -> clean n ... clean 1
+ *                          (2 itself has left nothing behind)
  */
 #ifndef MONITOR_TRANSACTION_H
 #define MONITOR_TRANSACTION_H
@@ -28,6 +30,8 @@ struct qmp_action {
     /* state: state_size zero bytes of the host's arena, for abort, commit and clean. False with errp: nothing has
      * changed, and none of the three is called. */
     bool (*prepare)(struct qmp_transaction *transaction, const struct qvalue *data, void *state, Error **errp);
+    /* False with errp: it has done nothing, and everything is aborted. NULL: nothing to settle. */
+    bool (*settle)(struct qmp_transaction *transaction, void *state, Error **errp);
     void (*abort)(struct qmp_transaction *transaction, void *state);  /* may be NULL, like the next two */
     void (*commit)(struct qmp_transaction *transaction, void *state); /* cannot fail */
     void (*clean)(struct qmp_transaction *transaction, void *state);  /* last, after abort or commit */
