@@ -104,6 +104,7 @@ static void on_crash(void *opaque, const struct sim_record *record)
             flight_remove(boundary, flight);
         }
     }
+    boundary->commands = 0; /* nobody is left to answer them */
 }
 
 static void on_edge(void *opaque, const struct sim_record *record)

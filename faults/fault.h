@@ -38,6 +38,7 @@ struct fault_class {
     const char *example; /* a scenario line */
     const struct fault_arg *args;
     bool detect_only; /* a correct block layer cannot survive it; off in normal sweeps */
+    bool ends_host;   /* only where the scenario goes on after it: not drawn like the others */
     /* Arguments were checked against the table. entity is the step's, for choices. */
     bool (*arm)(struct sim *sim, const struct qvalue *args, uint64_t entity, Error **errp);
 };
@@ -52,6 +53,11 @@ bool fault_arm(struct sim *sim, const struct fault_class *fault, struct qvalue *
                Error **errp);
 /* How many times faults fired in this world, all and by class index. */
 uint64_t fault_fired(struct sim *sim);
+/* Fault power-cut: whether the power fails now, told once, and what the media keep. Whoever runs the world takes it
+ * away (halted for that). */
+bool fault_take_power_cut(struct sim *sim, enum disk_keep *keep);
+/* Writes that power-cuts have counted. */
+uint64_t fault_power_writes(struct sim *sim);
 /* Disarms every rule and lets stuck requests go: "faults stop". */
 void fault_stop_all(struct sim *sim);
 

@@ -9,7 +9,7 @@
 static const struct fault_class *const classes[] = {
     &fault_error,      &fault_latency,     &fault_stuck,      &fault_capacity,
     &fault_storm,      &fault_reorder,     &fault_lost_write, &fault_misdirected_write,
-    &fault_torn_write, &fault_lying_flush, &fault_bit_rot,
+    &fault_torn_write, &fault_lying_flush, &fault_bit_rot,    &fault_power_cut,
 };
 
 const char *const fault_origins[] = {"any", "guest", "job", "main", NULL};
@@ -186,6 +186,7 @@ const char *fault_arg_str(const struct fault_class *fault, const struct qvalue *
 struct fault_state {
     struct fault_rule *rules; /* newest first; memory of the world's arena */
     uint64_t fired;
+    uint64_t power_writes;
 };
 
 static void state_reset(struct sim *sim, void *opaque)
@@ -224,6 +225,26 @@ static struct fault_state *state_of(struct sim *sim)
         sim_ext_set(sim, SIM_EXT_FAULTS, &ops, state);
     }
     return state;
+}
+
+uint64_t *fault_power_counter(struct sim *sim)
+{
+    return &state_of(sim)->power_writes;
+}
+
+uint64_t fault_power_writes(struct sim *sim)
+{
+    return state_of(sim)->power_writes;
+}
+
+struct fault_rule *fault_rule_find(struct sim *sim, const struct fault_class *fault)
+{
+    struct fault_rule *rule = state_of(sim)->rules;
+
+    while (rule && rule->klass != fault) {
+        rule = rule->next;
+    }
+    return rule;
 }
 
 static void take_common(struct fault_rule *rule, const struct qvalue *args)

@@ -86,6 +86,10 @@ void fault_rule_interpose(struct fault_rule *rule,
 bool fault_rule_hits(struct fault_rule *rule, const struct disk_req *req, int ret);
 /* For faults that are no answer to a request. what: an operation's name, a command's, or what the fault did. */
 void fault_rule_report(struct fault_rule *rule, const char *what, int64_t offset, int64_t bytes, int ret);
+/* Writes counted by power-cuts of this world; outlives the rules. */
+uint64_t *fault_power_counter(struct sim *sim);
+/* The newest rule of a class, NULL: none is armed. */
+struct fault_rule *fault_rule_find(struct sim *sim, const struct fault_class *fault);
 /* A busy rule has let go of the world. */
 void fault_rule_idle(struct fault_rule *rule);
 
@@ -100,5 +104,6 @@ extern const struct fault_class fault_misdirected_write;
 extern const struct fault_class fault_torn_write;
 extern const struct fault_class fault_lying_flush;
 extern const struct fault_class fault_bit_rot;
+extern const struct fault_class fault_power_cut;
 
 #endif

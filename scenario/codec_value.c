@@ -266,11 +266,12 @@ static const char *event_name(uint8_t i)
     return "STOP";
 }
 
+/* Faults that end a host have to be spelt out: one that dies leaks what its commands had from the library. */
 static const char *fault_name(uint8_t i)
 {
     size_t count = 0;
 
-    while (fault_at(count)) {
+    while (fault_at(count) && !fault_at(count)->ends_host) {
         count++;
     }
     return count ? fault_at(i % count)->name : "none";

@@ -146,7 +146,7 @@ static const struct fault_class *pick_class(struct gen *gen, const char *what)
     size_t count = 0;
 
     for (size_t i = 0; fault_at(i) && count < ARRAY_SIZE(classes); i++) {
-        if (fault_at(i)->detect_only) {
+        if (fault_at(i)->detect_only || fault_at(i)->ends_host) {
             continue;
         }
         classes[count++] = fault_at(i);

@@ -32,10 +32,16 @@ static void play_steps(struct runner *runner)
     for (size_t i = 0; i < scn->step_count && !runner->stop; i++) {
         const struct scn_step *step = &scn->steps[i];
 
+        if (runner->dark && step->verb->run != scn_run_powerloss) {
+            continue;
+        }
         runner->step = i;
         runner->give_up = false;
         if (step->delay != SCN_DELAY_NONE) {
             delay_step(runner, step);
+            if (runner->dark && step->verb->run != scn_run_powerloss) {
+                continue; /* it failed meanwhile */
+            }
         }
         coroutine_set_origin(runner->co,
                              (struct sim_origin){.kind = SIM_ORIGIN_RUNNER, .number = scn_step_entity(scn, i)});
@@ -55,6 +61,9 @@ void runner_main(void *opaque)
     struct runner *runner = opaque;
 
     play_steps(runner);
+    if (runner->dark) {
+        runner_power_returns(runner);
+    }
     runner->steps_done = true;
     if (!runner->stop) {
         runner_settle(runner, SETTLE_TRY_NS);
@@ -112,6 +121,9 @@ static bool settle_world(struct runner *runner)
     int64_t until_ns = runner->settle_limit_ns > INT64_MAX - now ? INT64_MAX : now + runner->settle_limit_ns;
     enum sim_stop stop = sim_run(runner->sim, violated, runner, until_ns);
 
+    if (runner_cut_power(runner)) {
+        return true;
+    }
     if (stop == SIM_STOP_TIME) {
         runner->settle_gave_up = true;
     } else if (stop != SIM_STOP_SETTLED && stop != SIM_STOP_HALTED) {
@@ -172,7 +184,8 @@ void runner_drive(struct runner *runner)
         if (runner->options->until_event && sim_event_count(runner->sim) >= runner->options->until_event) {
             return;
         }
-        if (stop == SIM_STOP_COND || stop == SIM_STOP_HALTED || (stop == SIM_STOP_SETTLED && unblock(runner))) {
+        if (runner_cut_power(runner) || stop == SIM_STOP_COND || stop == SIM_STOP_HALTED ||
+            (stop == SIM_STOP_SETTLED && unblock(runner))) {
             continue;
         }
         if (stop == SIM_STOP_TIME) {

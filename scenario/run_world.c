@@ -1,5 +1,5 @@
 /*
- * Steps that make and break the world: disks, guests, faults, power.
+ * Steps that make and break the world: disks, guests, faults.
  */
 #include "scenario/runner_int.h"
 
@@ -187,21 +187,4 @@ void scn_run_fault(struct runner *runner, const struct scn_step *step)
 void scn_run_fault_stop(struct runner *runner, const struct scn_step *step)
 {
     fault_stop_all(runner->sim);
-}
-
-/* --- power ----------------------------------------------------------------------------------------------- */
-
-/* The host dies with everything that it had in memory; media keep what was durable and a drawn part of the rest.
- * The host comes up again empty: later steps open what they need. */
-void scn_run_powerloss(struct runner *runner, const struct scn_step *step)
-{
-    host_crash(runner->host);
-    for (struct disk *disk = disk_first(runner->sim); disk; disk = disk_next(disk)) {
-        disk_power_loss(disk);
-    }
-    /* only now: media looked at the data of requests that were inside */
-    runner_forget_requests(runner);
-    runner_forget_owners(runner);
-    runner->writes_out = 0;
-    runner->host = runner_host_boot(runner, "h");
 }

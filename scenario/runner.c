@@ -61,16 +61,6 @@ static void set_schedule(struct runner *runner)
     sim_choice_record(runner->sim, runner->options->record_choices);
 }
 
-static bool loses_power(const struct scenario *scn)
-{
-    for (size_t i = 0; i < scn->step_count; i++) {
-        if (scn->steps[i].verb->run == scn_run_powerloss) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static bool begin(struct runner *runner)
 {
     const struct run_options *options = runner->options;
@@ -79,7 +69,7 @@ static bool begin(struct runner *runner)
     set_schedule(runner);
     sim_set_limits(runner->sim, options->limit_ns ? options->limit_ns : DEFAULT_LIMIT_NS,
                    options->limit_events ? options->limit_events : DEFAULT_LIMIT_EVENTS);
-    runner->loses_power = loses_power(runner->scn);
+    runner->loses_power = runner_loses_power(runner->scn);
     run_log_attach(runner);
     if (options->timeline) {
         sim_sink_timeline(runner->sim, options->timeline);
@@ -178,6 +168,7 @@ static void finish(struct runner *runner)
     result->stats.jobs_pivoted = result->marks[MARK_mirror_switch];
     result->stats.throttled = result->marks[MARK_throttle_waited];
     result->stats.faults_fired = fault_fired(runner->sim);
+    result->stats.power_writes = fault_power_writes(runner->sim);
     if (runner->options->record_choices) {
         result->choice_count = sim_choice_recorded(runner->sim, &pins);
         result->choices = malloc(MAX(result->choice_count, 1) * sizeof(*pins));

@@ -59,6 +59,8 @@ struct run_stats {
     uint64_t injected;                 /* requests that a rule of blkdebug failed */
     uint64_t images, image_checks;     /* img create, img check */
     uint64_t images_leaking, images_corrupt, images_repaired; /* of the checks */
+    uint64_t power_losses;
+    uint64_t power_writes; /* counted by fault power-cut */
     uint64_t media_requests;
 };
 

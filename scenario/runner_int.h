@@ -4,9 +4,10 @@
  *   runner.c        one run from fresh world to census      run_loop.c      playing the steps
  *   run_services.c  what steps share                        run_end.c       the end of a run
  *   run_qmp.c       commands, expected refusals             run_bitmap.c    owners of dirty bitmaps
- *   run_world.c     disks, guests, faults, power            run_io.c        single guest requests
+ *   run_world.c     disks, guests, faults           run_io.c        single guest requests
  *   run_workload.c  streams of guest requests               run_expect.c    waiting and expecting
  *   run_debug.c     breakpoints of blkdebug         run_img.c       images on media
+ *   run_power.c     power
  *   recorder.c      events, outcomes and statistics         result.c        the result as JSON
  */
 #ifndef SCENARIO_RUNNER_INT_H
@@ -86,6 +87,7 @@ struct runner {
     bool give_up;           /* the step in hand only tries, and nothing it waits for can come */
     bool waits_outstanding; /* woken when a request stream ends */
     bool loses_power;       /* some step takes the power away: media keep journals */
+    bool dark;              /* the power is away: no host, steps are left out */
 
     uint32_t next_write_id; /* stamps: write id << 32 | low bits of the sector */
     struct workload_list workloads;
@@ -169,6 +171,15 @@ void runner_on_main(struct runner *runner, host_fn *fn, void *opaque);
 void runner_in_host(struct runner *runner, const char *what, host_fn *fn, void *opaque);
 /* Closes everything of a host in order; main coroutine of that host. */
 void runner_host_close(struct host *host);
+
+/* --- run_power.c ----------------------------------------------------------------------------------------- */
+
+/* Some step of it takes the power away. */
+bool runner_loses_power(const struct scenario *scn);
+/* Outside of all coroutines: takes the power away if a fault says that it fails now. The runner's coroutine ends
+ * what it does, and gets no answer. */
+bool runner_cut_power(struct runner *runner);
+void runner_power_returns(struct runner *runner);
 
 /* --- run_debug.c ----------------------------------------------------------------------------------------- */
 

@@ -25,6 +25,7 @@ static const char *const disk_contents[] = {"hole", "stamp", NULL};
 static const char *const read_policies[] = {"ignore", "report", "stop", "auto", NULL};
 static const char *const write_policies[] = {"ignore", "report", "stop", "enospc", "auto", NULL};
 static const char *const profiles[] = {"uniform", "hot", "sequential", "edges", NULL};
+static const char *const keeps[] = {"drawn", "none", "all", NULL};
 static const char *const outcomes[] = {"ok", "error", NULL};
 static const char *const statuses[] = {"created", "running",  "paused",    "ready", "standby", "waiting",
                                        "pending", "aborting", "concluded", "null",  NULL};
@@ -187,6 +188,7 @@ static const struct scn_arg_def fault_args[] = {
 
 static const struct scn_arg_def powerloss_args[] = {
     {"host", SCN_NAME, POSITIONAL, .domain = SCN_DOM_HOST, .doc = "host or all"},
+    {"keep", SCN_ENUM, .choices = keeps, .doc = "of what is not durable: a drawn part (default), none or all"},
     END,
 };
 

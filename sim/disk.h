@@ -194,6 +194,10 @@ void disk_set_journal(struct disk *disk, bool on);
  * the atomic unit (choices disk.power). Requests in flight vanish without completing (their submitters are dead),
  * each with or without effect. Without a journal everything applied stays. */
 void disk_power_loss(struct disk *disk);
+/* What is kept of that: a drawn part, nothing, or everything, what is in flight included. The last two draw
+ * nothing. */
+enum disk_keep { DISK_KEEP_DRAWN, DISK_KEEP_NONE, DISK_KEEP_ALL };
+void disk_power_loss_keeping(struct disk *disk, enum disk_keep keep);
 /* Writes completed but not yet durable. */
 uint64_t disk_unflushed(const struct disk *disk);
 

@@ -251,13 +251,17 @@ static void apply_scattered(struct disk *disk, struct disk_tree *tree, const str
 }
 
 /* Draws what becomes of a change that is not durable and does it. False when nothing of it is kept. */
-static bool apply_fate(struct disk *disk, struct disk_tree *tree, const struct disk_change *change, uint64_t entity)
+static bool apply_fate(struct disk *disk, struct disk_tree *tree, const struct disk_change *change, uint64_t entity,
+                       enum disk_keep keep_what)
 {
     int64_t unit = tear_unit(disk);
     int64_t first = ROUND_DOWN(change->offset, unit);
     int64_t units = DIV_ROUND_UP(change->offset + change->bytes - first, unit);
     bool tears = (change->op == SIM_OP_WRITE || change->op == SIM_OP_WRITE_ZEROES) && units > 1;
-    enum fate fate = (enum fate)sim_choose(disk->sim, SITE_disk_power, entity, FATE_COUNT);
+    enum fate fate = keep_what == DISK_KEEP_DRAWN
+                         ? (enum fate)sim_choose(disk->sim, SITE_disk_power, entity, FATE_COUNT)
+                     : keep_what == DISK_KEEP_ALL ? FATE_KEPT
+                                                  : FATE_LOST;
 
     if (fate == FATE_LOST) {
         return false;
@@ -279,6 +283,11 @@ static bool apply_fate(struct disk *disk, struct disk_tree *tree, const struct d
 
 void disk_power_loss(struct disk *disk)
 {
+    disk_power_loss_keeping(disk, DISK_KEEP_DRAWN);
+}
+
+void disk_power_loss_keeping(struct disk *disk, enum disk_keep keep)
+{
     struct disk_tree tree;
     struct disk_change change;
     uint64_t candidates = 0;
@@ -290,14 +299,14 @@ void disk_power_loss(struct disk *disk)
             disk_tree_apply(&tree, &entry->change);
         } else {
             candidates++;
-            kept += apply_fate(disk, &tree, &entry->change, entry->entity);
+            kept += apply_fate(disk, &tree, &entry->change, entry->entity, keep);
         }
     }
     while (disk->first != NULL) {
         struct disk_req *req = disk->first;
         if (disk_pending_change(disk, req, &change)) {
             candidates++;
-            kept += apply_fate(disk, &tree, &change, req->entity);
+            kept += apply_fate(disk, &tree, &change, req->entity, keep);
         }
         if (req->journal != NULL) {
             req->journal->req = NULL;
