@@ -193,7 +193,14 @@ typedef struct BDRVQcow2State {
     uint64_t free_cluster_index;     /* where the search for free clusters begins (5.4) */
     int64_t free_byte_offset;        /* where the next compressed data goes; 0: nowhere yet */
     struct qcow2_freed_range *freed; /* clusters whose disuse is not stable yet (qcow2_freed.c) */
+    uint32_t nb_freed;
+    uint32_t freed_room;
     int64_t freed_bytes;
+    /* A write that was to publish a refcount structure failed, so the file may say the new thing or the old one: it
+     * is told the old again before anything else is published (qcow2_refblock.c). */
+    bool reftable_switch_unsure;
+    uint32_t reftable_entry_unsure; /* 1 + index of the table entry; 0: none */
+    int64_t refblock_unsure;        /* what the entry may name */
 
     bool use_lazy_refcounts;
     bool discard_passthrough[QCOW2_DISCARD_COUNT];
@@ -403,9 +410,11 @@ int qcow2_flush_caches(BlockDriverState *bs);
 int qcow2_refcount_init(BlockDriverState *bs, Error **errp); /* reads the refcount table */
 void qcow2_refcount_close(BlockDriverState *bs);
 int qcow2_get_refcount(BlockDriverState *bs, uint64_t cluster_index, uint64_t *refcount);
-/* Adds or subtracts 1..max on every cluster that the range touches; all or none (increments are taken back).
- * -EINVAL: beyond refcount_max or below 0. Counts are stable in the order given above; a count of 0 goes through
- * qcow2_freed.c if discard_type says anything but "it never was in use" (qcow2_free_new_clusters). */
+/* Adds or subtracts 1..max on every cluster that the range touches; all or none (increments are taken back; only an
+ * I/O error in the middle of a decrease leaves the rest counted, which is a leak). -EINVAL: beyond refcount_max or
+ * below 0. Counts are stable in the order given above: increments make the L2 cache depend on the counts unless
+ * refcounts are lazy, decreases the counts on the L2 cache. A count of 0 goes through qcow2_freed.c, whatever the
+ * type; what never was in use goes through qcow2_free_new_clusters. */
 int qcow2_update_refcount(BlockDriverState *bs, int64_t offset, int64_t bytes, uint64_t addend, bool decrease,
                           enum qcow2_discard_type type);
 int qcow2_update_cluster_refcount(BlockDriverState *bs, uint64_t cluster_index, uint64_t addend, bool decrease,
@@ -413,12 +422,12 @@ int qcow2_update_cluster_refcount(BlockDriverState *bs, uint64_t cluster_index, 
 /* Counts of one block in memory: the widths of 5.3. index is inside the block. */
 uint64_t qcow2_refcount_get(const BDRVQcow2State *s, const uint8_t *block, uint64_t index);
 void qcow2_refcount_set(const BDRVQcow2State *s, uint8_t *block, uint64_t index, uint64_t count);
-/* Replaces refcount structures: new blocks as needed for clusters up to `end`, a larger table, a header switched by
- * one write (5.4); preallocation and growth use it. */
+/* Every cluster of the file's bytes [start, end) gets a block to be counted in: new blocks as needed, a larger table
+ * and a header switched by one write (5.4), none of them inside the range. -EFBIG: the table would be too large. */
 int qcow2_refcount_area(BlockDriverState *bs, int64_t start, int64_t end);
 /* After a shrink: blocks that count nothing any more go. */
 int qcow2_shrink_reftable(BlockDriverState *bs);
-/* End of the last cluster with a count > 0, in clusters. */
+/* End of the last cluster with a count > 0, in clusters. -EIO: there is none, the image is corrupt. */
 int64_t qcow2_get_last_cluster(BlockDriverState *bs, int64_t file_bytes);
 
 /* --- allocation (qcow2_alloc.c, qcow2_freed.c) ---------------------------------------------------------------- */
@@ -426,6 +435,8 @@ int64_t qcow2_get_last_cluster(BlockDriverState *bs, int64_t file_bytes);
 /* Contiguous clusters with a count of 1; their offset, or -errno (-EFBIG: beyond 2^56). Offset 0 is never given
  * out: corrupt. */
 int64_t qcow2_alloc_clusters(BlockDriverState *bs, int64_t bytes);
+/* what: for the message when offset 0 is free: "L2 table". */
+int64_t qcow2_alloc_clusters_for(BlockDriverState *bs, int64_t bytes, const char *what);
 /* As many of nb clusters as are free from offset on; 0: none. -errno. */
 int64_t qcow2_alloc_clusters_at(BlockDriverState *bs, int64_t offset, int64_t nb);
 /* Room for compressed data, 1..cluster_size bytes, behind the last if the shared cluster's count allows (5.4). */
@@ -438,10 +449,18 @@ void qcow2_free_new_clusters(BlockDriverState *bs, int64_t offset, int64_t bytes
 void qcow2_free_any_cluster(BlockDriverState *bs, uint64_t l2_entry, enum qcow2_discard_type type);
 /* Freed, and not stable yet: nobody may have it. */
 bool qcow2_is_freed(const BDRVQcow2State *s, uint64_t cluster_index);
+/* One cluster, whose count is 0. */
 void qcow2_freed_add(BlockDriverState *bs, int64_t offset, int64_t bytes, enum qcow2_discard_type type);
 /* All metadata is stable: host discards as the classes say (before anybody can allocate), then they are free. */
 void qcow2_freed_stable(BlockDriverState *bs);
 void qcow2_freed_close(BlockDriverState *bs);
+/* Somebody counts the cluster again before it became free; nothing if it does not wait. */
+void qcow2_freed_take_back(BlockDriverState *bs, uint64_t cluster_index);
+/* So much waits that an allocation should flush first: 1/8 of the space in use (1 MiB to 64 MiB), or 4096 pieces. */
+bool qcow2_freed_too_many(const BDRVQcow2State *s);
+/* Now, if the class wants it; what lies beyond the end of the file is left out. */
+void qcow2_host_discard(BlockDriverState *bs, BdrvChild *child, int64_t offset, int64_t bytes,
+                        enum qcow2_discard_type type);
 
 /* --- overlap checks and corruption (qcow2_overlap.c; 5.8) ------------------------------------------------------
  */
