@@ -81,7 +81,7 @@ static int64_t make_room(BlockDriverState *bs, int64_t csize)
         ret = qcow2_pre_write_overlap_check(bs, 0, coffset, csize, true);
     }
     if (ret < 0) {
-        qcow2_free_new_clusters(bs, coffset, csize);
+        qcow2_free_clusters(bs, coffset, csize, QCOW2_DISCARD_NEVER);
         return ret;
     }
     return coffset;
@@ -133,7 +133,7 @@ static int link_cluster(BlockDriverState *bs, int64_t offset, int64_t coffset, i
     return 0;
 }
 
-/* Nothing names the room if this fails, so that it is free again at once. */
+/* The room goes back if this fails; not at once, for others in its host cluster may have been freed meanwhile. */
 static int end_cluster(BlockDriverState *bs, QCowL2Meta *claim, int64_t offset, int64_t coffset, int64_t csize,
                        int ret)
 {
@@ -145,7 +145,7 @@ static int end_cluster(BlockDriverState *bs, QCowL2Meta *claim, int64_t offset, 
     }
     if (ret < 0) {
         SIM_MARK(bs->host->sim, qcow2_compressed_undone);
-        qcow2_free_new_clusters(bs, coffset, csize);
+        qcow2_free_clusters(bs, coffset, csize, QCOW2_DISCARD_NEVER);
     }
     qcow2_claim_end(bs, claim);
     co_mutex_unlock(&s->lock);
