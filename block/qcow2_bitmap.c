@@ -157,6 +157,7 @@ static int remove_entry(BlockDriverState *bs, struct qcow2_bitmaps *dir, struct 
         return ret;
     }
     qcow2_bitmap_free_table(bs, dir, gone.table_offset, gone.table_size);
+    (void)qcow2_bitmaps_make_stable(bs); /* else there are leaks */
     return 0;
 }
 

@@ -69,6 +69,8 @@ uint64_t qcow2_bitmap_entry_bytes(uint64_t name_bytes);
 uint64_t qcow2_bitmaps_bytes(const struct qcow2_bitmaps *dir);
 /* Clusters of their own for some metadata, written, not named by anything yet: their offset, or -errno. */
 int64_t qcow2_bitmap_write_new(BlockDriverState *bs, const void *data, int64_t bytes);
+/* All metadata, with the counts of what was allocated; the image stays as a power loss now would show it. */
+int qcow2_bitmaps_make_stable(BlockDriverState *bs);
 /* Overwrites the directory where it is; same names in the same order (4.4). After a failure the directory on disk
  * holds old and new flags, and is still announced. */
 int qcow2_bitmaps_write_in_place(BlockDriverState *bs, const struct qcow2_bitmaps *dir);

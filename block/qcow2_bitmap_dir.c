@@ -357,6 +357,17 @@ static int64_t write_directory(BlockDriverState *bs, const struct qcow2_bitmaps 
     return offset;
 }
 
+/* Lazy counts stay behind when caches are flushed. Without the dirty bit nobody would look for the missing ones. */
+int qcow2_bitmaps_make_stable(BlockDriverState *bs)
+{
+    const BDRVQcow2State *s = bs->opaque;
+    int ret = qcow2_flush_caches(bs);
+    if (ret == 0 && s->use_lazy_refcounts && !(s->incompatible_features & QCOW2_INCOMPAT_DIRTY)) {
+        ret = qcow2_cache_flush(bs, s->refcount_block_cache);
+    }
+    return ret;
+}
+
 int qcow2_bitmaps_replace(BlockDriverState *bs, const struct qcow2_bitmaps *dir, bool *named, Error **errp)
 {
     const BDRVQcow2State *s = bs->opaque;
@@ -370,7 +381,7 @@ int qcow2_bitmaps_replace(BlockDriverState *bs, const struct qcow2_bitmaps *dir,
         error_setg_errno(errp, (int)-offset, "Failed to write the bitmap directory");
         return (int)offset;
     }
-    int ret = dir->nb > 0 ? qcow2_flush_caches(bs) : 0;
+    int ret = dir->nb > 0 ? qcow2_bitmaps_make_stable(bs) : 0;
     if (ret == 0) {
         ret = switch_header(bs, dir->nb, (uint64_t)offset, bytes, named);
     }

@@ -289,7 +289,7 @@ static int store_locked(BlockDriverState *bs, Error **errp)
     }
     if (ret == 0) {
         /* The lower counts of what was replaced; without them there are leaks, and the bitmaps are stored. */
-        (void)qcow2_flush_caches(bs);
+        (void)qcow2_bitmaps_make_stable(bs);
     }
     return ret;
 }
