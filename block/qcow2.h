@@ -571,6 +571,11 @@ int qcow2_write_snapshots(BlockDriverState *bs);
 /* addend -1, 0, +1 on every cluster that an L1 table refers to, its L2 tables included; with 0, and at the end of
  * others, COPIED of the active tables is made right. */
 int qcow2_update_snapshot_refcount(BlockDriverState *bs, int64_t l1_table_offset, uint32_t l1_size, int addend);
+/* The driver's hooks: on a drained, writable node; they take the lock. */
+int qcow2_co_snapshot_create(BlockDriverState *bs, const QEMUSnapshotInfo *info, Error **errp);
+int qcow2_co_snapshot_goto(BlockDriverState *bs, const char *id, Error **errp);
+int qcow2_co_snapshot_delete(BlockDriverState *bs, const char *id, const char *name, Error **errp);
+int qcow2_snapshot_list(const BlockDriverState *bs, QEMUSnapshotInfo **list);
 
 /* --- persistent bitmaps (qcow2_bitmap*.c; 4)
  * ---------------------------------------------------------------------- */
