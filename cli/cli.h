@@ -30,7 +30,7 @@ struct cli_command {
     const char *summary;               /* one line */
     int (*run)(int argc, char **argv); /* argv[0] is the command's name */
 };
-extern const struct cli_command cli_run, cli_gen, cli_decode, cli_encode, cli_shrink, cli_diff, cli_list,
+extern const struct cli_command cli_run, cli_gen, cli_decode, cli_encode, cli_shrink, cli_cut, cli_diff, cli_list,
     cli_explain;
 
 /* Takes options out of argv; operands move to the front, *argc becomes their count (argv[0] not included in it,

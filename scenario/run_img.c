@@ -235,7 +235,7 @@ static void run_check(struct runner *runner, struct img_call *call)
              (uint64_t)call->corruptions_fixed, (uint64_t)call->leaks_fixed);
     runner->stats.image_checks++;
     runner->stats.images_leaking += found->leaks || call->leaks_fixed;
-    runner->stats.images_corrupt += found->corruptions || call->corruptions_fixed;
+    runner->stats.images_corrupt += found->corruptions > 0;
     runner->stats.images_repaired += call->leaks_fixed || call->corruptions_fixed;
 }
 

@@ -102,6 +102,11 @@ const char *run_result_signature(const struct run_result *result);
  * keeps doing so while it is edited. A run that dies takes the caller with it. Caller frees. */
 struct scenario *scenario_freeze(const struct scenario *scn, const struct run_options *options);
 
+/* The same scenario, power failing at the write of that number after its media and images were made (0: never, but
+ * writes are counted), after which media keep "none", "all" or a "drawn" part. A scenario without a powerloss gets
+ * one, with checks and all that it opened again behind it. Caller frees. */
+struct scenario *scenario_cut(const struct scenario *scn, uint64_t after_write, const char *keep);
+
 /* Smallest scenario with the same signature: steps, then faults, then choices, then sizes. fails runs a candidate
  * and says whether it still shows the signature; progress may be NULL. Caller frees the result. */
 struct scenario *scenario_shrink(const struct scenario *scn,

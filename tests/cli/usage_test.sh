@@ -9,7 +9,7 @@ blksim --version
 says "/cli/usage/version-names-revision-and-compiler" 0 out '^blksim [^ ?]+, (gcc|clang) [0-9.]+'
 blksim frobnicate
 says "/cli/usage/no-such-command" 2 err "no command 'frobnicate'"
-for command in run gen decode encode shrink diff list explain; do
+for command in run gen decode encode shrink cut diff list explain; do
     blksim $command --help
     says "/cli/usage/help/$command" 0 out "^usage: blksim $command "
     blksim $command --no-such-option
