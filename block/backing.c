@@ -40,22 +40,22 @@ const char *bdrv_header_backing_format(const BlockDriverState *bs)
     return bs->backing_format;
 }
 
-/* Relative names start where the image is. */
-char *bdrv_full_backing_filename(const BlockDriverState *bs)
+char *bdrv_full_filename(const BlockDriverState *bs, const char *name)
 {
-    const char *name = bs->backing_filename;
     const char *own = bdrv_filename(bs);
     const char *slash = strrchr(own, '/');
 
-    if (!name) {
-        return NULL;
-    }
     int prefix = slash && name[0] != '/' ? (int)(slash - own) + 1 : 0;
     char *full = NULL;
     if (asprintf(&full, "%.*s%s", prefix, own, name) < 0) {
         abort();
     }
     return full;
+}
+
+char *bdrv_full_backing_filename(const BlockDriverState *bs)
+{
+    return bs->backing_filename ? bdrv_full_filename(bs, bs->backing_filename) : NULL;
 }
 
 const char *bdrv_backing_format(BlockDriverState *bs)
@@ -67,8 +67,7 @@ const char *bdrv_backing_format(BlockDriverState *bs)
 
 /* --- opening what the header names ------------------------------------------------------------------------- */
 
-/* The driver of the medium under an image: what its backing file is on unless somebody says otherwise. */
-static const BlockDriver *protocol_below(const BlockDriverState *bs)
+const BlockDriver *bdrv_protocol_below(const BlockDriverState *bs)
 {
     while (bdrv_primary_bs(bs)) {
         bs = bdrv_primary_bs(bs);
@@ -165,8 +164,8 @@ static struct qvalue *backing_tree(const BlockDriverState *bs, const struct qval
     if (bs->backing_format && !qdict_get(tree, "driver")) {
         qdict_put(tree, "driver", qvalue_str(bs->backing_format));
     }
-    bool ok = *probed ? add_probed(bs->host, tree, protocol_below(bs), filename, errp)
-                      : add_filename(tree, protocol_below(bs), filename, errp);
+    bool ok = *probed ? add_probed(bs->host, tree, bdrv_protocol_below(bs), filename, errp)
+                      : add_filename(tree, bdrv_protocol_below(bs), filename, errp);
     free(filename);
     if (!ok) {
         qvalue_free(tree);

@@ -24,9 +24,10 @@ enum bdrv_opt_type {
     BDRV_OPT_SIZE,
     BDRV_OPT_NODE,
     BDRV_OPT_ENUM,
-    BDRV_OPT_ENUM_LIST, /* of words */
-    BDRV_OPT_DICT_LIST, /* of dictionaries with options of their own */
-    BDRV_OPT_NODE_LIST, /* of children, each a node name or an inline dictionary */
+    BDRV_OPT_ENUM_LIST,    /* of words */
+    BDRV_OPT_DICT_LIST,    /* of dictionaries with options of their own */
+    BDRV_OPT_NODE_LIST,    /* of children, each a node name or an inline dictionary */
+    BDRV_OPT_WORD_OR_DICT, /* one of some words, or a dictionary with options of its own */
 };
 
 /* One option of a driver; the table ends with a NULL name. BDRV_OPT_NODE options are children: the driver's open
@@ -36,9 +37,15 @@ typedef struct BdrvOption {
     enum bdrv_opt_type type;
     bool required;
     const char *help; /* one line: meaning, unit, default */
-    /* ENUM, ENUM_LIST: the words, a NULL-ended array of strings. DICT_LIST: the table of an entry's BdrvOptions. */
+    /* ENUM, ENUM_LIST: the words, a NULL-ended array of strings. DICT_LIST: the table of an entry's BdrvOptions.
+     * WORD_OR_DICT: a BdrvWordOrDict. */
     const void *values;
 } BdrvOption;
+
+typedef struct BdrvWordOrDict {
+    const char *const *words;
+    const BdrvOption *members;
+} BdrvWordOrDict;
 
 /* --- tracked requests (2.5) ------------------------------------------------------------------------------ */
 
@@ -459,6 +466,10 @@ void bdrv_walk_begin(struct BlockGraph *graph);
 bool bdrv_visit(BlockDriverState *bs);
 /* The image's header names this backing file from now on: strings only (backing.c). NULL: none. */
 void bdrv_set_backing_strings(BlockDriverState *bs, const char *filename, const char *format);
+/* A file that an image names: relative names start where the image is. Caller frees with free() (backing.c). */
+char *bdrv_full_filename(const BlockDriverState *bs, const char *name);
+/* The driver of the medium under an image: what files that it names are on unless somebody says otherwise. */
+const BlockDriver *bdrv_protocol_below(const BlockDriverState *bs);
 /* Opens what `backing` among the options says, added to what the header names (backing.c). Coroutine. */
 int bdrv_open_backing(BlockDriverState *bs, const struct qvalue *options, Error **errp);
 /* For bdrv_co_create: a backend on option `file`, a node's name or options to open one, that may write and resize

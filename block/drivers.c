@@ -10,6 +10,7 @@ extern const BlockDriver bdrv_disk;
 extern const BlockDriver bdrv_file;
 extern const BlockDriver bdrv_null_co;
 extern const BlockDriver bdrv_preallocate;
+extern const BlockDriver bdrv_qcow2;
 extern const BlockDriver bdrv_quorum;
 extern const BlockDriver bdrv_raw;
 extern const BlockDriver bdrv_throttle;
@@ -23,6 +24,7 @@ static const BlockDriver *const drivers[] = {
     &bdrv_file,
     &bdrv_null_co,
     &bdrv_preallocate,
+    &bdrv_qcow2,
     &bdrv_quorum,
     &bdrv_raw,
     &bdrv_throttle,

@@ -396,6 +396,24 @@ static bool check_list(const BdrvOption *option, const struct qvalue *value, Err
     return true;
 }
 
+static bool check_word_or_dict(const BdrvOption *option, const struct qvalue *options, Error **errp)
+{
+    const BdrvWordOrDict *either = option->values;
+    const struct qvalue *value = qdict_get(options, option->name);
+    Error *local = NULL;
+    unsigned word;
+
+    if (value->type != QVALUE_DICT) {
+        return get_word(options, option->name, either->words, &word, 0, errp);
+    }
+    bool ok = check_members(either->members, value, false, &local);
+    if (!ok) {
+        error_prepend(&local, "%s: ", option->name);
+        error_propagate(errp, local);
+    }
+    return ok;
+}
+
 static bool check_value(const BdrvOption *option, const struct qvalue *options, Error **errp)
 {
     const char *text;
@@ -420,6 +438,8 @@ static bool check_value(const BdrvOption *option, const struct qvalue *options, 
     case BDRV_OPT_DICT_LIST:
     case BDRV_OPT_NODE_LIST:
         return check_list(option, qdict_get(options, option->name), errp);
+    case BDRV_OPT_WORD_OR_DICT:
+        return check_word_or_dict(option, options, errp);
     }
     return false;
 }

@@ -577,6 +577,12 @@ int qcow2_co_snapshot_goto(BlockDriverState *bs, const char *id, Error **errp);
 int qcow2_co_snapshot_delete(BlockDriverState *bs, const char *id, const char *name, Error **errp);
 int qcow2_snapshot_list(const BlockDriverState *bs, QEMUSnapshotInfo **list);
 
+/* Hooks of the driver; they take the lock themselves. */
+int qcow2_co_snapshot_create(BlockDriverState *bs, const QEMUSnapshotInfo *info, Error **errp);
+int qcow2_co_snapshot_goto(BlockDriverState *bs, const char *id, Error **errp);
+int qcow2_co_snapshot_delete(BlockDriverState *bs, const char *id, const char *name, Error **errp);
+int qcow2_snapshot_list(const BlockDriverState *bs, QEMUSnapshotInfo **list);
+
 /* --- persistent bitmaps (qcow2_bitmap*.c; 4)
  * ---------------------------------------------------------------------- */
 

@@ -52,7 +52,7 @@ static struct qcow2_chain *open_layer(struct sim *sim, const char *name, const c
     if (!disk) {
         return NULL;
     }
-    chain = qcow2_alloc(1, sizeof(*chain));
+    chain = qcow2_image_alloc(1, sizeof(*chain));
     chain->sim = sim;
     chain->raw = qcow2_source_of_disk(disk);
     if (format ? strcmp(format, "qcow2") != 0 : !qcow2_source_is_image(chain->raw)) {
@@ -153,7 +153,7 @@ bool qcow2_chain_sha256(struct qcow2_chain *chain, int snapshot, char hex[QCOW2_
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
     int64_t size = qcow2_chain_size(chain);
     uint8_t digest[32];
-    uint8_t *buf = qcow2_alloc(64 * KiB, 1);
+    uint8_t *buf = qcow2_image_alloc(64 * KiB, 1);
     bool ok = true;
 
     SIM_ASSERT(ctx != NULL && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) == 1);

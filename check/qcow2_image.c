@@ -32,7 +32,7 @@ struct qcow2_source qcow2_source_of_snapshot(struct sim *sim, const struct disk_
     return (struct qcow2_source){.sim = sim, .opaque = snapshot, .length = length, .peek = peek_snapshot};
 }
 
-void *qcow2_alloc(size_t count, size_t size_bytes)
+void *qcow2_image_alloc(size_t count, size_t size_bytes)
 {
     void *memory = calloc(count ? count : 1, size_bytes);
 
@@ -98,7 +98,7 @@ void qcow2_read_words(const struct qcow2_source *source, int64_t offset, int64_t
 
 char *qcow2_text(const struct qcow2_source *source, int64_t offset, uint32_t bytes)
 {
-    char *text = qcow2_alloc((size_t)bytes + 1, 1);
+    char *text = qcow2_image_alloc((size_t)bytes + 1, 1);
 
     qcow2_read_bytes(source, offset, bytes, text);
     return text;
@@ -441,8 +441,8 @@ static void read_extensions(struct qcow2_image *image)
 
 struct qcow2_image *qcow2_image_read(struct qcow2_source file)
 {
-    struct qcow2_image *image = qcow2_alloc(1, sizeof(*image));
-    struct qcow2_image_work *work = qcow2_alloc(1, sizeof(*work));
+    struct qcow2_image *image = qcow2_image_alloc(1, sizeof(*image));
+    struct qcow2_image_work *work = qcow2_image_alloc(1, sizeof(*work));
     uint32_t snapshots = 0;
     uint64_t snapshot_offset = 0;
 
@@ -457,12 +457,12 @@ struct qcow2_image *qcow2_image_read(struct qcow2_source file)
         read_extensions(image);
     }
     if (image->error[0] == '\0') {
-        work->block = qcow2_alloc((size_t)image->cluster_bytes, 1);
-        work->l2 = qcow2_alloc((size_t)image->cluster_bytes, 1);
-        work->cluster = qcow2_alloc((size_t)image->cluster_bytes, 1);
-        image->l1 = qcow2_alloc(image->l1_size, sizeof(*image->l1));
+        work->block = qcow2_image_alloc((size_t)image->cluster_bytes, 1);
+        work->l2 = qcow2_image_alloc((size_t)image->cluster_bytes, 1);
+        work->cluster = qcow2_image_alloc((size_t)image->cluster_bytes, 1);
+        image->l1 = qcow2_image_alloc(image->l1_size, sizeof(*image->l1));
         qcow2_read_words(&image->file, image->l1_offset, image->l1_size, image->l1);
-        qcow2_read_snapshots(image, snapshots, (int64_t)snapshot_offset);
+        qcow2_image_read_snapshots(image, snapshots, (int64_t)snapshot_offset);
     }
     if (image->error[0] == '\0') {
         qcow2_read_bitmaps(image);

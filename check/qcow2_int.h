@@ -86,11 +86,11 @@ void qcow2_found(struct qcow2_image *image, enum qcow2_finding_kind kind, int64_
 /* So many more entries are going to be looked at. False: no more, the image is incomplete. */
 bool qcow2_spend(struct qcow2_image *image, uint64_t entries);
 char *qcow2_text(const struct qcow2_source *source, int64_t offset, uint32_t bytes);
-void *qcow2_alloc(size_t count, size_t size_bytes); /* zeroed, never NULL, libc's */
+void *qcow2_image_alloc(size_t count, size_t size_bytes); /* zeroed, never NULL, libc's */
 
 /* --- qcow2_tables.c --------------------------------------------------------------------------------------- */
 
-void qcow2_read_snapshots(struct qcow2_image *image, uint32_t count, int64_t offset);
+void qcow2_image_read_snapshots(struct qcow2_image *image, uint32_t count, int64_t offset);
 void qcow2_read_bitmaps(struct qcow2_image *image);
 
 /* --- qcow2_bits.c ----------------------------------------------------------------------------------------- */
@@ -125,7 +125,7 @@ const uint64_t *qcow2_l2_table(struct qcow2_image *image, int64_t offset);
 /* Where a compressed entry's stream lies. */
 void qcow2_compressed_span(const struct qcow2_image *image, uint64_t entry, int64_t *offset, int64_t *bytes);
 /* One whole cluster of it. False: it does not decompress. */
-bool qcow2_decompress(const struct qcow2_image *image, uint64_t entry, uint8_t *cluster);
+bool qcow2_image_decompress(const struct qcow2_image *image, uint64_t entry, uint8_t *cluster);
 
 static inline uint32_t qcow2_l2_entries(const struct qcow2_image *image)
 {

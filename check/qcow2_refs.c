@@ -44,7 +44,7 @@ static void grow(struct qcow2_image_work *work)
     work->ref = ref;
     work->ref_room = room;
     work->slot_room = room * 2;
-    work->slot = qcow2_alloc(work->slot_room, sizeof(*work->slot));
+    work->slot = qcow2_image_alloc(work->slot_room, sizeof(*work->slot));
     for (uint32_t i = 0; i < work->ref_count; i++) {
         work->slot[slot_of(work, ref[i].index)] = i + 1;
     }
@@ -183,7 +183,7 @@ static void read_refcount_table(struct qcow2_image *image)
     struct qcow2_image_work *work = image->work;
 
     work->refcount_table_entries = image->refcount_table_clusters * image->cluster_bytes / 8;
-    work->refblocks = qcow2_alloc((size_t)work->refcount_table_entries, sizeof(*work->refblocks));
+    work->refblocks = qcow2_image_alloc((size_t)work->refcount_table_entries, sizeof(*work->refblocks));
     qcow2_read_words(&image->file, image->refcount_table_offset, work->refcount_table_entries, work->refblocks);
     qcow2_spend(image, (uint64_t)work->refcount_table_entries);
     for (int64_t i = 0; i < work->refcount_table_entries; i++) {

@@ -27,7 +27,7 @@ static uint64_t *read_snapshot_l1(struct qcow2_image *image, const struct qcow2_
     if (!qcow2_spend(image, s->l1_size)) {
         return NULL;
     }
-    l1 = qcow2_alloc(s->l1_size, sizeof(*l1));
+    l1 = qcow2_image_alloc(s->l1_size, sizeof(*l1));
     qcow2_read_words(&image->file, s->l1_offset, s->l1_size, l1);
     return l1;
 }
@@ -69,7 +69,7 @@ static int64_t read_snapshot(struct qcow2_image *image, struct qcow2_image_snaps
     return SNAPSHOT_BYTES + (int64_t)extra_bytes + id_bytes + name_bytes;
 }
 
-void qcow2_read_snapshots(struct qcow2_image *image, uint32_t count, int64_t offset)
+void qcow2_image_read_snapshots(struct qcow2_image *image, uint32_t count, int64_t offset)
 {
     int64_t at = offset;
 
@@ -77,7 +77,7 @@ void qcow2_read_snapshots(struct qcow2_image *image, uint32_t count, int64_t off
     if (count == 0) {
         return;
     }
-    image->snapshot = qcow2_alloc(count, sizeof(*image->snapshot));
+    image->snapshot = qcow2_image_alloc(count, sizeof(*image->snapshot));
     for (uint32_t i = 0; i < count; i++) {
         struct qcow2_image_snapshot *s = &image->snapshot[i];
         int64_t bytes;
@@ -174,7 +174,7 @@ static void read_table(struct qcow2_image *image, struct qcow2_image_bitmap *b, 
     if (!qcow2_spend(image, b->table_size)) {
         return;
     }
-    b->table = qcow2_alloc(b->table_size, sizeof(*b->table));
+    b->table = qcow2_image_alloc(b->table_size, sizeof(*b->table));
     qcow2_read_words(&image->file, b->table_offset, b->table_size, b->table);
     check_table_entries(image, b);
 }
@@ -225,7 +225,7 @@ void qcow2_read_bitmaps(struct qcow2_image *image)
     if (!image->has_bitmaps) {
         return;
     }
-    image->bitmap = qcow2_alloc(expected, sizeof(*image->bitmap));
+    image->bitmap = qcow2_image_alloc(expected, sizeof(*image->bitmap));
     for (uint32_t i = 0; i < expected; i++) {
         /* names are compared with all before them */
         if (!qcow2_spend(image, 64 + image->bitmap_count) || !read_entry(image, &at, end)) {

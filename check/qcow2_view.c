@@ -55,7 +55,7 @@ static bool unzstd_cluster(const uint8_t *stream, size_t stream_bytes, uint8_t *
     return out.pos == out.size;
 }
 
-bool qcow2_decompress(const struct qcow2_image *image, uint64_t entry, uint8_t *cluster)
+bool qcow2_image_decompress(const struct qcow2_image *image, uint64_t entry, uint8_t *cluster)
 {
     int64_t offset;
     int64_t bytes;
@@ -63,7 +63,7 @@ bool qcow2_decompress(const struct qcow2_image *image, uint64_t entry, uint8_t *
 
     qcow2_compressed_span(image, entry, &offset, &bytes);
     SIM_ASSERT(bytes > 0 && bytes <= 2 * image->cluster_bytes);
-    uint8_t *stream = qcow2_alloc((size_t)bytes, 1);
+    uint8_t *stream = qcow2_image_alloc((size_t)bytes, 1);
     qcow2_read_bytes(&image->file, offset, bytes, stream);
     ok = (image->compression ? unzstd_cluster : inflate_cluster)(stream, (size_t)bytes, cluster,
                                                                  (size_t)image->cluster_bytes);
@@ -179,8 +179,8 @@ static struct piece piece_at(struct qcow2_image *image, const struct layer *laye
 static bool append_compressed(struct qcow2_image *image, const struct piece *piece, int64_t offset,
                               struct payload *out)
 {
-    uint8_t *cluster = qcow2_alloc((size_t)image->cluster_bytes, 1);
-    bool ok = qcow2_decompress(image, piece->entry, cluster);
+    uint8_t *cluster = qcow2_image_alloc((size_t)image->cluster_bytes, 1);
+    bool ok = qcow2_image_decompress(image, piece->entry, cluster);
 
     if (ok) {
         payload_append_bytes(out, cluster + offset % image->cluster_bytes, piece->bytes);

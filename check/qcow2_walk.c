@@ -213,7 +213,7 @@ static void test_entry(struct walk *walk)
 
     if ((walk->entry & ENTRY_COMPRESSED) && image->work->decompressed < DECOMPRESSED_MAX) {
         image->work->decompressed += image->cluster_bytes;
-        if (!qcow2_decompress(image, walk->entry, image->work->cluster)) {
+        if (!qcow2_image_decompress(image, walk->entry, image->work->cluster)) {
             found(walk, QCOW2_FOUND_COMPRESSED_DATA, "does not decompress");
         }
     }

@@ -248,6 +248,11 @@ static void print_options(const BdrvOption *options, const char *above, const ch
         } else if (o->type == BDRV_OPT_DICT_LIST) {
             snprintf(name, sizeof(name), "%s.N.", o->name);
             print_options(o->values, name, NULL);
+        } else if (o->type == BDRV_OPT_WORD_OR_DICT) {
+            const BdrvWordOrDict *either = o->values;
+            print_words(either->words, 27);
+            snprintf(name, sizeof(name), "%s.", o->name);
+            print_options(either->members, name, NULL);
         }
     }
 }
