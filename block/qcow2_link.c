@@ -86,7 +86,6 @@ int qcow2_alloc_link(BlockDriverState *bs, const QCowL2Meta *m)
     }
     SIM_ASSERT_LE(index + count, s->l2_slice_size);
     uint64_t *old = qcow2_alloc(bs, count * sizeof(*old));
-    bdrv_co_debug_event(bs->file->bs, BLKDBG_L2_UPDATE);
     for (unsigned i = 0; i < count; i++) {
         old[i] = set_entry(bs, m, slice, index + i, first + ((int64_t)i << s->cluster_bits));
     }

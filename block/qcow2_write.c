@@ -264,7 +264,6 @@ static int allocate(BlockDriverState *bs, QCowL2Meta *m, int64_t host_hint)
     int64_t first = start_of_cluster(s, m->area_offset);
     int64_t clusters = size_to_clusters(s, end_of(m) - first);
 
-    bdrv_co_debug_event(bs->file->bs, BLKDBG_CLUSTER_ALLOC);
     int64_t got = 0;
     if (host_hint > 0) {
         SIM_ASSERT_EQ(offset_into_cluster(s, host_hint), 0);
