@@ -42,6 +42,7 @@ struct gen_profile {
 extern const struct gen_profile gen_mirror_profile; /* gen_mirror.c */
 extern const struct gen_profile gen_bitmap_profile; /* gen_bitmap.c */
 extern const struct gen_profile gen_block_profile;  /* gen_block.c */
+extern const struct gen_profile gen_power_profile;  /* gen_power.c */
 extern const struct gen_profile gen_mixed_profile;  /* gen_mixed.c */
 
 /* The generator at work in a scratch world. */
