@@ -368,11 +368,14 @@ static SIM_UNUSED void rig_close(void)
 static SIM_UNUSED int qemu_img_check(void)
 {
     char file[128];
-    char command[256];
+    char command[512];
 
     temp_name(file, sizeof(file), "check");
     assert_int_equal(disk_save_file(rig.disk, file, NULL), 0);
-    snprintf(command, sizeof(command), "qemu-img check -q -f qcow2 %s", file);
+    snprintf(command, sizeof(command),
+             "qemu-img check -q 'json:{\"driver\":\"qcow2\",\"backing\":null,"
+             "\"file\":{\"driver\":\"file\",\"filename\":\"%s\"}}'",
+             file);
     int status = system(command);
     unlink(file);
     return status;
