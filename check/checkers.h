@@ -25,6 +25,7 @@ extern const struct check_class check_successor_algebra;
 extern const struct check_class check_blkverify;
 extern const struct check_class check_durability;
 extern const struct check_class check_drained;
+extern const struct check_class check_qcow2_metadata;
 
 /* --- the boundary (boundary.c) --------------------------------------------------------------------------- */
 
