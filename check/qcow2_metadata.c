@@ -70,44 +70,55 @@ static struct medium *medium_of(struct qcow2_metadata *state, struct disk *disk)
     return m;
 }
 
-static void violate(struct qcow2_metadata *state, const struct medium *m, const char *rule, const char *what,
-                    const char *text, const struct qcow2_image *image)
+/* A node on that medium, for messages; NULL: none. */
+static const BlockDriverState *node_on(const struct qcow2_metadata *state, const struct medium *m)
 {
     const struct link *link = state->links;
 
     while (link && link->medium != m) {
         link = link->next;
     }
-    struct violation_where where = {
-        .host = link ? check_host_name(bdrv_host(link->bs)) : NULL,
-        .node = link ? bdrv_get_node_name(link->bs) : NULL,
-        .driver = "qcow2",
-        .op = what,
-    };
-    check_violate(state->check->set, "qcow2-metadata", rule, &where,
-                  "the image on disk %s: %s; corruptions %" PRIu64 ", leaks %" PRIu64 "%s", disk_name(m->disk)->str,
-                  text, image->corruptions, image->leaks, image->dirty ? ", the dirty bit is set" : "");
+    return link ? link->bs : NULL;
+}
+
+/* What is wrong with the image, or NULL; keeps what is known of the medium. */
+static const char *judge(struct medium *m, const struct qcow2_image *image, unsigned allow, const char **kind)
+{
+    const struct qcow2_finding *found;
+
+    m->changed = false;
+    m->sound = false;
+    if (image->error[0]) {
+        *kind = "unreadable";
+        return image->error;
+    }
+    if (image->incomplete) {
+        return NULL;
+    }
+    found = qcow2_image_judge(image, allow | (m->leaky ? QCOW2_ALLOW_LEAKS : 0));
+    m->leaky &= image->leaks > 0 || image->dirty;
+    m->sound = !found;
+    *kind = found ? qcow2_finding_name(found->kind) : NULL;
+    return found ? found->text : NULL;
 }
 
 /* Reads the image. rule NULL: nothing is owed yet, only whether it is in order. */
 static void look(struct qcow2_metadata *state, struct medium *m, const char *rule, unsigned allow)
 {
     struct qcow2_image *image = qcow2_image_read(qcow2_source_of_disk(m->disk));
-    const struct qcow2_finding *found = NULL;
+    const BlockDriverState *bs = node_on(state, m);
+    const char *kind = NULL;
+    const char *wrong = judge(m, image, allow, &kind);
+    struct violation_where where = {.host = bs ? check_host_name(bdrv_host(bs)) : NULL,
+                                    .node = bs ? bdrv_get_node_name(bs) : NULL,
+                                    .driver = "qcow2",
+                                    .op = kind};
 
-    allow |= m->leaky ? QCOW2_ALLOW_LEAKS : 0;
-    m->changed = false;
-    if (image->error[0] || image->incomplete) {
-        m->sound = false;
-    } else {
-        found = qcow2_image_judge(image, allow);
-        m->sound = !found;
-        m->leaky &= image->leaks > 0 || image->dirty;
-    }
-    if (rule && image->error[0]) {
-        violate(state, m, rule, "unreadable", image->error, image);
-    } else if (rule && found) {
-        violate(state, m, rule, qcow2_finding_name(found->kind), found->text, image);
+    if (rule && wrong) {
+        check_violate(state->check->set, "qcow2-metadata", rule, &where,
+                      "the image on disk %s: %s; corruptions %" PRIu64 ", leaks %" PRIu64 "%s",
+                      disk_name(m->disk)->str, wrong, image->corruptions, image->leaks,
+                      image->dirty ? ", the dirty bit is set" : "");
     }
     qcow2_image_free(image);
 }

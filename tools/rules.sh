@@ -56,7 +56,7 @@ function find_carriers(file,    text, before, base, open, name, head, body, n, a
         if (name == "check_violate" || index(body, ";") < index(body, "{") || !at) continue
         n = split(substr(before, open + 1), parts, ",")
         split_args(substr(body, at + length("check_violate(")))
-        if (arg[3] != "rule" || arg[2] !~ /^"[a-z-]*"$/) { print "?", name, file; continue }
+        if (arg[3] != "rule" || arg[2] !~ /^"[a-z0-9-]*"$/) { print "?", name, file; continue }
         key = (head ~ /^static/ ? file : "") SUBSEP name
         place[key] = n
         checker_of[key] = substr(arg[2], 2, length(arg[2]) - 2)
@@ -88,7 +88,7 @@ function find_calls(file, name, n, checker,    text, base, at, what) {
         if (substr(text, base - 1, 1) ~ /[A-Za-z0-9_]/) continue
         if (split_args(substr(text, base + length(name) + 1)) < n || arg[n] ~ /^const char /) continue
         what = arg[n]
-        if (name == "check_violate") checker = arg[2] ~ /^"[a-z-]*"$/ ? substr(arg[2], 2, length(arg[2]) - 2) : "?"
+        if (name == "check_violate") checker = arg[2] ~ /^"[a-z0-9-]*"$/ ? substr(arg[2], 2, length(arg[2]) - 2) : "?"
         if (what == "rule" && find_variable(file, substr(text, 1, base - 1), checker)) continue
         if (what == "rule" || !literals(what, file, checker)) print "?", what, file
     }

@@ -1,0 +1,167 @@
+/* Protects check/qcow2-metadata: what the driver leaves on a medium is judged where it owes a consistent image. */
+#include "tests/check/check_world.h"
+
+#define L1_AT 0x3000 /* of the image below: one entry, for an L2 table at 0x4000 */
+#define L2_AT 0x4000
+
+static struct disk *disk;
+
+static void add_node(void)
+{
+    assert_true(qmp("blockdev-add", "{\"driver\":\"qcow2\",\"node-name\":\"s\",\"discard\":\"unmap\","
+                                    "\"file\":{\"driver\":\"disk\",\"disk\":\"d\"}}"));
+}
+
+/* A medium with an image that is in order, a node on it, a guest on that. */
+static void one_image(void)
+{
+    disk = new_disk("d", 0);
+    assert_int_equal(disk_load_file(disk, "tests/vectors/qcow2/v3-data-4k.qcow2", NULL), 0);
+    add_node();
+    add_guest("s");
+}
+
+static void delete_guest(void *opaque)
+{
+    guest_delete(guest);
+    guest = NULL;
+}
+
+static void close_node(void)
+{
+    on_main(delete_guest, NULL);
+    assert_true(qmp("blockdev-del", "{\"node-name\":\"s\"}"));
+}
+
+/* Rot of the medium: eight bytes are something else. */
+static void rot(int64_t offset, uint64_t value)
+{
+    struct payload data;
+    uint8_t bytes[8];
+
+    for (int i = 0; i < 8; i++) {
+        bytes[i] = (uint8_t)(value >> (56 - 8 * i));
+    }
+    payload_init(world, &data);
+    payload_append_bytes(&data, bytes, sizeof(bytes));
+    disk_poke(disk, offset, &data);
+    payload_clear(&data);
+}
+
+/* The L1 entry without COPIED: nobody has to write it again, so it stays. */
+static void rot_l1(void)
+{
+    rot(L1_AT, L2_AT);
+}
+
+static void test_silent(void **state)
+{
+    one_image();
+    assert_int_equal(io_run(SIM_OP_WRITE, 256 * KiB, 64 * KiB, 1 << 24), 0);
+    assert_int_equal(io_run(SIM_OP_FLUSH, 0, 0, 0), 0);
+    assert_int_equal(io_run(SIM_OP_WRITE, 4096, 512, 1 << 25), 0);
+    assert_int_equal(io_run(SIM_OP_DISCARD, 0, 8192, 0), 0);
+    close_node();
+    add_node();
+    add_guest("s");
+    assert_int_equal(io_run(SIM_OP_WRITE, 512 * KiB, 64 * KiB, 1 << 26), 0);
+    finish();
+    assert_silent();
+}
+
+static void test_flush(void **state)
+{
+    one_image();
+    assert_int_equal(io_run(SIM_OP_WRITE, 256 * KiB, 64 * KiB, 1 << 24), 0);
+    rot_l1();
+    assert_int_equal(io_run(SIM_OP_FLUSH, 0, 0, 0), 0);
+    assert_violated("qcow2-metadata.flush.-.-.qcow2.copied");
+    assert_said("L1 entry 0000000000004000 at 0x3000: COPIED is clear, the count is 1");
+}
+
+/* What is in the caches is not owed, so a flush with a request beside it says nothing. */
+static void test_flush_not_alone(void **state)
+{
+    struct io io;
+
+    one_image();
+    assert_int_equal(io_run(SIM_OP_WRITE, 256 * KiB, 64 * KiB, 1 << 24), 0);
+    rot_l1();
+    io_submit(&io, SIM_OP_WRITE, 0, 4096, 1 << 25);
+    assert_int_equal(io_run(SIM_OP_FLUSH, 0, 0, 0), 0);
+    run_until(flag_set, &io.done);
+    guest_req_clear(&io.req);
+    assert_silent();
+}
+
+static void test_close(void **state)
+{
+    one_image();
+    assert_int_equal(io_run(SIM_OP_WRITE, 256 * KiB, 64 * KiB, 1 << 24), 0);
+    rot_l1();
+    close_node();
+    assert_violated("qcow2-metadata.close.-.-.qcow2.copied");
+}
+
+static void test_open(void **state)
+{
+    one_image();
+    assert_int_equal(io_run(SIM_OP_WRITE, 256 * KiB, 64 * KiB, 1 << 24), 0);
+    close_node();
+    assert_silent();
+    rot_l1();
+    add_node();
+    assert_violated("qcow2-metadata.open.-.-.qcow2.copied");
+}
+
+static void test_power(void **state)
+{
+    one_image();
+    assert_int_equal(io_run(SIM_OP_WRITE, 256 * KiB, 64 * KiB, 1 << 24), 0);
+    assert_int_equal(io_run(SIM_OP_FLUSH, 0, 0, 0), 0);
+    assert_int_equal(io_run(SIM_OP_WRITE, 512 * KiB, 64 * KiB, 1 << 25), 0);
+    disk_power_loss(disk);
+    assert_silent();
+    rot(0, 0);
+    disk_power_loss(disk);
+    assert_violated("qcow2-metadata.power.-.-.qcow2.unreadable");
+    assert_said("no qcow2 magic");
+}
+
+static void test_reported(void **state)
+{
+    one_image();
+    rot(L2_AT, UINT64_C(0x8000000000005200));
+    io_run(SIM_OP_WRITE, 0, 4096, 1 << 24);
+    assert_violated("qcow2-metadata.reported.-.-.qcow2");
+}
+
+/* An image that was bad before nobody has made worse. */
+static void test_was_bad(void **state)
+{
+    disk = new_disk("d", 0);
+    assert_int_equal(disk_load_file(disk, "tests/vectors/qcow2/v3-data-4k.qcow2", NULL), 0);
+    rot_l1();
+    add_node();
+    add_guest("s");
+    assert_int_equal(io_run(SIM_OP_WRITE, 256 * KiB, 64 * KiB, 1 << 24), 0);
+    assert_int_equal(io_run(SIM_OP_FLUSH, 0, 0, 0), 0);
+    finish();
+    assert_silent();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T_SETUP("/qcow2-metadata/silent", test_silent, world_setup, world_teardown),
+        T_SETUP("/qcow2-metadata/flush", test_flush, world_setup, world_teardown),
+        T_SETUP("/qcow2-metadata/flush/not-alone", test_flush_not_alone, world_setup, world_teardown),
+        T_SETUP("/qcow2-metadata/close", test_close, world_setup, world_teardown),
+        T_SETUP("/qcow2-metadata/open", test_open, world_setup, world_teardown),
+        T_SETUP("/qcow2-metadata/power", test_power, world_setup, world_teardown),
+        T_SETUP("/qcow2-metadata/reported", test_reported, world_setup, world_teardown),
+        T_SETUP("/qcow2-metadata/was-bad", test_was_bad, world_setup, world_teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
