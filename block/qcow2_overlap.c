@@ -215,9 +215,6 @@ void qcow2_signal_corruption(BlockDriverState *bs, bool fatal, int64_t offset, i
     if (!fatal) {
         return;
     }
-    /* The bit is set in memory before it is written: should writing it find more corruption, that is not marked. */
-    if (!(s->incompatible_features & QCOW2_INCOMPAT_CORRUPT)) {
-        (void)qcow2_mark_corrupt(bs);
-    }
+    (void)qcow2_mark_corrupt(bs); /* before the node is unusable: it does not write after that */
     s->unusable = true;
 }

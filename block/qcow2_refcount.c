@@ -205,13 +205,26 @@ static void forget_tables(Qcow2Cache *cache, int64_t offset, int64_t bytes, int6
     }
 }
 
-/* The cluster's count is 0 now. It may have held a cached table, even the block that counts it: not pinned. */
+/* A block that the table still names goes on counting, whatever became of its own count. */
+static bool is_live_block(const BDRVQcow2State *s, int64_t offset)
+{
+    for (uint32_t i = 0; i < s->refcount_table_size; i++) {
+        if ((s->refcount_table[i] & REFT_OFFSET_MASK) == (uint64_t)offset) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The cluster's count is 0 now. It may have held a cached table. */
 static void count_became_0(BlockDriverState *bs, const struct change *c, uint64_t cluster_index)
 {
     BDRVQcow2State *s = bs->opaque;
     int64_t offset = (int64_t)(cluster_index << s->cluster_bits);
 
-    forget_tables(s->refcount_block_cache, offset, s->cluster_size, s->cluster_size);
+    if (qcow2_cache_is_table_offset(s->refcount_block_cache, offset) != NULL && !is_live_block(s, offset)) {
+        forget_tables(s->refcount_block_cache, offset, s->cluster_size, s->cluster_size);
+    }
     forget_tables(s->l2_table_cache, offset, s->cluster_size, (int64_t)s->l2_slice_size * s->l2_entry_size);
     if (start_of_cluster(s, s->free_byte_offset) == offset) {
         s->free_byte_offset = 0;
@@ -223,8 +236,8 @@ static void count_became_0(BlockDriverState *bs, const struct change *c, uint64_
     }
 }
 
-/* A block is pinned for one cluster only: what becomes 0 may be that block's own cluster, or need memory of the
- * cache. Returns how many clusters were done in *done. */
+/* A block is pinned for one cluster only: what becomes 0 may have been a block, and its memory goes (Q11). Tells
+ * how many clusters were done. */
 static int apply_change(BlockDriverState *bs, const struct change *c, uint64_t *done)
 {
     const BDRVQcow2State *s = bs->opaque;
@@ -238,7 +251,7 @@ static int apply_change(BlockDriverState *bs, const struct change *c, uint64_t *
         }
         uint64_t count = qcow2_refcount_get(s, block, index_in_block(s, i));
         if (c->addend > (c->decrease ? count : s->refcount_max - count)) {
-            qcow2_cache_put(s->refcount_block_cache, &block); /* a block that counted itself has gone meanwhile */
+            qcow2_cache_put(s->refcount_block_cache, &block); /* tested a moment ago: the file is not ours alone */
             return -EINVAL;
         }
         if (count == 0 && s->nb_freed > 0) {
