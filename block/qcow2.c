@@ -304,6 +304,18 @@ static void qcow2_refresh_limits(BlockDriverState *bs)
     bs->supported_truncate_flags = BDRV_REQ_ZERO_WRITE;
 }
 
+/* Who changes the length has what becomes visible by it zeroed, in an external data file, too. */
+static void qcow2_child_perm(BlockDriverState *bs, BdrvChild *child, uint32_t role, uint64_t perm, uint64_t shared,
+                             uint64_t *nperm, uint64_t *nshared)
+{
+    bool external = (role & BDRV_CHILD_DATA) && !(role & BDRV_CHILD_METADATA);
+
+    bdrv_default_perms(bs, child, role, perm, shared, nperm, nshared);
+    if (external && (perm & BLK_PERM_RESIZE) && bdrv_is_writable(bs)) {
+        *nperm |= BLK_PERM_WRITE;
+    }
+}
+
 /* Preallocated clusters are what the file has there. */
 static bool qcow2_has_zero_init(BlockDriverState *bs)
 {
@@ -420,6 +432,7 @@ const BlockDriver bdrv_qcow2 = {
     .bdrv_co_get_info = qcow2_get_info,
     .bdrv_co_block_status = qcow2_co_block_status,
     .bdrv_refresh_limits = qcow2_refresh_limits,
+    .bdrv_child_perm = qcow2_child_perm,
     .bdrv_has_zero_init = qcow2_has_zero_init,
     .bdrv_co_change_backing_file = qcow2_co_change_backing_file,
     .bdrv_supports_persistent_dirty_bitmap = qcow2_supports_persistent_dirty_bitmap,

@@ -396,12 +396,19 @@ static int write_checked(const struct create *c, Error **errp)
 /* --- filling -----------------------------------------------------------------------------------------------------
  */
 
+/* An external data file is written only for somebody. */
 static int preallocate(const struct create *c, BlockDriverState *bs, Error **errp)
 {
     BDRVQcow2State *s = bs->opaque;
+    BlockBackend *user = blk_new(c->host, BLK_PERM_WRITE | BLK_PERM_RESIZE, BLK_PERM_ALL);
 
+    int ret = blk_insert_bs(user, bs, errp);
+    if (ret < 0) {
+        blk_unref(user);
+        return ret;
+    }
     co_mutex_lock(&s->lock);
-    int ret = qcow2_preallocate(bs, 0, c->size, c->prealloc, errp);
+    ret = qcow2_preallocate(bs, 0, c->size, c->prealloc, errp);
     if (ret == 0) {
         ret = qcow2_flush_caches(bs);
         if (ret < 0) {
@@ -409,6 +416,7 @@ static int preallocate(const struct create *c, BlockDriverState *bs, Error **err
         }
     }
     co_mutex_unlock(&s->lock);
+    blk_unref(user);
     return ret;
 }
 
