@@ -352,6 +352,8 @@ typedef struct QEMUSnapshotInfo {
 
 /* All need a writable node but list; the node is drained by the caller for create and goto. id NULL: a new one
  * (create), or any of that name (goto, delete). -ENOTSUP, -ENOENT, -EEXIST, -EBUSY with errp. Coroutine. */
+/* The format keeps them, and the node is writable. */
+bool bdrv_can_snapshot(const BlockDriverState *bs);
 int bdrv_co_snapshot_create(BlockDriverState *bs, const char *id, const char *name, Error **errp);
 int bdrv_co_snapshot_goto(BlockDriverState *bs, const char *id, const char *name, Error **errp);
 int bdrv_co_snapshot_delete(BlockDriverState *bs, const char *id, const char *name, Error **errp);

@@ -1,6 +1,7 @@
 /* What formats can do with a whole image: check, internal snapshots (reference/bitmaps-qcow2.md 5.7, 5.8). */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "block/block_int.h"
 
@@ -17,13 +18,129 @@ int bdrv_co_check(BlockDriverState *bs, BdrvCheckResult *res, uint32_t fix)
     return bs->drv->bdrv_co_check(bs, res, fix);
 }
 
-int bdrv_snapshot_list(const BlockDriverState *bs, QEMUSnapshotInfo **list)
+/* --- internal snapshots ------------------------------------------------------------------------------------- */
+
+#define SNAPSHOT_NAME_MAX 255
+
+/* Filters keep none themselves: what they filter does. */
+static BlockDriverState *snapshot_bs(const BlockDriverState *bs)
 {
-    *list = NULL;
+    return bdrv_skip_filters((BlockDriverState *)bs);
+}
+
+bool bdrv_can_snapshot(const BlockDriverState *bs)
+{
+    const BlockDriverState *image = snapshot_bs(bs);
+
+    return image->drv != NULL && image->drv->bdrv_co_snapshot_create != NULL && bdrv_is_writable(image);
+}
+
+static int check_snapshots(BlockDriverState *bs, Error **errp)
+{
     if (bs->drv == NULL) {
+        error_setg(errp, "Node '%s' has no medium", bdrv_get_node_name(bs));
         return -ENOMEDIUM;
     }
-    return bs->drv->bdrv_snapshot_list ? bs->drv->bdrv_snapshot_list(bs, list) : -ENOTSUP;
+    if (bs->drv->bdrv_co_snapshot_create == NULL) {
+        error_setg(errp, "Block format '%s' does not support internal snapshots", bs->drv->format_name);
+        return -ENOTSUP;
+    }
+    if (!bdrv_is_writable(bs)) {
+        error_setg(errp, "Node '%s' is read only", bdrv_get_node_name(bs));
+        return -EACCES;
+    }
+    return 0;
+}
+
+int bdrv_co_snapshot_create(BlockDriverState *bs, const char *id, const char *name, Error **errp)
+{
+    BlockDriverState *image = snapshot_bs(bs);
+    uint64_t now_ns = (uint64_t)sim_now(bs->host->sim);
+    QEMUSnapshotInfo info = {
+        .id_str = (char *)id,
+        .name = (char *)(name ? name : ""),
+        .date_sec = (uint32_t)(now_ns / 1000000000),
+        .date_nsec = (uint32_t)(now_ns % 1000000000),
+        .vm_clock_nsec = now_ns,
+        .icount = UINT64_MAX,
+    };
+
+    int ret = check_snapshots(image, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    if (strlen(info.name) > SNAPSHOT_NAME_MAX || (id && strlen(id) > SNAPSHOT_NAME_MAX)) {
+        error_setg(errp, "Name of a snapshot is longer than %d bytes", SNAPSHOT_NAME_MAX);
+        return -EINVAL;
+    }
+    bdrv_inc_in_flight(image);
+    ret = image->drv->bdrv_co_snapshot_create(image, &info, errp);
+    bdrv_dec_in_flight(image);
+    return ret;
+}
+
+/* The first whose id is `id` (any when NULL) and whose name is `name` (likewise); its id, malloc'ed, or NULL. */
+static char *find_snapshot(const BlockDriverState *bs, const char *id, const char *name)
+{
+    QEMUSnapshotInfo *list;
+    int count = bdrv_snapshot_list(bs, &list);
+    char *found = NULL;
+
+    for (int i = 0; i < count && !found && (id || name); i++) {
+        if ((!id || str_is(list[i].id_str, id)) && (!name || str_is(list[i].name, name))) {
+            found = strdup(list[i].id_str);
+        }
+    }
+    bdrv_snapshot_list_free(list, MAX(count, 0));
+    return found;
+}
+
+int bdrv_co_snapshot_goto(BlockDriverState *bs, const char *id, const char *name, Error **errp)
+{
+    int ret = check_snapshots(bs, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    char *found = find_snapshot(bs, id, name);
+    if (!found) {
+        error_setg(errp, "Can't find snapshot '%s'", name ? name : id ? id : "");
+        return -ENOENT;
+    }
+    bdrv_inc_in_flight(bs);
+    ret = bs->drv->bdrv_co_snapshot_goto(bs, found, errp);
+    bdrv_dec_in_flight(bs);
+    free(found);
+    return ret;
+}
+
+int bdrv_co_snapshot_delete(BlockDriverState *bs, const char *id, const char *name, Error **errp)
+{
+    BlockDriverState *image = snapshot_bs(bs);
+    int ret = check_snapshots(image, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    if (!id && !name) {
+        error_setg(errp, "snapshot_id and name are both NULL");
+        return -EINVAL;
+    }
+    bdrv_inc_in_flight(image);
+    ret = image->drv->bdrv_co_snapshot_delete(image, id, name, errp);
+    bdrv_dec_in_flight(image);
+    return ret;
+}
+
+int bdrv_snapshot_list(const BlockDriverState *bs, QEMUSnapshotInfo **list)
+{
+    const BlockDriverState *image = snapshot_bs(bs);
+
+    *list = NULL;
+    if (image->drv == NULL) {
+        return -ENOMEDIUM;
+    }
+    return image->drv->bdrv_snapshot_list ? image->drv->bdrv_snapshot_list(image, list) : -ENOTSUP;
 }
 
 void bdrv_snapshot_list_free(QEMUSnapshotInfo *list, int count)

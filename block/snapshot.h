@@ -37,4 +37,20 @@ void external_snapshot_commit(ExternalSnapshot *s);
 void external_snapshot_abort(ExternalSnapshot *s);
 void external_snapshot_clean(ExternalSnapshot *s);
 
+/*
+ * Internal snapshots (bitmaps-qcow2.md 5.7): the image itself keeps what the disk held. prepare flushes and makes
+ * the snapshot, abort deletes it again; the node is drained from prepare to clean, and stays writable. A snapshot
+ * whose deletion fails stays: what is wrong then is wrong with the image.
+ */
+typedef struct InternalSnapshot {
+    BlockDriverState *bs;
+    char *id; /* malloc'ed */
+} InternalSnapshot;
+
+int internal_snapshot_prepare(InternalSnapshot *s, BlockDriverState *bs, const char *name, Error **errp);
+void internal_snapshot_abort(InternalSnapshot *s);
+void internal_snapshot_clean(InternalSnapshot *s);
+/* Drained meanwhile. id and name as bdrv_co_snapshot_delete takes them. */
+int internal_snapshot_delete(BlockDriverState *bs, const char *id, const char *name, Error **errp);
+
 #endif

@@ -16,6 +16,7 @@ extern const struct qmp_command qmp_query_block_commands[];
 extern const struct qmp_command qmp_bitmap_commands[];
 extern const struct qmp_command qmp_transaction_commands[];
 extern const struct qmp_command qmp_snapshot_commands[];
+extern const struct qmp_command qmp_internal_snapshot_commands[];
 extern const struct qmp_command qmp_image_commands[];
 extern const struct qmp_command qmp_job_commands[];
 extern const struct qmp_command qmp_block_job_commands[];
@@ -53,6 +54,8 @@ BlockDriverState *qmp_device_or_node(struct host *host, const struct qvalue *arg
 
 /* `image` and `inserted` of a node as queries show it (monitor/query_node.c). Owned by the caller. Coroutine. */
 struct qvalue *qmp_node_info(BlockDriverState *bs, const BlockBackend *blk, bool flat);
+/* Snapshots inside the image of a node (monitor/cmd_snapshot_internal.c); NULL: none. Owned by the caller. */
+struct qvalue *qmp_snapshots_info(const BlockDriverState *bs);
 /* The limits of a backend; zeroes without any (blk NULL, too). */
 void qmp_put_throttle(struct qvalue *info, const BlockBackend *blk);
 /* query-blockstats (monitor/query_stats.c) */

@@ -72,6 +72,10 @@ static struct qvalue *image_info(BlockDriverState *bs, bool flat, bool hide_impl
         }
         qdict_put(image, "dirty-flag", qvalue_bool(info.is_dirty));
     }
+    struct qvalue *snapshots = qmp_snapshots_info(bs);
+    if (snapshots) {
+        qdict_put(image, "snapshots", snapshots);
+    }
     put_backing_names(image, bs);
     if (backing) {
         qdict_put(image, "backing-image", image_info(backing, flat, hide_implicit));

@@ -21,7 +21,8 @@ static const struct qmp_action general_actions[] = {
     {.name = NULL},
 };
 
-static const struct qmp_action *const families[] = {general_actions, qmp_bitmap_actions, qmp_snapshot_actions};
+static const struct qmp_action *const families[] = {general_actions, qmp_bitmap_actions, qmp_snapshot_actions,
+                                                    qmp_internal_snapshot_actions};
 
 const struct qmp_action *qmp_action_at(size_t index)
 {

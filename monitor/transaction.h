@@ -38,8 +38,9 @@ struct qmp_action {
     const char *doc;
 };
 
-extern const struct qmp_action qmp_bitmap_actions[];   /* cmd_bitmap_action.c */
-extern const struct qmp_action qmp_snapshot_actions[]; /* cmd_snapshot.c */
+extern const struct qmp_action qmp_bitmap_actions[];            /* cmd_bitmap_action.c */
+extern const struct qmp_action qmp_snapshot_actions[];          /* cmd_snapshot.c */
+extern const struct qmp_action qmp_internal_snapshot_actions[]; /* cmd_snapshot_internal.c */
 /* All actions, family by family; NULL beyond the last, NULL when there is none. */
 const struct qmp_action *qmp_action_at(size_t index);
 const struct qmp_action *qmp_find_action(const char *name);

@@ -132,6 +132,8 @@ static const char *const verbs[] = {
     "expect img",
     "img create",
     "powerloss",
+    "blockdev-snapshot-internal-sync",
+    "blockdev-snapshot-delete-internal-sync",
 };
 
 const struct scn_verb *code_verb(struct coder *c, const struct scn_verb *verb)
