@@ -39,8 +39,8 @@ static const char *const features[] = {
 struct power_image {
     struct gen_image image;
     unsigned levels;
-    char node[4];
-    char guest[4];
+    char node[12];
+    char guest[12];
     char *options; /* with which it is opened */
 };
 
@@ -68,7 +68,7 @@ static int64_t draw_bytes(struct gen *gen)
 static void write_image(struct power *p, struct power_image *i, unsigned number)
 {
     struct gen *gen = p->gen;
-    char disk[8];
+    char disk[12];
 
     snprintf(disk, sizeof(disk), "d%u", number);
     snprintf(i->node, sizeof(i->node), "q%u", number);
