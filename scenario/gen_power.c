@@ -251,6 +251,7 @@ static void come_back(struct power *p)
 {
     struct gen *gen = p->gen;
 
+    gen_line(gen, "fault-stop");
     for (unsigned n = 0; n < p->count; n++) {
         const struct power_image *i = &p->images[n];
         bool repair = gen_chance(gen, "repair", 300);
