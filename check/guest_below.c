@@ -21,6 +21,12 @@ static bool is_driver(const BlockDriverState *bs, const char *driver)
     return strcmp(bdrv_driver_name(bs), driver) == 0;
 }
 
+/* The length of an image's file says nothing of what the image holds. */
+static bool holds_image(const BlockDriverState *bs, const BdrvChild *edge)
+{
+    return is_driver(bs, "qcow2") && strcmp(bdrv_child_name(edge), "file") == 0;
+}
+
 int64_t guest_below_cut(const BlockDriverState *bs, const BlockDriverState *resized, int64_t bytes)
 {
     int64_t cut = -1;
@@ -29,7 +35,7 @@ int64_t guest_below_cut(const BlockDriverState *bs, const BlockDriverState *resi
         return bs ? bytes : -1;
     }
     for (const BdrvChild *edge = bdrv_first_child(bs); edge && cut < 0; edge = bdrv_next_child(edge)) {
-        cut = guest_below_cut(bdrv_child_bs(edge), resized, bytes);
+        cut = holds_image(bs, edge) ? -1 : guest_below_cut(bdrv_child_bs(edge), resized, bytes);
     }
     if (cut >= 0 && is_driver(bs, "raw")) {
         cut = MAX(cut - check_raw_offset(bs), (int64_t)0);

@@ -77,7 +77,10 @@ static bool has_way(const BlockDriverState *bs, uint64_t rights, int64_t end)
         if (!parent || permissions_writes_by_itself(parent, edge)) {
             return true;
         }
-        bool pads = rights == BLK_PERM_RESIZE && pads_last_sector(parent, edge, end);
+        /* who stores data for writers may make its file longer for them (1.11) */
+        bool stores =
+            (bdrv_child_role(edge) & BDRV_CHILD_DATA) && parent && strcmp(bdrv_driver_name(parent), "qcow2") == 0;
+        bool pads = rights == BLK_PERM_RESIZE && (stores || pads_last_sector(parent, edge, end));
         bool moves = end != INT64_MAX && strcmp(bdrv_driver_name(parent), "raw") == 0;
 
         if (has_way(parent, pads ? BLK_PERM_WRITE | BLK_PERM_RESIZE : rights,
