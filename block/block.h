@@ -357,6 +357,8 @@ bool bdrv_can_snapshot(const BlockDriverState *bs);
 int bdrv_co_snapshot_create(BlockDriverState *bs, const char *id, const char *name, Error **errp);
 int bdrv_co_snapshot_goto(BlockDriverState *bs, const char *id, const char *name, Error **errp);
 int bdrv_co_snapshot_delete(BlockDriverState *bs, const char *id, const char *name, Error **errp);
+/* Shows the content of a snapshot until the node is closed. Read-only nodes only; nothing is written. */
+int bdrv_co_snapshot_load(BlockDriverState *bs, const char *id_or_name, Error **errp);
 /* Their number, or -errno; *list is malloc'ed, NULL for none. */
 int bdrv_snapshot_list(const BlockDriverState *bs, QEMUSnapshotInfo **list);
 void bdrv_snapshot_list_free(QEMUSnapshotInfo *list, int count);

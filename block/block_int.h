@@ -198,6 +198,8 @@ struct BlockDriver {
     int (*bdrv_co_snapshot_create)(BlockDriverState *bs, const QEMUSnapshotInfo *info, Error **errp);
     int (*bdrv_co_snapshot_goto)(BlockDriverState *bs, const char *id, Error **errp);
     int (*bdrv_co_snapshot_delete)(BlockDriverState *bs, const char *id, const char *name, Error **errp);
+    /* The node shows a snapshot from now on; it is read-only. Nothing is written. */
+    int (*bdrv_co_snapshot_load_tmp)(BlockDriverState *bs, const char *id_or_name, Error **errp);
     int (*bdrv_snapshot_list)(const BlockDriverState *bs, QEMUSnapshotInfo **list);
     struct qvalue *(*bdrv_get_specific_info)(const BlockDriverState *bs);
 

@@ -81,7 +81,7 @@ static bool is_denied(int ret)
     return ret == -EACCES || ret == -EPERM || ret == -EROFS;
 }
 
-static char *resolve(const struct host *host, const char *filename)
+char *file_resolve(const struct host *host, const char *filename)
 {
     const char *base = host->graph->file_base;
 
@@ -110,7 +110,7 @@ static int file_open(BlockDriverState *bs, const struct qvalue *options, Error *
         error_setg(errp, "Could not open '%s': host files are forbidden here", filename);
         return -EPERM;
     }
-    s->path = resolve(bs->host, filename);
+    s->path = file_resolve(bs->host, filename);
     s->writable = !bdrv_is_read_only(bs);
     s->fd = open_path(s->path, s->writable, &s->device, &local);
     if (is_denied(s->fd) && s->writable && bdrv_apply_auto_read_only(bs, "", NULL) == 0) {
@@ -457,6 +457,9 @@ const BlockDriver bdrv_file = {
     .doc = "a real file of this machine",
     .instance_size = sizeof(struct file_state),
     .options = file_options,
+    .create_options = file_create_options,
+    .bdrv_co_create = file_co_create,
+    .filename_option = "filename",
     .is_protocol = true,
     .bdrv_open = file_open,
     .bdrv_close = file_close,

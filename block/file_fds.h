@@ -13,4 +13,10 @@ void file_remember_fd(struct host *host, int fd);
 /* Closes a remembered one. */
 void file_close_fd(struct host *host, int fd);
 
+/* The path that a file name stands for, seen from where relative ones begin; host arena string. */
+char *file_resolve(const struct host *host, const char *filename);
+
+extern const BdrvOption file_create_options[];
+int file_co_create(struct host *host, const struct qvalue *options, Error **errp);
+
 #endif

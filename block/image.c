@@ -132,6 +132,19 @@ int bdrv_co_snapshot_delete(BlockDriverState *bs, const char *id, const char *na
     return ret;
 }
 
+int bdrv_co_snapshot_load(BlockDriverState *bs, const char *id_or_name, Error **errp)
+{
+    if (bs->drv == NULL || bs->drv->bdrv_co_snapshot_load_tmp == NULL) {
+        error_setg(errp, "Driver '%s' does not support internal snapshots", bdrv_driver_name(bs));
+        return -ENOTSUP;
+    }
+    if (!bdrv_is_read_only(bs)) {
+        error_setg(errp, "Device is writable");
+        return -EPERM;
+    }
+    return bs->drv->bdrv_co_snapshot_load_tmp(bs, id_or_name, errp);
+}
+
 int bdrv_snapshot_list(const BlockDriverState *bs, QEMUSnapshotInfo **list)
 {
     const BlockDriverState *image = snapshot_bs(bs);

@@ -13,9 +13,18 @@
 
 enum { EXIT_PASS = 0, EXIT_VIOLATION = 1, EXIT_USAGE = 2, EXIT_INTERNAL = 3 };
 
-enum cli_opt_type { CLI_FLAG, CLI_STR, CLI_U64, CLI_TIME };
+enum cli_opt_type { CLI_FLAG, CLI_STR, CLI_U64, CLI_TIME, CLI_LIST };
 
-/* One option; the table ends with a NULL name. value points at a bool, const char *, uint64_t or int64_t. */
+/* Options that may come several times, in the order in which they came: name and value (NULL: it has none). */
+#define CLI_LIST_MAX 64
+struct cli_given {
+    const char *name[CLI_LIST_MAX];
+    const char *value[CLI_LIST_MAX];
+    int count;
+};
+
+/* One option; the table ends with a NULL name. value points at a bool, const char *, uint64_t, int64_t or
+ * struct cli_given, which several options may share. */
 struct cli_opt {
     const char *name;    /* "--seed", or "-j" */
     const char *operand; /* shown in help: "N"; NULL for flags */
@@ -31,7 +40,7 @@ struct cli_command {
     int (*run)(int argc, char **argv); /* argv[0] is the command's name */
 };
 extern const struct cli_command cli_run, cli_gen, cli_decode, cli_encode, cli_shrink, cli_cut, cli_diff, cli_list,
-    cli_explain;
+    cli_explain, cli_img;
 
 /* Takes options out of argv; operands move to the front, *argc becomes their count (argv[0] not included in it,
  * operands start at argv[1]). --help prints and returns false with *status 0; an error prints and gives 2. */

@@ -7,7 +7,8 @@
 #include <string.h>
 
 static const struct cli_command *const commands[] = {
-    &cli_run, &cli_gen, &cli_decode, &cli_encode, &cli_shrink, &cli_cut, &cli_diff, &cli_list, &cli_explain,
+    &cli_run, &cli_gen,  &cli_decode, &cli_encode,  &cli_shrink,
+    &cli_cut, &cli_diff, &cli_list,   &cli_explain, &cli_img,
 };
 
 static void overview(FILE *out)

@@ -75,6 +75,16 @@ static bool parse_u64(const char *text, uint64_t *out)
     return !errno && end != text && !*end && text[0] != '-';
 }
 
+static bool add_given(struct cli_given *given, const char *name, const char *value)
+{
+    if (given->count == CLI_LIST_MAX) {
+        return false;
+    }
+    given->name[given->count] = name;
+    given->value[given->count++] = value;
+    return true;
+}
+
 static bool set_option(const struct cli_opt *opt, const char *text)
 {
     switch (opt->type) {
@@ -88,6 +98,8 @@ static bool set_option(const struct cli_opt *opt, const char *text)
         return parse_u64(text, opt->value);
     case CLI_TIME:
         return sim_parse_time(text, opt->value);
+    case CLI_LIST:
+        return add_given(opt->value, opt->name, text);
     }
     return false;
 }
@@ -149,8 +161,8 @@ bool cli_parse(const struct cli_command *command, const struct cli_opt *opts, in
             return false;
         }
         if (!set_option(opt, value)) {
-            cli_error("%s: '%s' is no valid value of option '%s', expected %s", command->name, value, opt->name,
-                      opt->operand);
+            cli_error("%s: '%s' is no valid value of option '%s', expected %s", command->name, value ? value : "",
+                      opt->name, opt->operand ? opt->operand : "it less often");
             return false;
         }
     }
