@@ -362,8 +362,9 @@ int bdrv_co_snapshot_load(BlockDriverState *bs, const char *id_or_name, Error **
 /* Their number, or -errno; *list is malloc'ed, NULL for none. */
 int bdrv_snapshot_list(const BlockDriverState *bs, QEMUSnapshotInfo **list);
 void bdrv_snapshot_list_free(QEMUSnapshotInfo *list, int count);
-/* What only the format knows, as query-block gives it under format-specific ({type, data}); NULL: nothing. */
-struct qvalue *bdrv_get_specific_info(const BlockDriverState *bs);
+/* What only the format knows, as query-block gives it under format-specific ({type, data}); NULL: nothing.
+ * Coroutine: some of it is read from the image. */
+struct qvalue *bdrv_co_get_specific_info(BlockDriverState *bs);
 
 /* --- requests (2) ---------------------------------------------------------------------------------------- */
 

@@ -201,7 +201,7 @@ struct BlockDriver {
     /* The node shows a snapshot from now on; it is read-only. Nothing is written. */
     int (*bdrv_co_snapshot_load_tmp)(BlockDriverState *bs, const char *id_or_name, Error **errp);
     int (*bdrv_snapshot_list)(const BlockDriverState *bs, QEMUSnapshotInfo **list);
-    struct qvalue *(*bdrv_get_specific_info)(const BlockDriverState *bs);
+    struct qvalue *(*bdrv_co_get_specific_info)(BlockDriverState *bs);
 
     /* Giving an image up and taking it back (8.3, 8.5). inactivate: everything stable, bitmaps stored and released,
      * while the node may still write. invalidate: all metadata is read again. */

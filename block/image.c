@@ -165,7 +165,7 @@ void bdrv_snapshot_list_free(QEMUSnapshotInfo *list, int count)
     free(list);
 }
 
-struct qvalue *bdrv_get_specific_info(const BlockDriverState *bs)
+struct qvalue *bdrv_co_get_specific_info(BlockDriverState *bs)
 {
-    return bs->drv && bs->drv->bdrv_get_specific_info ? bs->drv->bdrv_get_specific_info(bs) : NULL;
+    return bs->drv && bs->drv->bdrv_co_get_specific_info ? bs->drv->bdrv_co_get_specific_info(bs) : NULL;
 }

@@ -341,10 +341,20 @@ static int qcow2_get_info(BlockDriverState *bs, BlockDriverInfo *info)
     return 0;
 }
 
-static void put_v3_info(const BlockDriverState *bs, struct qvalue *data)
+/* In the order in which qemu-img prints them. */
+static void put_v3_info(BlockDriverState *bs, struct qvalue *data)
 {
-    const BDRVQcow2State *s = bs->opaque;
+    BDRVQcow2State *s = bs->opaque;
 
+    qdict_put(data, "lazy-refcounts", qvalue_bool(s->compatible_features & QCOW2_COMPAT_LAZY_REFCOUNTS));
+    co_mutex_lock(&s->lock);
+    struct qvalue *bitmaps = qcow2_bitmap_info_list(bs);
+    co_mutex_unlock(&s->lock);
+    if (bitmaps) {
+        qdict_put(data, "bitmaps", bitmaps);
+    }
+    qdict_put(data, "refcount-bits", qvalue_int(s->refcount_bits));
+    qdict_put(data, "corrupt", qvalue_bool(s->incompatible_features & QCOW2_INCOMPAT_CORRUPT));
     if (s->image_data_file) {
         qdict_put(data, "data-file", qvalue_str(s->image_data_file));
     }
@@ -352,11 +362,9 @@ static void put_v3_info(const BlockDriverState *bs, struct qvalue *data)
         qdict_put(data, "data-file-raw", qvalue_bool(s->data_file_is_raw));
     }
     qdict_put(data, "extended-l2", qvalue_bool(has_subclusters(s)));
-    qdict_put(data, "lazy-refcounts", qvalue_bool(s->compatible_features & QCOW2_COMPAT_LAZY_REFCOUNTS));
-    qdict_put(data, "corrupt", qvalue_bool(s->incompatible_features & QCOW2_INCOMPAT_CORRUPT));
 }
 
-static struct qvalue *qcow2_get_specific_info(const BlockDriverState *bs)
+static struct qvalue *qcow2_co_get_specific_info(BlockDriverState *bs)
 {
     const BDRVQcow2State *s = bs->opaque;
 
@@ -365,12 +373,13 @@ static struct qvalue *qcow2_get_specific_info(const BlockDriverState *bs)
     }
     struct qvalue *data = qvalue_dict();
     qdict_put(data, "compat", qvalue_str(s->qcow_version >= 3 ? "1.1" : "0.10"));
-    if (s->qcow_version >= 3) {
-        put_v3_info(bs, data);
-    }
-    qdict_put(data, "refcount-bits", qvalue_int(s->refcount_bits));
     qdict_put(data, "compression-type",
               qvalue_str(s->compression_type == QCOW2_COMPRESSION_ZSTD ? "zstd" : "zlib"));
+    if (s->qcow_version >= 3) {
+        put_v3_info(bs, data);
+    } else {
+        qdict_put(data, "refcount-bits", qvalue_int(s->refcount_bits));
+    }
     struct qvalue *info = qvalue_dict();
     qdict_put(info, "type", qvalue_str("qcow2"));
     qdict_put(info, "data", data);
@@ -445,7 +454,7 @@ const BlockDriver bdrv_qcow2 = {
     .bdrv_co_snapshot_goto = qcow2_co_snapshot_goto,
     .bdrv_co_snapshot_delete = qcow2_co_snapshot_delete,
     .bdrv_snapshot_list = qcow2_snapshot_list,
-    .bdrv_get_specific_info = qcow2_get_specific_info,
+    .bdrv_co_get_specific_info = qcow2_co_get_specific_info,
     .bdrv_co_inactivate = qcow2_co_inactivate,
     .bdrv_co_invalidate_cache = qcow2_co_invalidate_cache,
     .bdrv_peek = qcow2_peek,

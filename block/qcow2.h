@@ -422,8 +422,9 @@ int qcow2_update_cluster_refcount(BlockDriverState *bs, uint64_t cluster_index, 
 /* Counts of one block in memory: the widths of 5.3. index is inside the block. */
 uint64_t qcow2_refcount_get(const BDRVQcow2State *s, const uint8_t *block, uint64_t index);
 void qcow2_refcount_set(const BDRVQcow2State *s, uint8_t *block, uint64_t index, uint64_t count);
-/* Every cluster of the file's bytes [start, end) gets a block to be counted in: new blocks as needed, a larger table
- * and a header switched by one write (5.4), none of them inside the range. -EFBIG: the table would be too large. */
+/* Every cluster of the file's bytes [start, end) gets a block to be counted in: new blocks as needed, a larger
+ * table and a header switched by one write (5.4), none of them inside the range. -EFBIG: the table would be too
+ * large. */
 int qcow2_refcount_area(BlockDriverState *bs, int64_t start, int64_t end);
 /* After a shrink: blocks that count nothing any more go. */
 int qcow2_shrink_reftable(BlockDriverState *bs);
@@ -456,7 +457,8 @@ void qcow2_freed_stable(BlockDriverState *bs);
 void qcow2_freed_close(BlockDriverState *bs);
 /* Somebody counts the cluster again before it became free; nothing if it does not wait. */
 void qcow2_freed_take_back(BlockDriverState *bs, uint64_t cluster_index);
-/* So much waits that an allocation should flush first: 1/8 of the space in use (1 MiB to 64 MiB), or 4096 pieces. */
+/* So much waits that an allocation should flush first: 1/8 of the space in use (1 MiB to 64 MiB), or 4096 pieces.
+ */
 bool qcow2_freed_too_many(const BDRVQcow2State *s);
 /* Now, if the class wants it; what lies beyond the end of the file is left out. */
 void qcow2_host_discard(BlockDriverState *bs, BdrvChild *child, int64_t offset, int64_t bytes,
@@ -595,6 +597,8 @@ int qcow2_truncate_bitmaps_check(BlockDriverState *bs, Error **errp);
 /* The header extension, checked (texts of malformed.tsv); fills nb_bitmaps and the rest, and bitmaps_stale.
  * autoclear_features and cluster_bits are known. */
 int qcow2_read_bitmaps_extension(BlockDriverState *bs, const uint8_t *data, uint32_t bytes, Error **errp);
+/* What is stored, for people: name, granularity, flags of each. NULL: none, or none that can be read. Lock held. */
+struct qvalue *qcow2_bitmap_info_list(BlockDriverState *bs);
 bool qcow2_supports_persistent_dirty_bitmap(const BlockDriverState *bs);
 /* Hooks of the driver: these take the lock themselves. */
 int qcow2_co_store_dirty_bitmaps(BlockDriverState *bs, Error **errp);

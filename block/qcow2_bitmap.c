@@ -257,3 +257,38 @@ int qcow2_truncate_bitmaps_check(BlockDriverState *bs, Error **errp)
     qcow2_bitmaps_free(bs, &dir);
     return ret;
 }
+
+/* --- what is stored ----------------------------------------------------------------------------------------- */
+
+static struct qvalue *entry_info(const struct qcow2_bitmap *entry)
+{
+    struct qvalue *info = qvalue_dict();
+    struct qvalue *flags = qvalue_list();
+
+    if (entry->flags & QCOW2_BME_IN_USE) {
+        qlist_append(flags, qvalue_str("in-use"));
+    }
+    if (entry->flags & QCOW2_BME_AUTO) {
+        qlist_append(flags, qvalue_str("auto"));
+    }
+    qdict_put(info, "flags", flags);
+    qdict_put(info, "name", qvalue_strn(entry->name, entry->name_bytes));
+    qdict_put(info, "granularity", qvalue_int((int64_t)1 << entry->granularity_bits));
+    return info;
+}
+
+struct qvalue *qcow2_bitmap_info_list(BlockDriverState *bs)
+{
+    const BDRVQcow2State *s = bs->opaque;
+    struct qcow2_bitmaps dir;
+
+    if (s->nb_bitmaps == 0 || qcow2_bitmaps_read(bs, &dir, 0, NULL) < 0) {
+        return NULL;
+    }
+    struct qvalue *list = qvalue_list();
+    for (uint32_t i = 0; i < dir.nb; i++) {
+        qlist_append(list, entry_info(&dir.list[i]));
+    }
+    qcow2_bitmaps_free(bs, &dir);
+    return list;
+}

@@ -64,7 +64,7 @@ static void put_if_any(struct qvalue *info, const char *key, const char *text)
     }
 }
 
-struct qvalue *img_describe(BlockDriverState *bs)
+static struct qvalue *describe(BlockDriverState *bs)
 {
     struct qvalue *info = qvalue_dict();
     struct qvalue *snapshots = describe_snapshots(bs);
@@ -83,7 +83,7 @@ struct qvalue *img_describe(BlockDriverState *bs)
     }
     qdict_put(info, "format", qvalue_str(bdrv_driver_name(bs)));
     put_actual_size(info, bs);
-    struct qvalue *specific = bdrv_get_specific_info(bs);
+    struct qvalue *specific = bdrv_co_get_specific_info(bs);
     if (specific) {
         qdict_put(info, "format-specific", specific);
     }
@@ -92,6 +92,27 @@ struct qvalue *img_describe(BlockDriverState *bs)
     qdict_put(info, "dirty-flag", qvalue_bool(known && format.is_dirty));
     free(full);
     return info;
+}
+
+struct description {
+    BlockDriverState *bs;
+    struct qvalue *info;
+};
+
+static int describe_entry(void *opaque)
+{
+    struct description *d = opaque;
+
+    d->info = describe(d->bs);
+    return 0;
+}
+
+struct qvalue *img_describe(BlockDriverState *bs)
+{
+    struct description d = {.bs = bs};
+
+    img_run(bdrv_host(bs), describe_entry, &d);
+    return d.info;
 }
 
 /* --- for people -------------------------------------------------------------------------------------------------
@@ -152,7 +173,7 @@ void img_snapshot_table(FILE *out, const struct qvalue *list)
         struct tm broken;
         long long clock = img_int(s, "vm-clock-sec");
         strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S", localtime_r(&when, &broken));
-        fprintf(out, "%-9s %-16s %8s%20s%02lld:%02lld:%02lld.%03lld", img_str(s, "id"), img_str(s, "name"),
+        fprintf(out, "%-9s %-16s %8s%20s %02lld:%02lld:%02lld.%03lld", img_str(s, "id"), img_str(s, "name"),
                 img_human(img_int(s, "vm-state-size"), human), date, clock / 3600, clock / 60 % 60, clock % 60,
                 (long long)img_int(s, "vm-clock-nsec") / 1000000);
         if (qdict_get(s, "icount")) {
