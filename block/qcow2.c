@@ -453,6 +453,7 @@ const BlockDriver bdrv_qcow2 = {
     .bdrv_co_snapshot_create = qcow2_co_snapshot_create,
     .bdrv_co_snapshot_goto = qcow2_co_snapshot_goto,
     .bdrv_co_snapshot_delete = qcow2_co_snapshot_delete,
+    .bdrv_co_snapshot_load_tmp = qcow2_co_snapshot_load_tmp,
     .bdrv_snapshot_list = qcow2_snapshot_list,
     .bdrv_co_get_specific_info = qcow2_co_get_specific_info,
     .bdrv_co_inactivate = qcow2_co_inactivate,

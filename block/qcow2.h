@@ -577,12 +577,14 @@ int qcow2_update_snapshot_refcount(BlockDriverState *bs, int64_t l1_table_offset
 int qcow2_co_snapshot_create(BlockDriverState *bs, const QEMUSnapshotInfo *info, Error **errp);
 int qcow2_co_snapshot_goto(BlockDriverState *bs, const char *id, Error **errp);
 int qcow2_co_snapshot_delete(BlockDriverState *bs, const char *id, const char *name, Error **errp);
+int qcow2_co_snapshot_load_tmp(BlockDriverState *bs, const char *id_or_name, Error **errp);
 int qcow2_snapshot_list(const BlockDriverState *bs, QEMUSnapshotInfo **list);
 
 /* Hooks of the driver; they take the lock themselves. */
 int qcow2_co_snapshot_create(BlockDriverState *bs, const QEMUSnapshotInfo *info, Error **errp);
 int qcow2_co_snapshot_goto(BlockDriverState *bs, const char *id, Error **errp);
 int qcow2_co_snapshot_delete(BlockDriverState *bs, const char *id, const char *name, Error **errp);
+int qcow2_co_snapshot_load_tmp(BlockDriverState *bs, const char *id_or_name, Error **errp);
 int qcow2_snapshot_list(const BlockDriverState *bs, QEMUSnapshotInfo **list);
 
 /* --- persistent bitmaps (qcow2_bitmap*.c; 4)

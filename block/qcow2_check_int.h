@@ -97,6 +97,8 @@ int qcow2_check_read_snapshots(BlockDriverState *bs, BdrvCheckResult *res, uint3
 int qcow2_check_write_snapshots(BlockDriverState *bs, BdrvCheckResult *res, int64_t found);
 /* Lookup as qemu does it: both, or the one that is not NULL. -1: none. */
 int qcow2_find_snapshot(const BDRVQcow2State *s, const char *id, const char *name);
+/* Whether its L1 table can be read at all; -errno with errp. */
+int qcow2_check_snapshot_l1(BlockDriverState *bs, const QCowSnapshot *sn, Error **errp);
 
 /* Lowers and raises counts (qcow2_repair.c). Everything stable and no table cached afterwards. */
 int qcow2_repair_settle(BlockDriverState *bs);

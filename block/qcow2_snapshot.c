@@ -67,7 +67,7 @@ static int usable(BlockDriverState *bs, Error **errp)
 }
 
 /* A snapshot's table as the image says, which may be anything. */
-static int check_l1(BlockDriverState *bs, const QCowSnapshot *sn, Error **errp)
+int qcow2_check_snapshot_l1(BlockDriverState *bs, const QCowSnapshot *sn, Error **errp)
 {
     const BDRVQcow2State *s = bs->opaque;
 
@@ -427,7 +427,7 @@ int qcow2_co_snapshot_goto(BlockDriverState *bs, const char *id, Error **errp)
         ret = -ENOENT;
     }
     if (ret == 0) {
-        ret = check_l1(bs, &s->snapshots[index], errp);
+        ret = qcow2_check_snapshot_l1(bs, &s->snapshots[index], errp);
     }
     if (ret == 0) {
         ret = check_size(bs, &s->snapshots[index], errp);
@@ -485,7 +485,7 @@ int qcow2_co_snapshot_delete(BlockDriverState *bs, const char *id, const char *n
         ret = -ENOENT;
     }
     if (ret == 0) {
-        ret = check_l1(bs, &s->snapshots[index], errp);
+        ret = qcow2_check_snapshot_l1(bs, &s->snapshots[index], errp);
     }
     if (ret == 0) {
         ret = begin(bs);
