@@ -428,6 +428,10 @@ static int check_usage(struct convert_verb *v, int argc, char **argv, const char
     if (!img_new_options(&v->out, &v->given)) {
         return img_error(v->out.err);
     }
+    const char *prealloc = img_str(v->out.options, "preallocation");
+    if (v->compress && *prealloc && strcmp(prealloc, "off") != 0) {
+        return cli_error("img convert: Compression and preallocation not supported at the same time");
+    }
     return img_check_cache(v->in.cache) && img_check_cache(v->out_cache) ? EXIT_PASS : EXIT_USAGE;
 }
 
