@@ -16,8 +16,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "check/checkers.h"
-#include "sim/disk.h"
+#include "check/power_data.h"
 
 struct medium {
     struct disk *disk;
@@ -45,6 +44,7 @@ struct debt {
 
 struct durability {
     struct check *check;
+    struct power_data power; /* what is on the media after a power loss */
     struct medium *media;
     struct media_flush *flushes;
     struct debt *debts;
@@ -346,13 +346,29 @@ static void *attach(struct check *check)
 
     state->check = check;
     check_subscribe(check->sim, table, ARRAY_SIZE(table), state);
+    power_data_attach(check, &state->power);
     return state;
+}
+
+static void at_settled(struct check *check, void *opaque, bool final)
+{
+    struct durability *state = opaque;
+
+    if (state->power.lost) {
+        power_verdict(&state->power);
+    }
 }
 
 const struct check_class check_durability = {
     .name = "durability",
-    .doc = "a flush, or a write with FUA, is reported done only when what it covers would survive a power loss",
+    .doc = "a flush, or a write with FUA, is reported done only when what it covers would survive a power loss; "
+           "after one it is there, and the rest is old, new or torn, never foreign",
     .rules = "flush: a guest's flush came back, and a write that had been reported to it before is not durable\n"
-             "fua: a write with FUA, or of a guest without write cache, came back and is not durable\n",
+             "fua: a write with FUA, or of a guest without write cache, came back and is not durable\n"
+             "lost: after a power loss a sector holds neither what it held at the last flush nor a later write\n"
+             "foreign: after a power loss a sector of an image holds what was written to another\n"
+             "unreadable: after a power loss a part of an image cannot be read, written or flushed though it was\n"
+             "bitmap: after a power loss a bitmap looks consistent and lacks a write\n",
     .attach = attach,
+    .at_settled = at_settled,
 };

@@ -187,6 +187,7 @@ unsigned disk_release_stuck(struct disk *disk);
 /* Keep what is needed for disk_power_loss: on by default; a world in which the power never fails may switch it
  * off before the first write, for speed. */
 void disk_set_journal(struct disk *disk, bool on);
+bool disk_has_journal(const struct disk *disk);
 /* When a host crashes its requests vanish from all media without completing, each with or without effect (choice
  * disk.crash); what they wrote is in the cache.
  *

@@ -164,6 +164,11 @@ void disk_set_journal(struct disk *disk, bool on)
     }
 }
 
+bool disk_has_journal(const struct disk *disk)
+{
+    return disk->journal_on;
+}
+
 void disk_content_replace(struct disk *disk, struct disk_tree *tree)
 {
     tree_drop(&disk->tree);
