@@ -131,6 +131,7 @@ struct qcow2_image {
     uint64_t found[QCOW2_FOUND_KINDS];                 /* all */
     /* the figures of `qemu-img check` */
     uint64_t corruptions, leaks;
+    uint64_t hidden_leaks; /* counts beyond the file's last cluster: leaks as soon as it grows */
     int64_t image_end;
     uint64_t allocated_clusters, compressed_clusters;
 

@@ -96,7 +96,7 @@ static const char *judge(struct medium *m, const struct qcow2_image *image, unsi
         return NULL;
     }
     found = qcow2_image_judge(image, allow | (m->leaky ? QCOW2_ALLOW_LEAKS : 0));
-    m->leaky &= image->leaks > 0 || image->dirty;
+    m->leaky &= image->leaks > 0 || image->hidden_leaks > 0 || image->dirty;
     m->sound = !found;
     *kind = found ? qcow2_finding_name(found->kind) : NULL;
     return found ? found->text : NULL;

@@ -210,7 +210,7 @@ static void compare_block(struct qcow2_image *image, int64_t first, const uint8_
     int64_t end = qcow2_file_clusters(image);
     int64_t per_word = 64 >> image->refcount_order;
 
-    for (int64_t i = 0; i < per_block && first + i < end; i++) {
+    for (int64_t i = 0; i < per_block; i++) {
         static const uint8_t zeroes[8];
         uint64_t stored;
 
@@ -220,6 +220,10 @@ static void compare_block(struct qcow2_image *image, int64_t first, const uint8_
         }
         stored = count_in(image, block, i);
         if (stored == 0) {
+            continue;
+        }
+        if (first + i >= end) {
+            image->hidden_leaks++;
             continue;
         }
         struct cluster_ref *ref = qcow2_ref_find(image, first + i);
@@ -244,7 +248,7 @@ static void compare(struct qcow2_image *image)
     for (int64_t i = 0; i < work->refcount_table_entries; i++) {
         int64_t offset = block_offset(image, i);
 
-        if (offset && i * per_block < qcow2_file_clusters(image)) {
+        if (offset) {
             if (!qcow2_spend(image, (uint64_t)image->cluster_bytes / 8)) {
                 return;
             }

@@ -316,6 +316,7 @@ static void test_leak_past_the_end(void **state)
     poke64(disk, 0x2010, 0x0001000100010001); /* the image ends with cluster 9 */
     struct qcow2_image *image = read_image(disk);
     assert_int_equal(image->leaks, 0);
+    assert_int_equal(image->hidden_leaks, 2);
     qcow2_image_free(image);
 }
 
