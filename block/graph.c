@@ -316,12 +316,16 @@ static int open_entry(void *opaque)
     return 0;
 }
 
-/* What is left of a node that did not open; its children go with their last reference. */
+/* What is left of a node that did not open; its children go with their last reference. Stored bitmaps are in use
+ * since its driver opened: they go back, or they would be lost for a backing file that was missing. */
 static void abandon_node(void *opaque)
 {
     struct open_co *open = opaque;
     BlockDriverState *bs = open->bs;
 
+    if (open->driver_open) {
+        bdrv_close_dirty_bitmaps(bs);
+    }
     if (open->driver_open && bs->drv->bdrv_close) {
         bdrv_run_co(bs->host, "close", close_driver, bs);
     }
