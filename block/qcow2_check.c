@@ -194,7 +194,7 @@ static int compare_block(struct qcow2_check *c, uint64_t index, struct qcow2_lea
     if (ret < 0) {
         qcow2_check_say(c->res, "ERROR: refcount block %llu cannot be read: %s", (unsigned long long)index,
                         sim_errno_text(ret));
-        c->res->check_errors++;
+        c->res->check_errors += (int64_t)(end - start); /* each cluster whose count cannot be had */
         c->rebuild = true;
     }
     if (ret <= 0) {

@@ -440,7 +440,8 @@ int qcow2_check_copied(struct qcow2_check *c)
     int ret = copied_l1(c, repair);
     for (size_t n = 0; ret == 0 && n < c->active_l2.nb_leaves; n++) {
         for (unsigned i = 0; ret == 0 && i < QCOW2_LEAF_ITEMS; i++) {
-            if (leaves[n]->value[i]) {
+            /* offset 0 is no table, whatever else its L1 entry says */
+            if (leaves[n]->value[i] && leaves[n]->first + i > 0) {
                 ret =
                     copied_l2(c, (int64_t)((leaves[n]->first + i) * SIM_SECTOR_BYTES), leaves[n]->value[i], repair);
             }
