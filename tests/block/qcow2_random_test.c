@@ -20,37 +20,61 @@ struct shape {
     struct rig_spec spec;
     int64_t cluster;
     bool no_compressed;
+    int64_t prepared; /* bytes that the image itself holds at first */
 };
 
+#define SNAPSHOT(bytes) \
+    .prepare = "qemu-io -f qcow2 -c 'write -q -P 0xbb 0 " #bytes "' $F && qemu-img snapshot -c one $F"
 #define OVER_SHORT .backing = 300 * K, .backing_gap = 64 * K
 #define OVER_LONG .backing = 2 * MiB, .backing_gap = 64 * K
 
+/* What is freed keeps its content: whoever shows it shows something foreign. */
+#define NO_DISCARD .open = "'pass-discard-request':false"
+
 static const struct shape shapes[] = {
-    {"64k", {.size = DISK_BYTES}, 64 * K, false},
-    {"512", {.create = "cluster_size=512", .size = DISK_BYTES, OVER_SHORT}, 512, false},
-    {"4k-over", {.create = "cluster_size=4k", .size = DISK_BYTES, OVER_LONG}, 4 * K, false},
-    {"16k-ext", {.create = "cluster_size=16k,extended_l2=on", .size = DISK_BYTES, OVER_SHORT}, 16 * K, false},
-    {"64k-ext", {.create = "extended_l2=on", .size = DISK_BYTES, OVER_LONG}, 64 * K, false},
-    {"lazy", {.create = "cluster_size=4k,lazy_refcounts=on", .size = DISK_BYTES}, 4 * K, false},
-    {"ext-lazy",
-     {.create = "cluster_size=16k,extended_l2=on,lazy_refcounts=on", .size = DISK_BYTES},
-     16 * K,
-     false},
-    {"data-file", {.create = "cluster_size=4k", .size = DISK_BYTES, .data_file = true}, 4 * K, true},
-    {"raw-file",
-     {.create = "cluster_size=4k", .size = DISK_BYTES, .data_file = true, .data_file_raw = true},
-     4 * K,
-     true},
-    {"v2", {.create = "compat=0.10,cluster_size=4k", .size = DISK_BYTES, OVER_SHORT}, 4 * K, false},
-    {"no-unref",
-     {.create = "cluster_size=4k", .size = DISK_BYTES, .open = "'discard-no-unref':true"},
-     4 * K,
-     false},
-    {"small-cache",
-     {.create = "cluster_size=512", .size = DISK_BYTES, .open = "'l2-cache-size':1024,'refcount-cache-size':1024"},
-     512,
-     false},
-    {"width-1", {.create = "cluster_size=512,refcount_bits=1", .size = DISK_BYTES}, 512, false},
+    {.name = "64k", .cluster = 64 * K, .spec = {.size = DISK_BYTES}},
+    {.name = "512", .cluster = 512, .spec = {.create = "cluster_size=512", .size = DISK_BYTES, OVER_SHORT}},
+    {.name = "4k-over",
+     .cluster = 4 * K,
+     .spec = {.create = "cluster_size=4k", .size = DISK_BYTES, NO_DISCARD, OVER_LONG}},
+    {.name = "16k-ext",
+     .cluster = 16 * K,
+     .spec = {.create = "cluster_size=16k,extended_l2=on", .size = DISK_BYTES, OVER_SHORT}},
+    {.name = "64k-ext", .cluster = 64 * K, .spec = {.create = "extended_l2=on", .size = DISK_BYTES, OVER_LONG}},
+    {.name = "lazy",
+     .cluster = 4 * K,
+     .spec = {.create = "cluster_size=4k,lazy_refcounts=on", .size = DISK_BYTES, NO_DISCARD}},
+    {.name = "ext-lazy",
+     .cluster = 16 * K,
+     .spec = {.create = "cluster_size=16k,extended_l2=on,lazy_refcounts=on", .size = DISK_BYTES, NO_DISCARD}},
+    {.name = "data-file",
+     .cluster = 4 * K,
+     .no_compressed = true,
+     .spec = {.create = "cluster_size=4k", .size = DISK_BYTES, NO_DISCARD, .data_file = true}},
+    {.name = "raw-file",
+     .cluster = 4 * K,
+     .no_compressed = true,
+     .spec = {.create = "cluster_size=4k", .size = DISK_BYTES, .data_file = true, .data_file_raw = true}},
+    {.name = "v2",
+     .cluster = 4 * K,
+     .spec = {.create = "compat=0.10,cluster_size=4k", .size = DISK_BYTES, OVER_SHORT}},
+    {.name = "no-unref",
+     .cluster = 4 * K,
+     .spec = {.create = "cluster_size=4k", .size = DISK_BYTES, .open = "'discard-no-unref':true"}},
+    {.name = "small-cache",
+     .cluster = 512,
+     .spec = {.create = "cluster_size=512",
+              .size = DISK_BYTES,
+              .open = "'l2-cache-size':1024,'refcount-cache-size':1024"}},
+    {.name = "snapshot",
+     .cluster = 512,
+     .prepared = 64 * K,
+     .spec = {.create = "cluster_size=512", .size = DISK_BYTES, SNAPSHOT(64k)}},
+    {.name = "snapshot-ext",
+     .cluster = 16 * K,
+     .prepared = 200 * K,
+     .spec = {.create = "cluster_size=16k,extended_l2=on", .size = DISK_BYTES, SNAPSHOT(200k)}},
+    {.name = "width-1", .cluster = 512, .spec = {.create = "cluster_size=512,refcount_bits=1", .size = DISK_BYTES}},
 };
 
 static const struct shape *shape;
@@ -59,6 +83,9 @@ static uint8_t before(int64_t offset)
 {
     const struct rig_spec *s = &shape->spec;
 
+    if (offset < shape->prepared) {
+        return RIG_BELOW;
+    }
     return s->backing > 0 && offset >= s->backing_gap && offset < s->backing ? RIG_BELOW : 0;
 }
 
@@ -241,6 +268,25 @@ static void check_raw_file(uint64_t seed)
     free(got);
 }
 
+/* What a snapshot keeps nobody may change. */
+static void check_snapshot(void)
+{
+    struct payload p;
+
+    if (shape->prepared == 0) {
+        return;
+    }
+    payload_init(world, &p);
+    struct qcow2_image *image = qcow2_image_read(qcow2_source_of_disk(rig.disk));
+    assert_true(qcow2_image_view(image, 0, 0, DISK_BYTES, NULL, NULL, &p));
+    for (int64_t at = 0; at < DISK_BYTES; at += SIM_SECTOR_BYTES) {
+        uint64_t id = at < shape->prepared ? sim_sector_id_fill(RIG_BELOW) : sim_sector_id_zero();
+        assert_int_equal(payload_sector_id(&p, at / SIM_SECTOR_BYTES), id);
+    }
+    qcow2_image_free(image);
+    payload_clear(&p);
+}
+
 static unsigned env_number(const char *name, unsigned otherwise)
 {
     const char *value = getenv(name);
@@ -275,6 +321,7 @@ static void test_concurrent(void **state)
             assert_int_equal(qemu_img_check(), 0);
         }
         rig_judge(0);
+        check_snapshot();
         sim_delete(world);
     }
 }
@@ -339,6 +386,7 @@ static bool cut(uint64_t seed, unsigned cut_at, enum disk_keep keep, unsigned co
     end_ops();
     rig_close();
     rig_judge(QCOW2_ALLOW_LEAKS);
+    check_snapshot();
     sim_delete(world);
     return true;
 }
@@ -352,7 +400,7 @@ static void test_power(void **state)
     for (unsigned i = 0; i < ARRAY_SIZE(shapes) * seeds; i++) {
         uint64_t seed = 1000 + env_number("QCOW2_FIRST", 0) + i / ARRAY_SIZE(shapes);
         shape = &shapes[i % ARRAY_SIZE(shapes)];
-        for (unsigned at = 1 + i % step; cut(seed, at, (enum disk_keep)((at + i) % 3), 24); at += step) {
+        for (unsigned at = 1 + i % step; cut(seed, at, (enum disk_keep)((at + i) % 3), 32); at += step) {
         }
     }
 }
