@@ -95,7 +95,7 @@ int img_new_make(void *opaque)
     return bdrv_co_create(new->host, new->options, &new->err);
 }
 
-bool img_new_check(struct img_new *new)
+static bool options_fit(struct img_new *new)
 {
     const BlockDriver *drv = bdrv_find_driver(new->format);
 
@@ -123,6 +123,39 @@ bool img_new_check(struct img_new *new)
     bool ok = bdrv_create_check(all, &new->err);
     qvalue_free(all);
     return ok;
+}
+
+/* What only the making itself finds wrong is found on fake disks first: the file may hold something dear. */
+static int try_on_disks(void *opaque)
+{
+    struct img_new *new = opaque;
+    static const char *const names[] = {"trial", "trial-data"};
+    struct qvalue *options = qvalue_copy(new->options);
+    struct qvalue *data_file = qdict_take(options, "data_file");
+    struct disk_config config;
+
+    disk_config_default(&config);
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        disk_new(new->host->sim, names[i], &config, NULL);
+    }
+    qvalue_free(qdict_take(options, "driver"));
+    qvalue_free(qdict_take(options, "preallocation"));
+    qdict_put(options, "driver", qvalue_str(new->format));
+    qdict_put_path(options, "file.driver", qvalue_str("disk"));
+    qdict_put_path(options, "file.disk", qvalue_str(names[0]));
+    if (data_file) {
+        qdict_put_path(options, "data-file.driver", qvalue_str("disk"));
+        qdict_put_path(options, "data-file.disk", qvalue_str(names[1]));
+        qvalue_free(data_file);
+    }
+    int ret = bdrv_co_create(new->host, options, &new->err);
+    qvalue_free(options);
+    return ret;
+}
+
+bool img_new_check(struct img_new *new)
+{
+    return options_fit(new) && (strcmp(new->format, "raw") == 0 || img_run(new->host, try_on_disks, new) >= 0);
 }
 
 static void announce(const struct create *c)
