@@ -223,6 +223,7 @@ typedef struct BDRVQcow2State {
     uint64_t bitmap_directory_size;
     uint64_t bitmap_directory_offset;
     bool bitmaps_stale; /* there is an extension, but not its autoclear bit: gone with the next header */
+    bool bitmaps_unsure; /* a header failed: what is stored may look consistent, whatever the directory says */
 
     BdrvChild *data_file; /* bs->file, or the external one */
     bool data_file_is_raw;

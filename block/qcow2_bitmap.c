@@ -199,8 +199,9 @@ int qcow2_co_remove_persistent_dirty_bitmap(BlockDriverState *bs, const char *na
 /* Also those that are not in memory: what is written from now on is missing in all of them. */
 static int reopen_locked(BlockDriverState *bs, Error **errp)
 {
+    const BDRVQcow2State *s = bs->opaque;
     struct qcow2_bitmaps dir;
-    bool changed = false;
+    bool changed = s->bitmaps_unsure;
     int ret = qcow2_bitmaps_read(bs, &dir, 0, errp);
     if (ret < 0) {
         return ret;
@@ -225,7 +226,7 @@ int qcow2_co_reopen_bitmaps_rw(BlockDriverState *bs, Error **errp)
         return -EINVAL;
     }
     co_mutex_lock(&s->lock);
-    int ret = s->nb_bitmaps > 0 ? reopen_locked(bs, errp) : 0;
+    int ret = s->nb_bitmaps > 0 || s->bitmaps_unsure ? reopen_locked(bs, errp) : 0;
     co_mutex_unlock(&s->lock);
     return ret;
 }

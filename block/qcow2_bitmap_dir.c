@@ -295,7 +295,7 @@ static int overwrite(BlockDriverState *bs, const uint8_t *raw, uint64_t bytes)
 
 int qcow2_bitmaps_write_in_place(BlockDriverState *bs, const struct qcow2_bitmaps *dir)
 {
-    const BDRVQcow2State *s = bs->opaque;
+    BDRVQcow2State *s = bs->opaque;
     uint64_t bytes = qcow2_bitmaps_bytes(dir);
     SIM_ASSERT_EQ(bytes, s->bitmap_directory_size);
     SIM_ASSERT_EQ(dir->nb, s->nb_bitmaps);
@@ -305,7 +305,9 @@ int qcow2_bitmaps_write_in_place(BlockDriverState *bs, const struct qcow2_bitmap
     /* Also after a failure: every sector of the directory is an old or a new one, and as nobody writes to the disk
      * before this succeeds, its consistent entries are still true. */
     int end = write_header_sync(bs, true);
-    return ret < 0 ? ret : end;
+    ret = ret < 0 ? ret : end;
+    s->bitmaps_unsure = ret < 0;
+    return ret;
 }
 
 /* Announces another directory; as it was if that fails. *named: see qcow2_bitmaps_replace. */
@@ -322,12 +324,14 @@ static int switch_header(BlockDriverState *bs, uint32_t nb, uint64_t offset, uin
     s->bitmap_directory_size = bytes;
     int ret = write_header_sync(bs, nb > 0);
     if (ret == 0) {
+        s->bitmaps_unsure = false;
         return 0;
     }
     s->nb_bitmaps = old_nb;
     s->bitmap_directory_offset = old_offset;
     s->bitmap_directory_size = old_bytes;
     *named = write_header_sync(bs, old_valid) < 0;
+    s->bitmaps_unsure |= *named;
     return ret;
 }
 
