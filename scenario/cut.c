@@ -45,7 +45,7 @@ static struct scn_step *append(struct scenario *scn, const char *verb)
     return insert(scn, scn->step_count, verb, NULL);
 }
 
-/* Media are there, and images on them: nothing that could be lost is older. */
+/* What comes before the first of all writes that count; the last image that is made, too. */
 static bool makes_media(const struct scn_step *step)
 {
     return is(step, "disk") || is(step, "img create");
@@ -142,8 +142,8 @@ struct scenario *scenario_cut(const struct scenario *scn, uint64_t after_write, 
         add_end(copy);
     }
     cut = find_cut(copy);
-    while (!cut && at < copy->step_count && makes_media(&copy->steps[at])) {
-        at++;
+    for (size_t i = 0; !cut && i < copy->step_count && !is(&copy->steps[i], "powerloss"); i++) {
+        at = is(&copy->steps[i], "img create") || (at == i && makes_media(&copy->steps[i])) ? i + 1 : at;
     }
     cut = cut ? cut : insert(copy, at, "fault", NULL);
     for (size_t i = 0; i < 3; i++) {
