@@ -148,7 +148,8 @@ int qcow2_flush_caches(BlockDriverState *bs)
     const BDRVQcow2State *s = bs->opaque;
 
     int ret = qcow2_cache_write(bs, s->l2_table_cache);
-    if (ret == 0 && !s->use_lazy_refcounts) {
+    /* only the dirty bit says that nobody needs them */
+    if (ret == 0 && !(s->use_lazy_refcounts && (s->incompatible_features & QCOW2_INCOMPAT_DIRTY))) {
         ret = qcow2_cache_write(bs, s->refcount_block_cache);
     }
     if (ret == 0) {
