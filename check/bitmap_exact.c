@@ -183,7 +183,10 @@ static void on_enable(void *opaque, const struct sim_record *record)
 {
     struct bitmap_model *m = bitmap_model_find(opaque, record->ref);
 
-    if (m && !m->name) {
+    /* a stored one may come back disabled (4.2) */
+    bool loaded = m && m->flag[BITMAP_PERSISTENT] && !bitmap_command_running(opaque, record->host);
+
+    if (m && (!m->name || loaded)) {
         bitmap_enable(m, record->field[2] != 0, record->number);
     }
 }
