@@ -13,10 +13,44 @@
 #include "scenario/gen_mirror.h"
 
 static const char *const features[] = {
-    "raw",      "window", "stamp",   "huge",     "uneven",   "device",  "enospc", "slow",  "shallow",
-    "no-cache", "bitmap", "fault",   "workload", "limit",    "storm",   "pause",  "speed", "cancel",
-    "vm-stop",  "second", "align",   "replaces", "manual",   "power",   "unplug", "io",    "after",
-    "ready",    "query",  "limited", "pieces",   "intruder", "garbage", "reopen", NULL,
+    "raw",
+    "window",
+    "stamp",
+    "huge",
+    "uneven",
+    "device",
+    "enospc",
+    "slow",
+    "shallow",
+    "no-cache",
+    "bitmap",
+    "fault",
+    "workload",
+    "limit",
+    "storm",
+    "pause",
+    "speed",
+    "cancel",
+    "vm-stop",
+    "second",
+    "align",
+    "replaces",
+    "manual",
+    "power",
+    "unplug",
+    "io",
+    "after",
+    "ready",
+    "query",
+    "limited",
+    "pieces",
+    "intruder",
+    "garbage",
+    "reopen",
+    "qcow2",
+    "backing",
+    GEN_IMAGE_FEATURES,
+    NULL,
 };
 
 /* --- the world ------------------------------------------------------------------------------------------- */
@@ -94,12 +128,36 @@ static void add_speed_of_medium(struct mirror *m, const char *disk)
     add_odd_medium(m, disk);
 }
 
+/* The medium of an image: empty, or a device that holds it whatever its clusters are. */
+static void write_image(struct mirror *m, const char *what, const char *disk, int64_t bytes,
+                        struct gen_image *image, char **options)
+{
+    struct gen *gen = m->gen;
+    unsigned levels = bytes > 0 && gen_chance(gen, "backing", 350) ? (unsigned)gen_range(gen, what, 1, 3) : 0;
+    bool device = !m->huge && disk[0] == 'd' && gen_chance(gen, "device", 150);
+
+    gen_image_draw(gen, what, disk, bytes, levels, image);
+    gen_add(gen, "disk %s", disk);
+    if (device) {
+        gen_add_size(gen, "size", 2 * bytes + 16 * MiB);
+        gen_add(gen, " type=device");
+    }
+    add_speed_of_medium(m, disk);
+    gen_line(gen, "%s", "");
+    gen_image_write(gen, what, image, levels);
+    *options = gen_image_options(gen, what, image, false);
+}
+
 static void write_source(struct mirror *m)
 {
     struct gen *gen = m->gen;
     int64_t behind;
 
     m->bytes = draw_bytes(m);
+    if (m->bytes <= TiB / 4 && gen_chance(gen, "qcow2", 250)) {
+        write_image(m, "source.image", "src", m->bytes, &m->source, &m->source_options);
+        return;
+    }
     m->raw = gen_chance(gen, "raw", 300);
     m->start =
         m->raw && gen_chance(gen, "window", 250) ? gen_range(gen, "window.start", 1, 256) * SIM_SECTOR_BYTES : 0;
@@ -124,6 +182,10 @@ static void write_target(struct mirror *m)
     if (gen_chance(gen, "uneven", 15)) {
         bytes += gen_range(gen, "uneven.by", -4, 4) * SIM_SECTOR_BYTES;
         bytes = MAX(bytes, (int64_t)0);
+    }
+    if (bytes <= TiB / 4 && gen_chance(gen, "qcow2", 300)) {
+        write_image(m, "target.image", "dst", bytes, &m->target, &m->target_options);
+        return;
     }
     gen_add(gen, "disk dst");
     gen_add_size(gen, "size", bytes);
@@ -165,10 +227,26 @@ static void write_node(struct mirror *m, const char *name, const char *disk, boo
     gen_line(gen, "%s", unmap ? " discard=unmap" : "");
 }
 
+static void write_image_node(struct mirror *m, const char *name, const char *disk, const char *options,
+                             bool may_fail)
+{
+    gen_line(m->gen, "%sblockdev-add driver=qcow2 node-name=%s file.driver=disk file.disk=%s%s%s",
+             may_fail ? "try " : "", name, disk, options,
+             strstr(options, "discard=unmap") ? " file.discard=unmap" : "");
+}
+
 static void write_nodes(struct mirror *m, bool may_fail)
 {
-    write_node(m, "s", "src", m->raw, may_fail);
-    write_node(m, "d", "dst", gen_chance(m->gen, "raw", 300), may_fail);
+    if (m->source_options) {
+        write_image_node(m, "s", "src", m->source_options, may_fail);
+    } else {
+        write_node(m, "s", "src", m->raw, may_fail);
+    }
+    if (m->target_options) {
+        write_image_node(m, "d", "dst", m->target_options, may_fail);
+    } else {
+        write_node(m, "d", "dst", gen_chance(m->gen, "raw", 300), may_fail);
+    }
 }
 
 static void write_guest(struct mirror *m, bool may_fail)
@@ -326,6 +404,8 @@ static void generate(struct sim *draw)
     gen_mirror_life(&m);
     write_job_end(&m);
     write_after(&m);
+    free(m.source_options);
+    free(m.target_options);
 }
 
 const struct gen_profile gen_mirror_profile = {

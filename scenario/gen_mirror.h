@@ -5,7 +5,7 @@
 #ifndef SCENARIO_GEN_MIRROR_H
 #define SCENARIO_GEN_MIRROR_H
 
-#include "scenario/gen.h"
+#include "scenario/gen_image.h"
 
 struct mirror {
     struct gen *gen;
@@ -13,6 +13,8 @@ struct mirror {
     int64_t start; /* where that begins on the source disk */
     bool huge;     /* too large to be copied whole: sparse, worked on in places */
     bool raw;
+    struct gen_image source, target; /* disk empty: no image */
+    char *source_options, *target_options;
     bool capped; /* the target's medium is too small at first */
     bool werror_stop;
     bool stops_on_error; /* of the job */
