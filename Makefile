@@ -164,6 +164,10 @@ bench: ## figures beside their floors: [PART=bitmaps|requests]
 	+@$(call way,build/opt,$(CC),-O2,) build/opt/bench/bench
 	@build/opt/bench/bench $(PART)
 
+.PHONY: judge
+judge: all ## let real qemu-img judge what generated runs leave on their disks: [PROFILE=power] [SEEDS=1..300]
+	@tools/judge.py --profile $(or $(PROFILE),power) --seeds $(or $(SEEDS),1..300)
+
 .PHONY: determinism
 determinism: build/blksim ## the same hashes from every compiler, option, heap and process count
 	@tools/determinism.sh

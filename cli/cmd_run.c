@@ -308,8 +308,8 @@ static bool parse_log(struct run_command *c)
         c->options.log = stdout;
         c->options.log_full = strcmp(c->log_text, "full") == 0;
     }
-    if (c->total != 1 && (c->options.log || c->trace_path || c->timeline_path)) {
-        cli_error("run: --log, --trace and --timeline need exactly one scenario");
+    if (c->total != 1 && (c->options.log || c->trace_path || c->timeline_path || c->options.write_disks)) {
+        cli_error("run: --log, --trace, --timeline and --write-disks need exactly one scenario");
         return false;
     }
     return true;
@@ -359,6 +359,7 @@ static int run(int argc, char **argv)
         {"--max-failures", "N", CLI_U64, &c.max_failures, "stop after so many (default 10, 0: never)"},
         {"--checks", "LIST", CLI_STR, &c.options.checks, "checkers to attach, by commas (default all; none)"},
         {"--digest", NULL, CLI_FLAG, &c.options.digest, "sha256 of guest views in --json"},
+        {"--write-disks", "DIR", CLI_STR, &c.options.write_disks, "write the disks there when all is closed"},
         {"--no-files", NULL, CLI_FLAG, &c.options.no_files, "refuse scenarios that touch host files"},
         {"--stats", NULL, CLI_FLAG, &c.stats, "what the sweep really did, and marks never reached"},
         {"--json", NULL, CLI_FLAG, &c.json, "one JSON object a run"},

@@ -163,7 +163,7 @@ static void print_value(FILE *out, const struct qvalue *v, int indent)
 void img_snapshot_table(FILE *out, const struct qvalue *list)
 {
     char human[32];
-    char date[32];
+    char date[80];
 
     fprintf(out, "Snapshot list:\n%-10s%-17s%8s%20s%13s%11s\n", "ID", "TAG", "VM SIZE", "DATE", "VM CLOCK",
             "ICOUNT");
@@ -172,7 +172,9 @@ void img_snapshot_table(FILE *out, const struct qvalue *list)
         time_t when = (time_t)img_int(s, "date-sec");
         struct tm broken;
         long long clock = img_int(s, "vm-clock-sec");
-        strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S", localtime_r(&when, &broken));
+        localtime_r(&when, &broken);
+        snprintf(date, sizeof(date), "%d-%02d-%02d %02d:%02d:%02d", broken.tm_year + 1900, broken.tm_mon + 1,
+                 broken.tm_mday, broken.tm_hour, broken.tm_min, broken.tm_sec);
         fprintf(out, "%-9s %-16s %8s%20s %02lld:%02lld:%02lld.%03lld", img_str(s, "id"), img_str(s, "name"),
                 img_human(img_int(s, "vm-state-size"), human), date, clock / 3600, clock / 60 % 60, clock % 60,
                 (long long)img_int(s, "vm-clock-nsec") / 1000000);

@@ -83,6 +83,9 @@ static struct qvalue *nodes_object(struct host *host, bool digest)
         struct qvalue *node = qvalue_dict();
 
         qdict_put(node, "driver", qvalue_str(bdrv_driver_name(bs)));
+        if (bdrv_filename(bs)) {
+            qdict_put(node, "file", qvalue_str(bdrv_filename(bs)));
+        }
         qdict_put(node, "size", qvalue_int(bdrv_getlength_cached(bs)));
         qdict_put(node, "sha256", view_digest(bs, digest));
         qdict_put(node, "allocated", qvalue_int(allocated_below(bs)));

@@ -120,6 +120,27 @@ static void end_close(void *opaque)
     runner_host_close(runner->host);
 }
 
+/* Names of disks are file names: letters, digits, a few signs, no slashes. */
+static void write_disks(struct runner *runner)
+{
+    for (struct disk *disk = disk_first(runner->sim); disk; disk = disk_next(disk)) {
+        Error *err = NULL;
+        char *path;
+
+        if (strchr(disk_name(disk)->str, '/') ||
+            asprintf(&path, "%s/%s", runner->options->write_disks, disk_name(disk)->str) < 0) {
+            continue;
+        }
+        if (disk_save_file(disk, path, &err) < 0) {
+            struct violation_where where = {.phase = "end"};
+
+            check_violate(runner->checks, "expect", "disk-not-written", &where, "%s", error_get_pretty(err));
+            error_free(err);
+        }
+        free(path);
+    }
+}
+
 static void end_rounds(struct runner *runner, bool (*fn)(struct runner *runner))
 {
     for (unsigned round = 0; round < END_ROUNDS && !runner->stop; round++) {
@@ -211,6 +232,13 @@ void runner_play_end(struct runner *runner)
         return;
     }
     check_final(runner->checks);
+    if (runner->options->write_disks && runner->result->hosts) {
+        qvalue_free(runner->result->hosts);
+        runner->result->hosts = result_hosts(runner, runner->options->digest);
+    }
     runner_on_main(runner, end_close, runner);
     runner_settle(runner, SETTLE_WHOLE_NS);
+    if (runner->options->write_disks && !check_violation_count(runner->checks)) {
+        write_disks(runner);
+    }
 }
