@@ -10,12 +10,6 @@
 
 #define FEATURE_RECORD_BYTES 48
 
-struct extension {
-    uint32_t magic;
-    uint32_t bytes;
-    const uint8_t *data;
-};
-
 static uint32_t get_be32(const uint8_t *at)
 {
     return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
@@ -38,8 +32,7 @@ size_t qcow2_extensions_extent(const struct qcow2_extensions *area)
     return MIN(at, area->end);
 }
 
-/* The extension at *at, which moves on. 1; 0: there are no more; -EINVAL: it is longer than the area. */
-static int next_extension(const struct qcow2_extensions *area, size_t *at, struct extension *ext)
+int qcow2_extension_next(const struct qcow2_extensions *area, size_t *at, struct qcow2_extension *ext)
 {
     if (*at + 8 > area->end) {
         return 0;
@@ -69,7 +62,7 @@ static void add_name(char *text, size_t room, const char *name, size_t bytes)
 }
 
 /* Names from the image's table, which thus leave *features. */
-static void add_named(const struct extension *ext, uint64_t *features, char *text, size_t room)
+static void add_named(const struct qcow2_extension *ext, uint64_t *features, char *text, size_t room)
 {
     for (uint32_t at = 0; at + FEATURE_RECORD_BYTES <= ext->bytes; at += FEATURE_RECORD_BYTES) {
         const uint8_t *record = ext->data + at;
@@ -83,10 +76,10 @@ static void add_named(const struct extension *ext, uint64_t *features, char *tex
 void qcow2_report_unsupported(const struct qcow2_extensions *area, uint64_t features, Error **errp)
 {
     char text[64 * (FEATURE_RECORD_BYTES + 2)] = "";
-    struct extension ext;
+    struct qcow2_extension ext;
     size_t at = area->start;
 
-    while (next_extension(area, &at, &ext) > 0) {
+    while (qcow2_extension_next(area, &at, &ext) > 0) {
         if (ext.magic == QCOW2_EXT_MAGIC_FEATURE_TABLE) {
             add_named(&ext, &features, text, sizeof(text));
         }
@@ -101,7 +94,7 @@ void qcow2_report_unsupported(const struct qcow2_extensions *area, uint64_t feat
 
 /* --- each of them --------------------------------------------------------------------------------------------- */
 
-static int load_backing_format(BlockDriverState *bs, const struct extension *ext,
+static int load_backing_format(BlockDriverState *bs, const struct qcow2_extension *ext,
                                struct qcow2_extensions_found *found, Error **errp)
 {
     if (ext->bytes > QCOW2_MAX_BACKING_FORMAT) {
@@ -115,14 +108,14 @@ static int load_backing_format(BlockDriverState *bs, const struct extension *ext
 }
 
 /* Records that we write ourselves, from our own list. */
-static int skip(BlockDriverState *bs, const struct extension *ext, struct qcow2_extensions_found *found,
+static int skip(BlockDriverState *bs, const struct qcow2_extension *ext, struct qcow2_extensions_found *found,
                 Error **errp)
 {
     return 0;
 }
 
-static int load_crypto(BlockDriverState *bs, const struct extension *ext, struct qcow2_extensions_found *found,
-                       Error **errp)
+static int load_crypto(BlockDriverState *bs, const struct qcow2_extension *ext,
+                       struct qcow2_extensions_found *found, Error **errp)
 {
     const BDRVQcow2State *s = bs->opaque;
 
@@ -138,14 +131,14 @@ static int load_crypto(BlockDriverState *bs, const struct extension *ext, struct
     return 0;
 }
 
-static int load_bitmaps(BlockDriverState *bs, const struct extension *ext, struct qcow2_extensions_found *found,
-                        Error **errp)
+static int load_bitmaps(BlockDriverState *bs, const struct qcow2_extension *ext,
+                        struct qcow2_extensions_found *found, Error **errp)
 {
     return qcow2_read_bitmaps_extension(bs, ext->data, ext->bytes, errp);
 }
 
-static int load_data_file(BlockDriverState *bs, const struct extension *ext, struct qcow2_extensions_found *found,
-                          Error **errp)
+static int load_data_file(BlockDriverState *bs, const struct qcow2_extension *ext,
+                          struct qcow2_extensions_found *found, Error **errp)
 {
     BDRVQcow2State *s = bs->opaque;
     size_t length = strnlen((const char *)ext->data, ext->bytes);
@@ -158,7 +151,7 @@ static int load_data_file(BlockDriverState *bs, const struct extension *ext, str
     return 0;
 }
 
-static int keep_unknown(BlockDriverState *bs, const struct extension *ext)
+static int keep_unknown(BlockDriverState *bs, const struct qcow2_extension *ext)
 {
     BDRVQcow2State *s = bs->opaque;
     Qcow2UnknownExtension *keep = qcow2_alloc(bs, sizeof(*keep));
@@ -175,7 +168,7 @@ static int keep_unknown(BlockDriverState *bs, const struct extension *ext)
 
 static const struct {
     uint32_t magic;
-    int (*load)(BlockDriverState *bs, const struct extension *ext, struct qcow2_extensions_found *found,
+    int (*load)(BlockDriverState *bs, const struct qcow2_extension *ext, struct qcow2_extensions_found *found,
                 Error **errp);
 } known[] = {
     {QCOW2_EXT_MAGIC_BACKING_FORMAT, load_backing_format}, {QCOW2_EXT_MAGIC_FEATURE_TABLE, skip},
@@ -183,8 +176,8 @@ static const struct {
     {QCOW2_EXT_MAGIC_DATA_FILE, load_data_file},
 };
 
-static int load_extension(BlockDriverState *bs, const struct extension *ext, struct qcow2_extensions_found *found,
-                          Error **errp)
+static int load_extension(BlockDriverState *bs, const struct qcow2_extension *ext,
+                          struct qcow2_extensions_found *found, Error **errp)
 {
     for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
         if (known[i].magic == ext->magic) {
@@ -197,11 +190,11 @@ static int load_extension(BlockDriverState *bs, const struct extension *ext, str
 int qcow2_extensions_load(BlockDriverState *bs, const struct qcow2_extensions *area,
                           struct qcow2_extensions_found *found, Error **errp)
 {
-    struct extension ext;
+    struct qcow2_extension ext;
     size_t at = area->start;
     int ret;
 
-    while ((ret = next_extension(area, &at, &ext)) > 0) {
+    while ((ret = qcow2_extension_next(area, &at, &ext)) > 0) {
         ret = load_extension(bs, &ext, found, errp);
         if (ret < 0) {
             return ret;

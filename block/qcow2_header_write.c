@@ -169,7 +169,7 @@ int qcow2_write_header(BlockDriverState *bs, const char *backing_file, const cha
     collect(bs, &content);
     int64_t ret = qcow2_header_build(&content, cluster, (size_t)s->cluster_size);
     if (ret > 0) {
-        ret = qcow2_pwrite(bs, 0, s->cluster_size, cluster);
+        ret = qcow2_header_switch(bs, cluster);
     }
     qcow2_free(bs, cluster, (size_t)s->cluster_size);
     return (int)ret;

@@ -68,6 +68,13 @@ struct qcow2_extensions {
     size_t start;
     size_t end;
 };
+struct qcow2_extension {
+    uint32_t magic;
+    uint32_t bytes;
+    const uint8_t *data;
+};
+/* The extension at *at, from start on, which moves on. 1; 0: there are no more; -EINVAL: longer than the area. */
+int qcow2_extension_next(const struct qcow2_extensions *area, size_t *at, struct qcow2_extension *ext);
 /* How far they reach: at most end. Beyond `bytes`: the answer needs more to be read. */
 size_t qcow2_extensions_extent(const struct qcow2_extensions *area);
 /* What they say that is for the one who opens. */
@@ -85,6 +92,9 @@ void qcow2_report_unsupported(const struct qcow2_extensions *area, uint64_t feat
 
 /* The first cluster, cluster_size bytes of zeroed memory. Bytes used, or -ENOSPC. */
 int64_t qcow2_header_build(const struct qcow2_header_content *content, uint8_t *cluster, size_t cluster_bytes);
+/* Puts a new first cluster in the place of the old, so that power loss leaves the one or the other
+ * (qcow2_header_switch.c). No flush at the end. */
+int qcow2_header_switch(BlockDriverState *bs, const uint8_t *cluster);
 /* As qcow2_update_header, with another backing file. */
 int qcow2_write_header(BlockDriverState *bs, const char *backing_file, const char *backing_format);
 
