@@ -24,8 +24,8 @@ void qcow2_discard_kept(BlockDriverState *bs, uint64_t entry, enum qcow2_discard
     BDRVQcow2State *s = bs->opaque;
 
     /* What a snapshot reads as well is no longer ours to throw away. */
-    if (s->discard_passthrough[why] && (entry & QCOW_OFLAG_COPIED)) {
-        bdrv_co_pdiscard(s->data_file, (int64_t)(entry & L2E_OFFSET_MASK), s->cluster_size);
+    if (entry & QCOW_OFLAG_COPIED) {
+        qcow2_host_discard(bs, s->data_file, (int64_t)(entry & L2E_OFFSET_MASK), s->cluster_size, why);
     }
 }
 

@@ -283,7 +283,9 @@ int qcow2_grow_l1_table(BlockDriverState *bs, uint64_t min_size, bool exact_size
     }
     uint64_t *table = qcow2_alloc(bs, (size_t)table_bytes(size));
     if (s->l1_size > 0) {
-        memcpy(table, s->l1_table, (size_t)table_bytes(s->l1_size));
+        if (s->l1_size > 0) { /* an empty disk has none */
+            memcpy(table, s->l1_table, (size_t)table_bytes(s->l1_size));
+        }
     }
     int ret = switch_table(bs, table, size, offset);
     if (ret < 0) {

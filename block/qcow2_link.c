@@ -21,7 +21,7 @@ static int order(BlockDriverState *bs, const QCowL2Meta *m)
     } else if (m->new_bytes > 0) {
         ret = qcow2_cache_set_dependency(bs, s->l2_table_cache, s->refcount_block_cache);
     }
-    if (ret == 0 && !m->no_data) {
+    if (ret == 0) {
         qcow2_cache_depends_on_flush(s->l2_table_cache);
     }
     return ret;
@@ -47,12 +47,10 @@ static uint64_t set_entry(BlockDriverState *bs, const QCowL2Meta *m, uint8_t *sl
 
     SIM_ASSERT_EQ(offset_into_cluster(s, host), 0);
     SIM_ASSERT(m->kind != QCOW2_RUN_KEEP || (old & L2E_OFFSET_MASK) == (uint64_t)host);
-    set_l2_entry(s, slice, index,
-                 (uint64_t)host | QCOW_OFLAG_COPIED |
-                     (m->no_data && !has_subclusters(s) ? old & QCOW_OFLAG_ZERO : 0));
+    set_l2_entry(s, slice, index, (uint64_t)host | QCOW_OFLAG_COPIED);
     if (has_subclusters(s)) {
         uint64_t bitmap = old & QCOW_OFLAG_COMPRESSED ? 0 : get_l2_bitmap(s, slice, index);
-        uint64_t data = m->no_data ? 0 : area_mask(s, m, cluster);
+        uint64_t data = area_mask(s, m, cluster);
         set_l2_bitmap(s, slice, index, (bitmap & ~(data << 32)) | data);
     }
     return old;

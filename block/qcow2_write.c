@@ -106,14 +106,6 @@ void qcow2_claim_end(BlockDriverState *bs, QCowL2Meta *claim)
     end(claim);
 }
 
-void qcow2_wait_allocs(BlockDriverState *bs, int64_t offset, int64_t bytes)
-{
-    QCowL2Meta claim;
-
-    qcow2_claim_begin(bs, &claim, offset, bytes);
-    qcow2_claim_end(bs, &claim);
-}
-
 /* --- what is there ------------------------------------------------------------------------------------------- */
 
 /* A cluster of the guest and what its L2 entry says. */
@@ -323,9 +315,7 @@ int qcow2_alloc_begin(BlockDriverState *bs, QCowL2Meta *m, int64_t offset, int64
 
 int qcow2_alloc_end(BlockDriverState *bs, QCowL2Meta *m, int ret)
 {
-    bool relink = m->kind == QCOW2_RUN_NEW || (m->kind == QCOW2_RUN_KEEP && !m->no_data);
-
-    if (ret == 0 && relink) {
+    if (ret == 0 && m->kind != QCOW2_RUN_IN_PLACE) {
         ret = qcow2_usable(bs) ? qcow2_alloc_link(bs, m) : -ENOMEDIUM;
     }
     if (ret < 0 && m->new_bytes > 0 && qcow2_usable(bs)) {

@@ -34,8 +34,6 @@ struct QCowL2Meta {
     int64_t host_offset; /* where area_offset goes, in s->data_file */
     int64_t new_offset;  /* clusters to free on failure */
     int64_t new_bytes;   /* 0: none, also with an external data file */
-    bool no_data;        /* for preallocation of what is unallocated or reads as zeros: extended entries get their
-                          * host cluster only. Set between begin and end. */
     CoQueue waiters;
     LIST_ENTRY(QCowL2Meta) next; /* newest first */
 };
@@ -53,8 +51,6 @@ int qcow2_alloc_link(BlockDriverState *bs, const QCowL2Meta *m);
  * writes and claims wait for this one. Claims may not nest. */
 void qcow2_claim_begin(BlockDriverState *bs, QCowL2Meta *claim, int64_t offset, int64_t bytes);
 void qcow2_claim_end(BlockDriverState *bs, QCowL2Meta *claim);
-/* A claim given up at once: everything that was under way there is done. */
-void qcow2_wait_allocs(BlockDriverState *bs, int64_t offset, int64_t bytes);
 
 /* The area's data (qcow2_cow.c): what lies around the guest's bytes is read through the image, and written together
  * with them. Lock not held. */

@@ -2,6 +2,8 @@
  * failures leave nothing behind. */
 #include "tests/block/qcow2_rig.h"
 
+#include "block/qcow2.h"
+
 #define K ((int64_t)1024)
 #define COPIED (1ULL << 63)
 
@@ -310,6 +312,65 @@ static void test_shared_table_order(void **state)
     end_watched(0);
 }
 
+static void grow(void *opaque)
+{
+    *(int *)opaque = blk_co_truncate(rig.blk, MiB, true, PREALLOC_OFF, 0, NULL);
+}
+
+/* An empty disk has no L1 table; a larger one is complete before the header names it.
+ * fact: qcow2 5.5/l1-growth */
+static void test_l1_growth(void **state)
+{
+    int ret = 1;
+    begin_watched((struct rig_spec){.size = 0});
+    coroutine_start(coroutine_create(world, host, "grow", grow, &ret));
+    settle();
+    assert_int_equal(ret, 0);
+    assert_int_equal(strncmp(happened(), "RF1FHF", 6), 0);
+    IO(OP_WRITE, 512 * K, 64 * K, 0x11);
+    READS(0, 512 * K, 0);
+    READS(512 * K, 64 * K, 0x11);
+    end_watched(0);
+}
+
+static void poke64(int64_t offset, uint64_t value)
+{
+    uint8_t raw[8];
+    struct payload p;
+
+    qcow2_put_be64(raw, value);
+    payload_init(world, &p);
+    payload_append_bytes(&p, raw, 8);
+    disk_poke(rig.disk, offset, &p);
+    payload_clear(&p);
+}
+
+/* An entry that makes no sense is not written through: the image is marked and the node of no use any more, for
+ * those too who wait. fact: qcow2 5.8/runtime */
+static void test_bad_entry(void **state)
+{
+    rig_begin((struct rig_spec){.size = MiB});
+    IO(OP_WRITE, 0, 64 * K, 0x11);
+    IO(OP_FLUSH, 0, 0, 0);
+    rig_close();
+    poke64(4 * 64 * K, COPIED | 0x50200);
+    rig_boot("h2");
+    struct rq first = {.op = OP_WRITE, .offset = 64 * K, .bytes = 512, .fill = 0x33};
+    struct rq bad = {.op = OP_WRITE, .offset = 0, .bytes = 512, .fill = 0x22};
+    struct rq other = {.op = OP_WRITE, .offset = 65 * K, .bytes = 512, .fill = 0x22};
+    spawn(&first);
+    spawn(&other);
+    spawn(&bad);
+    settle();
+    assert_int_equal(bad.ret, -EIO);
+    assert_int_equal(first.ret, -ENOMEDIUM);
+    assert_int_equal(other.ret, -ENOMEDIUM);
+    assert_int_equal(io(OP_WRITE, 128 * K, 512, 0x22), -ENOMEDIUM);
+    assert_int_equal(medium64(72) & 2, 2); /* corrupt */
+    rig_close();
+    sim_delete(world);
+}
+
 /* fact: qcow2 5.2/normal */
 static void test_clusters_512(void **state)
 {
@@ -345,6 +406,8 @@ int main(void)
         T("/qcow2/write/table-failures", test_table_failures),
         T("/qcow2/write/shared-table", test_shared_table),
         T("/qcow2/write/shared-table-order", test_shared_table_order),
+        T("/qcow2/write/l1-growth", test_l1_growth),
+        T("/qcow2/write/bad-entry", test_bad_entry),
         T("/qcow2/write/clusters-512", test_clusters_512),
     };
     return cmocka_run_group_tests_name("qcow2 writes", tests, NULL, NULL);
