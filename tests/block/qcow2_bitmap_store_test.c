@@ -120,7 +120,7 @@ WORLD_TEST(test_order)
     close_image(&i);
 }
 
-/* fact: qcow2 4.3/flags, 4.3/inconsistent-stay, 4.1/auto, 2.1/order */
+/* fact: qcow2 4.3/flags, 4.3/inconsistent-stay, 4.1/auto */
 WORLD_TEST(test_flags)
 {
     struct image i = load_image(w, "bitmaps-clean-4k");

@@ -220,6 +220,47 @@ WORLD_TEST(test_reopen)
     close_image(&i);
 }
 
+/* --- giving up and taking back ----------------------------------------------------------------------------------
+ */
+
+static int give_up_entry(void *opaque)
+{
+    BlockDriverState *bs = ((struct call *)opaque)->i->bs;
+    return bs->drv->bdrv_co_inactivate(bs);
+}
+
+static int take_back_entry(void *opaque)
+{
+    struct call *c = opaque;
+    return c->i->bs->drv->bdrv_co_invalidate_cache(c->i->bs, &c->err);
+}
+
+/* fact: qcow2 4.2/memory-wins, 4.6/activation; bitmaps 2.4/inactivation */
+WORLD_TEST(test_hand_over)
+{
+    struct image i = make_image(w, MiB, K4);
+    struct call c = {.i = &i};
+    open_image(&i, true);
+    add_bitmap(&i, "stored", 65536, true);
+    add_bitmap(&i, "migrated", 65536, true);
+    reopen_image(&i, true);
+    fill(&i, 1, 0, 65536);
+    blk_unref(i.blk);
+    bdrv_dirty_bitmap_skip_store(bitmap(&i, "migrated"), true);
+    done(&c, go(&c, "inactivate", give_up_entry));
+    assert_string_equal(bitmaps_text(&i), "migrated:ep=65536 ");
+    assert_string_equal(stored_text(&i), "migrated:ua=1 stored:a=1 ");
+    done(&c, go(&c, "activate", take_back_entry));
+    bdrv_activate_dirty_bitmaps(i.bs);
+    assert_string_equal(bitmaps_text(&i), "stored:ep=65536 migrated:ep=65536 ");
+    assert_string_equal(stored_text(&i), "migrated:ua=1 stored:ua=1 ");
+    del(w, "n");
+    assert_string_equal(stored_text(&i), "migrated:a=1 stored:a=1 ");
+    open_image(&i, false);
+    assert_string_equal(check_text(&i), "0 0");
+    close_image(&i);
+}
+
 /* --- resizing ------------------------------------------------------------------------------------------------- */
 
 static void resize_refused(struct image *i, const char *why)
@@ -324,6 +365,7 @@ int main(void)
         T("/qcow2/bitmap/remove/inconsistent", test_remove_inconsistent),
         T("/qcow2/bitmap/remove/race", test_remove_race),
         T("/qcow2/bitmap/reopen", test_reopen),
+        T("/qcow2/bitmap/hand-over", test_hand_over),
         T("/qcow2/bitmap/resize", test_resize),
         T("/qcow2/bitmap/claims/directory", test_directory_beyond),
         T("/qcow2/bitmap/claims/table", test_table_beyond),

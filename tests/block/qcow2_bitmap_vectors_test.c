@@ -1,5 +1,7 @@
 /* Protects bitmaps stored by real tools: what they hold, what is refused, and the recorded operation lists once
  * more over qcow2, with a store and a load between. */
+#include <unistd.h>
+
 #include "tests/block/qcow2_bitmap_lib.h"
 
 /* --- images --------------------------------------------------------------------------------------------------- */
@@ -264,6 +266,49 @@ WORLD_TEST(test_tail)
     close_image(&i);
 }
 
+/* --- the real tools --------------------------------------------------------------------------------------------
+ */
+
+/* A command line about the file; false when it fails. */
+static bool tool(const char *file, const char *format)
+{
+    char command[600];
+    snprintf(command, sizeof(command), format, file, file);
+    return system(command) == 0;
+}
+
+/* They agree with what was stored here, and we with what they do to it. */
+WORLD_TEST(test_judged)
+{
+    struct image i = make_image(w, 3 * MiB, ",'cluster-size':4096");
+    const char *dir = getenv("TMPDIR");
+    char file[200];
+
+    if (!tool("", "qemu-img --version >/dev/null 2>&1 %s %s")) {
+        return; /* there are none here */
+    }
+    snprintf(file, sizeof(file), "%s/blksim-bitmap-%ld.qcow2", dir != NULL ? dir : "/tmp", (long)getpid());
+    open_image(&i, true);
+    add_bitmap(&i, "on", 65536, true);
+    bdrv_disable_dirty_bitmap(add_bitmap(&i, "off", 512, true));
+    fill(&i, 1, MiB, 65536);
+    reopen_image(&i, true);
+    fill(&i, 2, 2 * MiB, 65536);
+    close_image(&i);
+    assert_int_equal(disk_save_file(i.disk, file, NULL), 0);
+    assert_true(tool(file, "qemu-img check -q %s"));
+    assert_true(tool(file, "qemu-img info %s | tr -d '\\n' | grep -q 'flags: *name: off *granularity: 512.*"
+                           "flags: *\\[0\\]: auto *name: on *granularity: 65536'"));
+    assert_true(tool(file, "qemu-img bitmap --add -g 4096 %s theirs && qemu-img bitmap --merge on %s theirs"));
+    assert_true(tool(file, "qemu-img bitmap --remove %s off && qemu-img check -q %s"));
+    assert_int_equal(disk_load_file(i.disk, file, NULL), 0);
+    open_image(&i, true);
+    assert_string_equal(bitmaps_text(&i), "theirs:ep=131072 on:ep=131072 ");
+    assert_string_equal(check_text(&i), "0 0");
+    close_image(&i);
+    unlink(file);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -273,6 +318,7 @@ int main(void)
         T("/qcow2/bitmap/vectors/stale-autoclear", test_stale),
         T("/qcow2/bitmap/vectors/bit-without-extension", test_bit_alone),
         T("/qcow2/bitmap/vectors/tail-bits", test_tail),
+        T("/qcow2/bitmap/judged", test_judged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
