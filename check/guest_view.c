@@ -211,9 +211,14 @@ static void on_reply(void *opaque, const struct sim_record *record)
 {
     struct guest_view *state = opaque;
     bool failed = sim_record_str(record, 2) != NULL;
+    bool resize = strcmp(sim_record_str(record, 0), "block_resize") == 0;
 
     for (struct view *view = state->views; view; view = view->next) {
         const BlockDriverState *bs = guest_view_bs(view->guest);
+
+        if (failed && resize && bs && !check_disk_below(bs)) {
+            forget_all(state, view); /* an image may have let go of what was to be cut off (bitmaps-qcow2.md 5.5) */
+        }
         const struct disk *disk = bs ? check_disk_below(check_bottom(bs)) : NULL;
 
         if (failed && disk && is_being_cut(bs) && view->cut < 0) {

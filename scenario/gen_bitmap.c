@@ -13,9 +13,11 @@
 #include <string.h>
 
 static const char *const features[] = {
-    "empty",  "huge",  "raw",   "below", "align",  "device",  "enospc", "stamp",   "unmap", "limited",
-    "pieces", "twin",  "quiet", "fault", "relief", "work",    "io",     "mirror",  "stop",  "transaction",
-    "resize", "owner", "merge", "power", "rest",   "fail-at", "same",   "invalid", NULL,
+    "empty", "huge",    "raw",    "below",       "align",  "device",  "enospc", "stamp",
+    "unmap", "limited", "pieces", "twin",        "quiet",  "fault",   "relief", "work",
+    "io",    "mirror",  "stop",   "transaction", "resize", "owner",   "merge",  "power",
+    "rest",  "fail-at", "same",   "invalid",     "qcow2",  "backing", "reload", GEN_IMAGE_FEATURES,
+    NULL,
 };
 
 /* --- drawing ---------------------------------------------------------------------------------------------- */
@@ -128,6 +130,9 @@ static void write_disk(struct bitmaps *b, struct bitmap_node *node)
     static const int64_t latencies[] = {5 * NS_PER_US, 20 * NS_PER_US, 100 * NS_PER_US, NS_PER_MS};
     bool huge = node->bytes >= GiB;
 
+    if (gen_bitmap_image(b, node)) {
+        return;
+    }
     gen_add(gen, "disk %s", node->disk);
     gen_add_size(gen, "size", node->bytes);
     if (gen_draw(gen, "latency?", 2)) {
@@ -162,6 +167,10 @@ static void write_node(struct bitmaps *b, const struct bitmap_node *node, const 
 {
     struct gen *gen = b->gen;
 
+    if (node->options) {
+        gen_bitmap_image_open(b, node, may_fail);
+        return;
+    }
     gen_add(gen, "%sblockdev-add driver=%s node-name=%s", may_fail ? "try " : "", node->raw ? "raw" : "disk",
             node->name);
     gen_add(gen, node->raw ? " file.driver=disk file.disk=%s" : " disk=%s", node->disk);
@@ -171,7 +180,7 @@ static void write_node(struct bitmaps *b, const struct bitmap_node *node, const 
     gen_line(gen, "%s", node->unmap ? " discard=unmap" : "");
 }
 
-static void write_guest(struct bitmaps *b, const struct bitmap_node *node, bool may_fail)
+void gen_bitmap_guest(struct bitmaps *b, const struct bitmap_node *node, bool may_fail)
 {
     struct gen *gen = b->gen;
     const char *werror = GEN_PICK(gen, "guest.werror", "", "report", "report", "ignore", "stop");
@@ -198,7 +207,7 @@ static void write_nodes(struct bitmaps *b, bool may_fail)
 {
     for (size_t i = 0; i < b->guest_count; i++) {
         write_node(b, &b->nodes[i], below(b, &b->nodes[i]), may_fail);
-        write_guest(b, &b->nodes[i], may_fail);
+        gen_bitmap_guest(b, &b->nodes[i], may_fail);
     }
 }
 
@@ -239,7 +248,8 @@ static void write_world(struct bitmaps *b)
         }
     }
     write_nodes(b, false);
-    if (gen_chance(b->gen, "twin", 25)) { /* another node of the same medium: its own bitmaps, its own view */
+    if (!b->nodes[0].options &&
+        gen_chance(b->gen, "twin", 25)) { /* another node of the same medium: its own bitmaps, its own view */
         struct bitmap_node *twin = &b->nodes[b->node_count];
 
         SIM_ASSERT_LT(b->node_count, ARRAY_SIZE(b->nodes));
@@ -459,8 +469,10 @@ static void generate(struct sim *draw)
     write_first_bitmaps(&b);
     for (int64_t round = 0; round < rounds; round++) {
         write_round(&b, round);
+        gen_bitmap_reload(&b);
         write_power(&b);
     }
+    gen_bitmap_images_free(&b);
 }
 
 const struct gen_profile gen_bitmap_profile = {

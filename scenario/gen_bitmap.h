@@ -1,11 +1,12 @@
 /*
  * Profile bitmap from inside: gen_bitmap.c (the story: world, rounds, end), gen_bitmap_op.c (single operations on
- * bitmaps), gen_bitmap_txn.c (transactions) and gen_bitmap_quiet.c (a phase in which the answers are known).
+ * bitmaps), gen_bitmap_txn.c (transactions), gen_bitmap_quiet.c (a phase in which the answers are known) and
+ * gen_bitmap_image.c (images that store bitmaps).
  */
 #ifndef SCENARIO_GEN_BITMAP_H
 #define SCENARIO_GEN_BITMAP_H
 
-#include "scenario/gen.h"
+#include "scenario/gen_image.h"
 
 #define BITMAP_NODES 7 /* three with a guest, each perhaps with one below, and a twin */
 #define BITMAP_NAMES 5 /* on each node */
@@ -20,6 +21,8 @@ struct bitmap_node {
     bool raw;
     bool unmap;
     bool capped;
+    struct gen_image image;  /* qcow2; disk empty: none */
+    char *options;           /* with which it is opened; of the generator, NULL: no image */
     bool made[BITMAP_NAMES]; /* bitmaps that are likely there */
     bool frozen[BITMAP_NAMES];
 };
@@ -54,5 +57,15 @@ void gen_bitmap_transaction(struct bitmaps *b, int64_t time_ns);
 void gen_bitmap_sources(struct bitmaps *b, const char *what, struct bitmap_node *node, struct scn_text *text);
 /* Before anything fails or races: writes and operations one after the other, with what they must lead to. */
 void gen_bitmap_quiet(struct bitmaps *b);
+
+/* --- images (gen_bitmap_image.c) ------------------------------------------------------------------------------ */
+
+/* Perhaps the node is a qcow2 image: then its medium and all below it are written. */
+bool gen_bitmap_image(struct bitmaps *b, struct bitmap_node *node);
+void gen_bitmap_image_open(struct bitmaps *b, const struct bitmap_node *node, bool may_fail);
+/* Perhaps images are closed, checked and opened again: what they stored comes back. */
+void gen_bitmap_reload(struct bitmaps *b);
+void gen_bitmap_guest(struct bitmaps *b, const struct bitmap_node *node, bool may_fail);
+void gen_bitmap_images_free(struct bitmaps *b);
 
 #endif

@@ -15,7 +15,7 @@ static void add(struct bitmaps *b, int64_t time_ns)
     struct gen *gen = b->gen;
     struct bitmap_pick pick = gen_bitmap_pick(b, "add", false);
     bool disabled = gen_draw(gen, "add.disabled", 5) == 0;
-    bool persistent = gen_draw(gen, "add.persistent", 40) == 0;
+    bool persistent = gen_draw(gen, "add.persistent", pick.node->options ? 2 : 40) == 0;
     char granularity[48] = "";
 
     if (gen_draw(gen, "add.granularity?", 6)) {
