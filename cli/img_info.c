@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 struct info_verb {
     struct img_file file;
@@ -160,21 +159,40 @@ static void print_value(FILE *out, const struct qvalue *v, int indent)
     }
 }
 
+/* Seconds since 1970 as UTC: images are to look the same wherever they are looked at. */
+static void format_date(int64_t seconds, char date[32])
+{
+    int64_t days = seconds / 86400;
+    int64_t second = seconds % 86400;
+    int year = 1970;
+    int month = 0;
+    int in_month = 31;
+
+    for (int in_year = 365; days >= in_year;
+         in_year = 365 + (year % 4 == 0 && (year % 100 != 0 || year % 400 == 0))) {
+        days -= in_year;
+        year++;
+    }
+    bool leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    for (; days >= in_month; in_month = month == 1 ? 28 + leap : 30 + ((month + month / 7) % 2 == 0)) {
+        days -= in_month;
+        month++;
+    }
+    snprintf(date, 32, "%d-%02d-%02d %02d:%02d:%02d", year, month + 1, (int)days + 1, (int)(second / 3600),
+             (int)(second / 60 % 60), (int)(second % 60));
+}
+
 void img_snapshot_table(FILE *out, const struct qvalue *list)
 {
     char human[32];
-    char date[80];
+    char date[32];
 
     fprintf(out, "Snapshot list:\n%-10s%-17s%8s%20s%13s%11s\n", "ID", "TAG", "VM SIZE", "DATE", "VM CLOCK",
             "ICOUNT");
     for (size_t i = 0; i < list->seq.count; i++) {
         const struct qvalue *s = list->seq.items[i];
-        time_t when = (time_t)img_int(s, "date-sec");
-        struct tm broken;
         long long clock = img_int(s, "vm-clock-sec");
-        localtime_r(&when, &broken);
-        snprintf(date, sizeof(date), "%d-%02d-%02d %02d:%02d:%02d", broken.tm_year + 1900, broken.tm_mon + 1,
-                 broken.tm_mday, broken.tm_hour, broken.tm_min, broken.tm_sec);
+        format_date(img_int(s, "date-sec"), date);
         fprintf(out, "%-9s %-16s %8s%20s %02lld:%02lld:%02lld.%03lld", img_str(s, "id"), img_str(s, "name"),
                 img_human(img_int(s, "vm-state-size"), human), date, clock / 3600, clock / 60 % 60, clock % 60,
                 (long long)img_int(s, "vm-clock-nsec") / 1000000);
