@@ -321,9 +321,6 @@ static void on_guest_submit(void *opaque, const struct sim_record *record)
             take_ids(state, w, &req->data);
         }
     }
-    if (bdrv_is_writable(image->bs)) {
-        ranges_add(&image->written, f->offset, f->offset + f->bytes);
-    }
 }
 
 /* Nodes without flushes promise nothing (reference/block.md 2.9). */
@@ -354,6 +351,9 @@ static void over(struct power_data *state, struct power_image *image, struct pow
     const struct guest_req *req = f->req;
     bool through = !guest_get_config(f->guest)->write_cache || (req->flags & BDRV_REQ_FUA);
 
+    if (req->ret >= 0 && image->bs && w->op != SIM_OP_DISCARD) { /* a discard may be ignored (2.3) */
+        ranges_add(&image->written, w->offset, w->offset + w->bytes);
+    }
     w->req = NULL;
     w->end = now;
     w->ok = req->ret >= 0 && !req->ignored;
@@ -436,11 +436,26 @@ static void on_disk_complete(void *opaque, const struct sim_record *record)
     }
 }
 
-/* What lies behind the end comes and goes. */
+static void forget_written(void *opaque, const struct sim_record *record)
+{
+    struct power_data *state = opaque;
+
+    for (struct power_image *image = state->images; image; image = image->next) {
+        ranges_free(&image->written);
+    }
+}
+
+/* What lies behind the end comes and goes; bitmaps begin, end, and lose bits. */
 static void on_command(void *opaque, const struct sim_record *record)
 {
-    if (strcmp(sim_record_str(record, 0), "block_resize") == 0) {
+    const char *name = sim_record_str(record, 0);
+
+    if (strcmp(name, "block_resize") == 0) {
         forget_all(opaque, record);
+    }
+    if (strncmp(name, "block-dirty-bitmap", strlen("block-dirty-bitmap")) == 0 ||
+        strcmp(name, "transaction") == 0) {
+        forget_written(opaque, record);
     }
 }
 
@@ -483,6 +498,8 @@ void power_data_attach(struct check *check, struct power_data *state)
         {EV_power_loss, on_power_loss},
         {EV_disk_complete, on_disk_complete},
         {EV_qmp_command, on_command},
+        {EV_qmp_reply, on_command},             /* and between the two */
+        {EV_JOB_STATUS_CHANGE, forget_written}, /* as bitmaps of jobs do */
         {EV_node_close, on_node_change},
         {EV_node_reopen, on_node_change},
     };

@@ -95,7 +95,10 @@ static const char *judge(struct medium *m, const struct qcow2_image *image, unsi
     if (image->incomplete) {
         return NULL;
     }
-    found = qcow2_image_judge(image, allow | (m->leaky ? QCOW2_ALLOW_LEAKS : 0));
+    if (m->leaky || ((allow & QCOW2_ALLOW_DIRTY) && image->lazy_refcounts)) {
+        allow |= QCOW2_ALLOW_LEAKS; /* lazy counts that go down wait for the close (5.5) */
+    }
+    found = qcow2_image_judge(image, allow);
     m->leaky &= image->leaks > 0 || image->hidden_leaks > 0 || image->dirty;
     m->sound = !found;
     *kind = found ? qcow2_finding_name(found->kind) : NULL;
