@@ -206,13 +206,36 @@ static void on_disk_complete(void *opaque, const struct sim_record *record)
     }
 }
 
+/* An image that could not become shorter has given up its tail by then: the client wanted to be rid of that. */
+static void shrink_failed(struct guest_view *state, const struct qmp_call *call)
+{
+    const char *node = check_call_str(call, "node-name");
+    const BlockDriverState *bs = bdrv_lookup_bs(call->host, node ? node : check_call_str(call, "device"), NULL);
+    int64_t bytes;
+
+    if (!bs || !qdict_get_int(call->args, "size", &bytes, 0, NULL)) {
+        return;
+    }
+    for (struct view *view = state->views; view; view = view->next) {
+        int64_t cut = guest_below_cut(guest_view_bs(view->guest), bs, bytes);
+
+        if (cut >= 0) {
+            guest_model_truncate(&view->model->model, cut);
+        }
+    }
+}
+
 /* A resize that could not tell its outcome: what was cut off is gone, and the node will hear of it some day. */
 static void on_reply(void *opaque, const struct sim_record *record)
 {
     struct guest_view *state = opaque;
+    const struct qmp_call *call = record->ref;
     bool failed = sim_record_str(record, 2) != NULL;
     bool resize = strcmp(sim_record_str(record, 0), "block_resize") == 0;
 
+    if (failed && call && call->args && strcmp(sim_record_str(record, 0), "block_resize") == 0) {
+        shrink_failed(state, call);
+    }
     for (struct view *view = state->views; view; view = view->next) {
         const BlockDriverState *bs = guest_view_bs(view->guest);
 
