@@ -218,6 +218,25 @@ static void on_flag(void *opaque, const struct sim_record *record)
     }
 }
 
+static void on_load(void *opaque, const struct sim_record *record)
+{
+    struct bitmap_model *m = bitmap_model_find(opaque, record->ref);
+
+    if (m) {
+        bitmap_loaded(opaque, m, record->number);
+    }
+}
+
+static void on_lost(void *opaque, const struct sim_record *record)
+{
+    bitmap_lost(opaque, record->ref);
+}
+
+static void on_edge_detach(void *opaque, const struct sim_record *record)
+{
+    bitmap_judge_stored(opaque, record);
+}
+
 static void on_resize(void *opaque, const struct sim_record *record)
 {
     struct bitmap_models *models = opaque;
@@ -389,6 +408,9 @@ static void *attach(struct check *check)
         {EV_bitmap_reset, on_reset},
         {EV_bitmap_merge, on_merge},
         {EV_bitmap_enable, on_enable},
+        {EV_bitmap_load, on_load},
+        {EV_bitmap_lost, on_lost},
+        {EV_edge_detach, on_edge_detach},
         {EV_bitmap_busy, on_busy},
         {EV_bitmap_flag, on_flag},
         {EV_bitmap_freeze, on_freeze},
@@ -423,6 +445,7 @@ const struct check_class check_bitmap_exact = {
              "owners made it\n"
              "bitmap-missing: a bitmap is gone, or was never made, although no command removed it\n"
              "bitmap-extra: a bitmap is there although a command removed it, or failed to make it\n"
+             "stored-wrong: a closed image does not store what a persistent bitmap held\n"
              "not-refused: a command succeeded that the state of the bitmaps forbids\n",
     .attach = attach,
     .at_settled = at_settled,

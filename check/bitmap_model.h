@@ -44,6 +44,7 @@ struct bitmap_model {
     bool child;     /* a successor */
     bool tentative; /* made by a command that is not answered yet */
     bool doomed;    /* a command removes it */
+    bool unstored;  /* its image could not store it, and said so */
     struct bitmap_model *successor;
     uint64_t frozen_at; /* event; the next two: what was before */
     bool frozen_enabled;
@@ -129,6 +130,14 @@ void bitmap_flight_attach(struct bitmap_models *models);
 
 /* The command succeeded: what it asked of bitmaps is done in the model, and told where it should have failed. */
 void bitmap_command_done(struct bitmap_models *models, const struct qmp_call *call, uint64_t event);
+
+/* --- images (bitmap_stored.c) ------------------------------------------------------------------------------- */
+
+/* Bits were read into it: what must be there is what the medium has. */
+void bitmap_loaded(struct bitmap_models *models, struct bitmap_model *m, uint64_t event);
+/* An edge went away: if it is the file of an image that was closed, its bitmaps lie there as they were. */
+void bitmap_judge_stored(struct bitmap_models *models, const struct sim_record *record);
+void bitmap_lost(struct bitmap_models *models, const BlockDriverState *bs);
 
 /* --- comparing (bitmap_compare.c); op: what has just happened, or NULL -----------------------------------------
  */

@@ -1,0 +1,127 @@
+/*
+ * Bitmaps that an image keeps (reference/bitmaps-qcow2.md 4): what is loaded is what lies on the medium, what is
+ * stored is what the bitmap held. The medium is read by the checkers' own reader.
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "check/bitmap_model.h"
+#include "check/qcow2_image.h"
+
+/* The image below a qcow2 node, or NULL. */
+static struct qcow2_image *image_below(const BlockDriverState *file)
+{
+    struct disk *disk = file ? check_disk_below(file) : NULL;
+
+    return disk ? qcow2_image_read(qcow2_source_of_disk(disk)) : NULL;
+}
+
+static void stored_bits(struct qcow2_image *image, const struct qcow2_image_bitmap *b, struct ranges *set)
+{
+    int64_t first;
+    int64_t end = 0;
+
+    while (qcow2_image_bitmap_next(image, b, end, &first, &end)) {
+        ranges_add(set, first << b->granularity_bits, end << b->granularity_bits);
+    }
+}
+
+void bitmap_loaded(struct bitmap_models *models, struct bitmap_model *m, uint64_t event)
+{
+    struct qcow2_image *image =
+        strcmp(bdrv_driver_name(m->bs), "qcow2") == 0 ? image_below(bdrv_primary_bs(m->bs)) : NULL;
+    const struct qcow2_image_bitmap *b =
+        image && !image->error[0] && m->name ? qcow2_image_bitmap_find(image, m->name) : NULL;
+
+    ranges_free(&m->lower);
+    ranges_free(&m->upper);
+    if (b && !b->in_use && b->table) {
+        stored_bits(image, b, &m->lower);
+        ranges_add_all(&m->upper, &m->lower);
+        bitmap_enable(m, b->enabled, event);
+    } else { /* from a stream, or from where nobody can look */
+        check_read_bits(m->bitmap, &m->lower);
+        ranges_add_all(&m->upper, &m->lower);
+        bitmap_enable(m, bdrv_dirty_bitmap_enabled(m->bitmap), event);
+    }
+    qcow2_image_free(image);
+}
+
+static void violate(struct bitmap_models *models, const struct bitmap_model *m, const char *what, int64_t at)
+{
+    bitmap_violate(models, m, "stored-wrong", "close", "its image was closed; expected %s; at %" PRId64, what, at);
+}
+
+/* The first of `inside` that lies in no interval of `set`, or -1; beyond the end of the disk nothing counts. */
+static int64_t first_outside(const struct ranges *inside, const struct ranges *set, int64_t size)
+{
+    for (uint32_t i = 0; i < inside->count; i++) {
+        int64_t at = inside->item[i].start;
+
+        while (at < MIN(inside->item[i].end, size)) {
+            const struct range *r = ranges_next(set, at);
+
+            if (!r || r->start > at) {
+                return at;
+            }
+            at = r->end;
+        }
+    }
+    return -1;
+}
+
+static void judge(struct bitmap_models *models, struct bitmap_model *m, struct qcow2_image *image)
+{
+    const struct qcow2_image_bitmap *b = qcow2_image_bitmap_find(image, m->name);
+    struct ranges bits;
+    int64_t at;
+
+    if (!b || b->in_use || !b->table || (int64_t)1 << b->granularity_bits != m->granularity) {
+        violate(models, m, "it stored, consistent and with its granularity", -1);
+        return;
+    }
+    if (b->enabled != m->enabled) {
+        violate(models, m, m->enabled ? "its flag auto set" : "its flag auto clear", -1);
+    }
+    ranges_init(models->check->arena, &bits);
+    stored_bits(image, b, &bits);
+    at = first_outside(&m->lower, &bits, m->size);
+    if (at >= 0) {
+        violate(models, m, "its dirty groups stored, one is missing", at);
+    }
+    at = m->disk && !m->upper_open && !m->due.count ? first_outside(&bits, &m->upper, m->size) : -1;
+    if (at >= 0) {
+        violate(models, m, "nothing else stored, one group is extra", at);
+    }
+    ranges_free(&bits);
+}
+
+/* Bitmaps are gone by now, and what they held is what their models say. */
+void bitmap_judge_stored(struct bitmap_models *models, const struct sim_record *record)
+{
+    const BlockDriverState *file = record->ref;
+    struct qcow2_image *image = NULL;
+
+    for (struct bitmap_model *m = models->first; m; m = m->next) {
+        if (!m->name || m->bitmap || !m->flag[BITMAP_PERSISTENT] || m->flag[BITMAP_INCONSISTENT] ||
+            m->flag[BITMAP_READONLY] || m->doomed || m->tentative || m->unstored || m->size == 0 ||
+            strcmp(bdrv_driver_name(m->bs), "qcow2") != 0 || !bdrv_is_writable(m->bs) ||
+            strcmp(bdrv_get_node_name(m->bs), sim_record_str(record, 2)) != 0 ||
+            strcmp(sim_record_str(record, 1), "file") != 0) {
+            continue;
+        }
+        image = image ? image : image_below(file);
+        if (image && !image->error[0]) {
+            judge(models, m, image);
+        }
+    }
+    qcow2_image_free(image);
+}
+
+/* The store failed, and it was said. */
+void bitmap_lost(struct bitmap_models *models, const BlockDriverState *bs)
+{
+    for (struct bitmap_model *m = models->first; m; m = m->next) {
+        m->unstored |= m->bs == bs;
+    }
+}
