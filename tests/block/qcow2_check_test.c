@@ -61,18 +61,6 @@ WORLD_TEST(figures_of_vectors)
 /* --- damage ------------------------------------------------------------------------------------------------------
  */
 
-struct line_log {
-    char text[16384];
-};
-
-static void log_line(void *opaque, const char *line)
-{
-    struct line_log *log = opaque;
-    size_t n = strlen(log->text);
-
-    snprintf(log->text + n, sizeof(log->text) - n, "  %s\n", line);
-}
-
 static bool same_figures(const BdrvCheckResult *a, const BdrvCheckResult *b)
 {
     return a->corruptions == b->corruptions && a->leaks == b->leaks && a->check_errors == b->check_errors &&

@@ -99,4 +99,17 @@ SIM_UNUSED static struct image damaged(unsigned n, size_t *which)
     return image;
 }
 
+/* What a check said, for a failure. */
+struct line_log {
+    char text[16384];
+};
+
+SIM_UNUSED static void log_line(void *opaque, const char *line)
+{
+    struct line_log *log = opaque;
+    size_t n = strlen(log->text);
+
+    snprintf(log->text + n, sizeof(log->text) - n, "  %s\n", line);
+}
+
 #endif

@@ -229,7 +229,8 @@ struct cuts {
     struct disk *disk;
     struct image *images;
     size_t n;
-    unsigned allow; /* QCOW2_ALLOW_* */
+    unsigned allow; /* QCOW2_ALLOW_*; */
+    bool broken;    /* the image was not whole before either: not judged */
 };
 
 static void cut_judge(struct qcow2_source source, unsigned allow, size_t n)
@@ -258,11 +259,15 @@ static void cut_now(struct cuts *cuts)
 
     cuts->images = realloc(cuts->images, (cuts->n + 2) * sizeof(*cuts->images));
     cuts->images[cuts->n++] = image_take(cuts->w, cuts->disk, false);
-    cut_judge(source, cuts->allow, cuts->n);
+    if (!cuts->broken) {
+        cut_judge(source, cuts->allow, cuts->n);
+    }
     source.opaque = cuts->disk;
     source.peek = cut_peek_durable;
     cuts->images[cuts->n++] = image_take(cuts->w, cuts->disk, true);
-    cut_judge(source, cuts->allow, cuts->n);
+    if (!cuts->broken) {
+        cut_judge(source, cuts->allow, cuts->n);
+    }
 }
 
 static void cut_before(struct disk_interposer *self, struct disk_req *req)
