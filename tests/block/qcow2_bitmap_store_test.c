@@ -181,7 +181,7 @@ WORLD_TEST(test_tables)
 }
 
 /* A successor's bits may be needed as much as its parent's: the original stores the parent's alone. */
-/* fact: bitmaps 2.2/during; qcow2 4.1/auto */
+/* fact: bitmaps 2.2/child-records; qcow2 4.1/auto */
 WORLD_TEST(test_frozen)
 {
     static const bool abdicate[] = {true, false};

@@ -197,7 +197,7 @@ WORLD_TEST(test_remove_race)
 /* --- reopening ------------------------------------------------------------------------------------------------ */
 
 /* Bugs D06. */
-/* fact: bitmaps 2.4/external-snapshot-stored, 2.4/reopen-ro, 2.4/reopen-rw */
+/* fact: bitmaps 2.4/external-snapshot-stored, 2.4/reopen-readonly, 2.4/reopen-writable */
 WORLD_TEST(test_reopen)
 {
     struct image i = make_image(w, MiB, K4);
@@ -235,7 +235,7 @@ static int take_back_entry(void *opaque)
     return c->i->bs->drv->bdrv_co_invalidate_cache(c->i->bs, &c->err);
 }
 
-/* fact: qcow2 4.2/memory-wins, 4.6/activation; bitmaps 2.4/inactivation */
+/* fact: qcow2 4.2/memory-wins, 4.6/activation; bitmaps 2.4/inactivate, 2.4/activate */
 WORLD_TEST(test_hand_over)
 {
     struct image i = make_image(w, MiB, K4);
