@@ -96,7 +96,7 @@ static bool goes_with_image(const BdrvDirtyBitmap *bitmap)
     return bitmap->persistent && !bitmap->skip_store;
 }
 
-int bdrv_co_inactivate_dirty_bitmaps(BlockDriverState *bs, Error **errp)
+int bdrv_check_inactivate_dirty_bitmaps(const BlockDriverState *bs, Error **errp)
 {
     BdrvDirtyBitmap *bitmap;
     LIST_FOREACH(bitmap, &bs->dirty_bitmaps, list)
@@ -106,7 +106,16 @@ int bdrv_co_inactivate_dirty_bitmaps(BlockDriverState *bs, Error **errp)
             return ret;
         }
     }
-    int ret = bdrv_co_store_dirty_bitmaps(bs, errp);
+    return 0;
+}
+
+int bdrv_co_inactivate_dirty_bitmaps(BlockDriverState *bs, Error **errp)
+{
+    int ret = bdrv_check_inactivate_dirty_bitmaps(bs, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = bdrv_co_store_dirty_bitmaps(bs, errp);
     if (ret == 0) {
         bdrv_release_persistent_dirty_bitmaps(bs);
     }

@@ -220,6 +220,8 @@ int bdrv_co_reopen_dirty_bitmaps_rw(BlockDriverState *bs, Error **errp);
 /* Before bs is given up: persistent ones are stored and released (but not those with skip_store), others stay. 0,
  * or -errno with errp and nothing changed: one to be released is busy, storing failed. Coroutine. */
 int bdrv_co_inactivate_dirty_bitmaps(BlockDriverState *bs, Error **errp);
+/* Whether that would be refused, without doing any of it: -EBUSY. */
+int bdrv_check_inactivate_dirty_bitmaps(const BlockDriverState *bs, Error **errp);
 /* bs is ours again, before its driver loads what is stored: nothing is skipped by the next store. */
 void bdrv_activate_dirty_bitmaps(BlockDriverState *bs);
 

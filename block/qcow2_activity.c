@@ -53,6 +53,9 @@ int qcow2_make_stable(BlockDriverState *bs)
     return ret < 0 ? ret : qcow2_mark_clean(bs);
 }
 
+/* Bitmaps are stored while the image can still be written, and forgotten once nothing can fail any more: a node
+ * that stays active must not write under stored bitmaps that look valid [hazard, 8.4]. If they cannot be marked in
+ * use again they stay readonly, and refuse guest writes. */
 int qcow2_co_inactivate(BlockDriverState *bs)
 {
     BDRVQcow2State *s = bs->opaque;
@@ -60,13 +63,22 @@ int qcow2_co_inactivate(BlockDriverState *bs)
     if (!qcow2_usable(bs) || !bdrv_is_writable(bs)) {
         return 0; /* nothing of ours is in the image */
     }
-    int ret = bdrv_co_inactivate_dirty_bitmaps(bs, NULL);
+    int ret = bdrv_check_inactivate_dirty_bitmaps(bs, NULL);
+    if (ret == 0) {
+        ret = bdrv_co_reopen_dirty_bitmaps_ro(bs, NULL);
+    }
     if (ret < 0) {
         return ret;
     }
     co_mutex_lock(&s->lock);
     ret = qcow2_make_stable(bs);
     co_mutex_unlock(&s->lock);
+    if (ret == 0) {
+        bdrv_release_persistent_dirty_bitmaps(bs);
+    } else {
+        SIM_MARK(bs->host->sim, qcow2_not_given_up);
+        bdrv_co_reopen_dirty_bitmaps_rw(bs, NULL);
+    }
     return ret;
 }
 

@@ -225,6 +225,28 @@ WORLD_TEST(test_failed_open_keeps_bitmaps)
     assert_false(in_use(w, disk));
 }
 
+/* One request fails, which all before were not. */
+struct late {
+    struct disk_interposer interposer;
+    unsigned after;
+    bool done;
+};
+
+static void fail_late(struct disk_interposer *self, struct disk_req *req)
+{
+    struct late *v = container_of(self, struct late, interposer);
+
+    if (v->done || (req->op != SIM_OP_WRITE && req->op != SIM_OP_FLUSH)) {
+        return;
+    }
+    if (v->after == 0) {
+        req->ret = -EIO;
+        v->done = true;
+    } else {
+        v->after--;
+    }
+}
+
 /* --- giving up and taking back
  * ------------------------------------------------------------------------------------ */
 
@@ -262,6 +284,47 @@ WORLD_TEST(test_hand_over)
     del(w, "n");
 }
 
+/* Everything but the dirty bit could be written: the node goes on, and so does its bitmap, which is in use again.
+ */
+/* fact: qcow2 4.6/activation */
+WORLD_TEST(test_giving_up_fails)
+{
+    struct disk *disk = make_image(w, "d", "{'size':1048576,'lazy-refcounts':true}");
+    BlockDriverState *bs = add(w, "{'node-name':'n'," Q_FILE("d") "}");
+    BdrvDirtyBitmap *bitmap = bdrv_create_dirty_bitmap(bs, 65536, "b", NULL);
+    bool failed = true;
+    unsigned n = 0;
+
+    bdrv_dirty_bitmap_set_persistence(bitmap, true);
+    assert_int_equal(guest_write(bs, 0x11, 0, 65536), 0);
+    for (; failed && n < 40; n++) {
+        struct late v = {.interposer = {.before = fail_late}, .after = n};
+        disk_add_interposer(disk, &v.interposer);
+        bdrv_drained_begin(bs);
+        failed = bdrv_run_co(w->host, "give up", give_up, bs) < 0;
+        bdrv_drained_end(bs);
+        disk_remove_interposer(disk, &v.interposer);
+        if (failed) {
+            assert_ptr_equal(bdrv_find_dirty_bitmap(bs, "b"), bitmap);
+            int ret = guest_write(bs, 0x12, 65536, 512);
+            assert_true(ret == 0 || (ret == -EPERM && bdrv_dirty_bitmap_readonly(bitmap)));
+            assert_true(ret < 0 || bdrv_get_dirty_count(bitmap) == 131072);
+        }
+    }
+    assert_true(n > 3 && !failed);
+    assert_null(bdrv_find_dirty_bitmap(bs, "b"));
+    assert_int_equal(features(w, disk), 0);
+    bdrv_drained_begin(bs);
+    assert_int_equal(bdrv_run_co(w->host, "take back", take_back, bs), 0);
+    bdrv_drained_end(bs);
+    bitmap = bdrv_find_dirty_bitmap(bs, "b");
+    assert_non_null(bitmap);
+    assert_false(bdrv_dirty_bitmap_inconsistent(bitmap));
+    assert_int_equal(bdrv_get_dirty_count(bitmap), 131072);
+    expect_clean(bs);
+    del(w, "n");
+}
+
 /* fact: qcow2 4.6/activation */
 WORLD_TEST(test_taking_back_fails)
 {
@@ -285,29 +348,44 @@ WORLD_TEST(test_taking_back_fails)
 /* --- what it says
  * ------------------------------------------------------------------------------------------------- */
 
+struct info_call {
+    BlockDriverState *bs;
+    struct qvalue *info;
+};
+
+static int info_entry(void *opaque)
+{
+    struct info_call *call = opaque;
+
+    call->info = bdrv_co_get_specific_info(call->bs);
+    return 0;
+}
+
 static void expect_info(struct world *w, const char *disk, const char *shape, const char *json)
 {
     char text[128];
 
     make_image(w, disk, shape);
     snprintf(text, sizeof(text), "{'node-name':'n','driver':'qcow2','file':{'driver':'disk','disk':'%s'}}", disk);
-    struct qvalue *info = bdrv_get_specific_info(add(w, text));
-    char *got = qvalue_to_json(info);
+    struct info_call call = {.bs = add(w, text)};
+    assert_int_equal(bdrv_run_co(w->host, "info", info_entry, &call), 0);
+    char *got = qvalue_to_json(call.info);
     assert_string_equal(got, json);
     free(got);
-    qvalue_free(info);
+    qvalue_free(call.info);
     del(w, "n");
 }
 
 /* fact: qcow2 5.1/version-2 */
 WORLD_TEST(test_info)
 {
-    expect_info(w, "v3", "{'size':1048576,'lazy-refcounts':true,'refcount-bits':8,'compression-type':'zstd'}",
-                "{\"type\":\"qcow2\",\"data\":{\"compat\":\"1.1\",\"extended-l2\":false,\"lazy-refcounts\":true,"
-                "\"corrupt\":false,\"refcount-bits\":8,\"compression-type\":\"zstd\"}}");
+    expect_info(
+        w, "v3", "{'size':1048576,'lazy-refcounts':true,'refcount-bits':8,'compression-type':'zstd'}",
+        "{\"type\":\"qcow2\",\"data\":{\"compat\":\"1.1\",\"compression-type\":\"zstd\",\"lazy-refcounts\":true,"
+        "\"refcount-bits\":8,\"corrupt\":false,\"extended-l2\":false}}");
     expect_info(
         w, "v2", "{'size':1048576,'version':'v2'}",
-        "{\"type\":\"qcow2\",\"data\":{\"compat\":\"0.10\",\"refcount-bits\":16,\"compression-type\":\"zlib\"}}");
+        "{\"type\":\"qcow2\",\"data\":{\"compat\":\"0.10\",\"compression-type\":\"zlib\",\"refcount-bits\":16}}");
 }
 
 int main(void)
@@ -322,6 +400,7 @@ int main(void)
         T("/qcow2/open/untouched", test_untouched),
         T("/qcow2/open/failed-open-keeps-bitmaps", test_failed_open_keeps_bitmaps),
         T("/qcow2/open/hand-over", test_hand_over),
+        T("/qcow2/open/giving-up-fails", test_giving_up_fails),
         T("/qcow2/open/taking-back-fails", test_taking_back_fails),
         T("/qcow2/open/info", test_info),
     };
