@@ -240,7 +240,8 @@ static void on_reply(void *opaque, const struct sim_record *record)
         const BlockDriverState *bs = guest_view_bs(view->guest);
 
         if (failed && resize && bs && !check_disk_below(bs)) {
-            forget_all(state, view); /* an image may have let go of what was to be cut off (bitmaps-qcow2.md 5.5) */
+            /* an image may have let go of what was to be cut off (bitmaps-qcow2.md 5.5) */
+            guest_model_forget_before(&view->model->model, record->number);
         }
         const struct disk *disk = bs ? check_disk_below(check_bottom(bs)) : NULL;
 

@@ -104,6 +104,14 @@ static void blkverify_rights(const BlockDriverState *parent, uint64_t perm, uint
     rights->shared_max &= ~(uint64_t)BLK_PERM_RESIZE;
 }
 
+/* Who changes the length has what becomes visible by it zeroed, in an external data file, too. */
+static void qcow2_rights(const BlockDriverState *parent, uint64_t perm, uint64_t shared, struct edge_rights *rights)
+{
+    if (perm & BLK_PERM_RESIZE) {
+        rights->perm_max |= BLK_PERM_WRITE;
+    }
+}
+
 static const struct {
     const char *driver;
     bool writes_by_itself;
@@ -112,6 +120,7 @@ static const struct {
     {"raw", false, raw_rights},           {"copy-on-read", true, copy_on_read_rights},
     {"quorum", true, quorum_rights},      {"preallocate", true, preallocate_rights},
     {"blkdebug", false, blkdebug_rights}, {"blkverify", false, blkverify_rights},
+    {"qcow2", false, qcow2_rights},
 };
 
 void permissions_model(const BlockDriverState *parent, const BdrvChild *edge, struct edge_rights *rights)

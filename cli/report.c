@@ -130,6 +130,19 @@ static void report_graph(FILE *out, const struct run_stats *s)
             (unsigned long long)s->thresholds);
 }
 
+static void report_images(FILE *out, const struct run_stats *s)
+{
+    fprintf(out,
+            "images    %10llu  made, %llu qcow2 nodes opened; %llu checks: %llu corrupt, %llu with leaks, %llu "
+            "repaired\n",
+            (unsigned long long)s->images, (unsigned long long)s->images_opened,
+            (unsigned long long)s->image_checks, (unsigned long long)s->images_corrupt,
+            (unsigned long long)s->images_leaking, (unsigned long long)s->images_repaired);
+    fprintf(out, "power     %10llu  times lost, %llu images opened after it; bitmaps: %llu loaded\n",
+            (unsigned long long)s->power_losses, (unsigned long long)s->images_reopened,
+            (unsigned long long)s->bitmaps_loaded);
+}
+
 void report_stats(FILE *out, const struct run_stats *s, uint64_t runs, uint64_t ready_runs, uint64_t pivot_runs,
                   uint64_t fault_runs, uint64_t overlap_runs)
 {
@@ -151,6 +164,9 @@ void report_stats(FILE *out, const struct run_stats *s, uint64_t runs, uint64_t 
             (unsigned long long)s->guest_overlaps, (unsigned long long)s->guest_errors);
     fprintf(out, "media     %10llu  requests\n", (unsigned long long)s->media_requests);
     report_graph(out, s);
+    if (s->images) {
+        report_images(out, s);
+    }
     if (s->bitmaps_made) {
         report_bitmaps(out, s);
     }

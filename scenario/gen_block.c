@@ -14,13 +14,24 @@
 #include <string.h>
 
 static const char *const features[] = {
-    "huge",          "null",        "quorum",   "verify",    "window",      "device",       "align",
-    "enospc",        "pieces",      "limited",  "unmap",     "no-flush",    "direct",       "work",
-    "detect-zeroes", "inject",      "states",   "io",        "debug-align", "fault",        "debug-limits",
-    "stop",          "debug-perms", "reopen",   "regroup",   "swap",        "window-moves", "move",
-    "quorum-change", "insert",      "take-out", "add",       "del",         "resize",       "snapshot",
-    "limit",         "group",       "object",   "threshold", "break",       "query",        "bitmap",
-    "mirror",        "relief",      "rest",     "spare",     "share",       "same",         NULL,
+    "huge",        "null",          "quorum",
+    "verify",      "window",        "device",
+    "align",       "enospc",        "pieces",
+    "limited",     "unmap",         "no-flush",
+    "direct",      "work",          "detect-zeroes",
+    "inject",      "states",        "io",
+    "debug-align", "fault",         "debug-limits",
+    "stop",        "debug-perms",   "reopen",
+    "regroup",     "swap",          "window-moves",
+    "move",        "quorum-change", "insert",
+    "take-out",    "add",           "del",
+    "resize",      "snapshot",      "limit",
+    "group",       "object",        "threshold",
+    "break",       "query",         "bitmap",
+    "mirror",      "relief",        "rest",
+    "spare",       "share",         "same",
+    "qcow2",       "backing",       GEN_IMAGE_FEATURES,
+    NULL,
 };
 
 /* --- the world --------------------------------------------------------------------------------------------- */
@@ -134,7 +145,9 @@ static void make_stack(struct blocks *b)
     } else if (bytes < GiB && gen_chance(gen, "verify", 90)) {
         node = make_verify(b, bytes);
     } else {
-        node = gen_chance(gen, "null", 70) ? make_null(b, bytes) : gen_block_disk(b, bytes, true);
+        node = gen_chance(gen, "null", 70)     ? make_null(b, bytes)
+               : gen_chance(gen, "qcow2", 250) ? gen_block_image(b, bytes)
+                                               : gen_block_disk(b, bytes, true);
         level = 1;
     }
     for (; level < depth; level++) {

@@ -6,7 +6,7 @@
 #ifndef SCENARIO_GEN_BLOCK_H
 #define SCENARIO_GEN_BLOCK_H
 
-#include "scenario/gen.h"
+#include "scenario/gen_image.h"
 
 #define BLOCK_NODES 40
 #define BLOCK_STACKS 3
@@ -15,6 +15,7 @@
 
 enum block_kind {
     BLOCK_DISK,
+    BLOCK_IMAGE, /* qcow2 on a disk of its own */
     BLOCK_NULL,
     BLOCK_RAW,
     BLOCK_THROTTLE,
@@ -28,7 +29,7 @@ enum block_kind {
 struct block_node {
     char name[8];
     enum block_kind kind;
-    char disk[8];           /* of a BLOCK_DISK */
+    char disk[8];           /* of a BLOCK_DISK or BLOCK_IMAGE */
     int64_t bytes;          /* as made */
     int64_t offset, window; /* of a BLOCK_RAW; window 0: none */
     struct block_node *child[BLOCK_CHILDREN];
@@ -69,6 +70,8 @@ struct blocks {
 struct block_node *gen_block_node(struct blocks *b, enum block_kind kind);
 /* A disk of the length with a node for it. fallible: faults may hit it, and it may run full. */
 struct block_node *gen_block_disk(struct blocks *b, int64_t bytes, bool fallible);
+/* The same with a qcow2 image on the disk. */
+struct block_node *gen_block_image(struct blocks *b, int64_t bytes);
 /* A node with options of its own over one below, of a kind that has one child. */
 struct block_node *gen_block_layer(struct blocks *b, enum block_kind kind, struct block_node *below);
 /* A kind with one child. */

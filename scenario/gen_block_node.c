@@ -10,15 +10,11 @@
 #include "scenario/gen_block.h"
 
 static const char *const drivers[] = {
-    [BLOCK_DISK] = "disk",
-    [BLOCK_NULL] = "null-co",
-    [BLOCK_RAW] = "raw",
-    [BLOCK_THROTTLE] = "throttle",
-    [BLOCK_COR] = "copy-on-read",
-    [BLOCK_DEBUG] = "blkdebug",
-    [BLOCK_PREALLOCATE] = "preallocate",
-    [BLOCK_QUORUM] = "quorum",
-    [BLOCK_VERIFY] = "blkverify",
+    [BLOCK_DISK] = "disk",         [BLOCK_IMAGE] = "qcow2",
+    [BLOCK_NULL] = "null-co",      [BLOCK_RAW] = "raw",
+    [BLOCK_THROTTLE] = "throttle", [BLOCK_COR] = "copy-on-read",
+    [BLOCK_DEBUG] = "blkdebug",    [BLOCK_PREALLOCATE] = "preallocate",
+    [BLOCK_QUORUM] = "quorum",     [BLOCK_VERIFY] = "blkverify",
 };
 
 /* --- options in writing ------------------------------------------------------------------------------------ */
@@ -67,6 +63,10 @@ char *gen_block_json(const struct block_node *node)
     put_children(&text, node);
     if (node->kind == BLOCK_DISK) {
         put(&text, ",\"disk\":\"%s\"", node->disk);
+    }
+    if (node->kind == BLOCK_IMAGE) {
+        put(&text, ",\"file\":{\"driver\":\"disk\",\"disk\":\"%s\"%s}", node->disk,
+            node->unmap ? ",\"discard\":\"unmap\"" : "");
     }
     if (node->kind == BLOCK_THROTTLE) {
         put(&text, ",\"throttle-group\":\"tg%u\"", node->group);
@@ -181,6 +181,32 @@ struct block_node *gen_block_disk(struct blocks *b, int64_t bytes, bool fallible
         b->fallible_names[b->fallible_count] = b->fallible[b->fallible_count];
         b->fallible_count++;
     }
+    return node;
+}
+
+struct block_node *gen_block_image(struct blocks *b, int64_t bytes)
+{
+    struct gen *gen = b->gen;
+    struct block_node *node = gen_block_node(b, BLOCK_IMAGE);
+    unsigned levels = gen_chance(gen, "backing", 350) ? (unsigned)gen_range(gen, "backing.levels", 1, 3) : 0;
+    struct gen_image image;
+    char *options;
+
+    if (!node) {
+        return NULL;
+    }
+    node->bytes = bytes;
+    snprintf(node->disk, sizeof(node->disk), "disk%u", b->disk_count++);
+    gen_line(gen, "disk %s", node->disk);
+    gen_image_draw(gen, "image", node->disk, bytes, levels, &image);
+    gen_image_write(gen, "image", &image, levels);
+    options = gen_image_options(gen, "image.options", &image, true);
+    if (strlen(options) < sizeof(node->own)) {
+        snprintf(node->own, sizeof(node->own), "%s", options);
+    }
+    free(options);
+    node->unmap = gen_chance(gen, "unmap", 500);
+    node->no_flush = gen_chance(gen, "no-flush", 40);
     return node;
 }
 

@@ -236,7 +236,7 @@ char *gen_image_options(struct gen *gen, const char *what, struct gen_image *ima
     }
     put_caches(gen, what, image, &list);
     put_switches(gen, what, image, &list);
-    if (gen_draw(gen, what, 2)) {
+    if (!json && gen_draw(gen, what, 2)) { /* who writes JSON says that of every node */
         put(&list, "discard", "unmap", true);
     }
     return list.text.bytes;

@@ -214,6 +214,21 @@ static void on_op_end(void *opaque, const struct sim_record *r)
 
 /* --- counting what happens to bitmaps ---------------------------------------------------------------------- */
 
+static void on_node_open(void *opaque, const struct sim_record *r)
+{
+    struct runner *runner = opaque;
+    bool image = strcmp(sim_record_str(r, 1), "qcow2") == 0;
+
+    runner->stats.images_opened += image;
+    runner->stats.images_reopened += image && runner->stats.power_losses;
+}
+
+static void on_bitmap_load(void *opaque, const struct sim_record *r)
+{
+    (void)r;
+    ((struct runner *)opaque)->stats.bitmaps_loaded++;
+}
+
 static void on_bitmap_create(void *opaque, const struct sim_record *r)
 {
     struct runner *runner = opaque;
@@ -356,6 +371,8 @@ void recorder_attach(struct runner *runner)
         {EV_mirror_op_end, on_op_end},
         {EV_qmp_reply, on_reply},
         {EV_bitmap_create, on_bitmap_create},
+        {EV_bitmap_load, on_bitmap_load},
+        {EV_node_open, on_node_open},
         {EV_bitmap_release, on_bitmap_release},
         {EV_bitmap_merge, on_bitmap_change},
         {EV_bitmap_freeze, on_bitmap_change},

@@ -23,10 +23,10 @@ struct run_options {
     /* An existing folder: once everything is closed each disk is written there under its name, for other tools to
      * look at; what the result says of nodes is then of the very end. NULL: no. */
     const char *write_disks;
-    FILE *log;          /* text log, NULL: none */
-    bool log_full;      /* all events; else those a person follows (scenario/log.c) */
-    FILE *trace;        /* JSON event log, NULL: none */
-    FILE *timeline;     /* trace-event JSON, NULL: none */
+    FILE *log;      /* text log, NULL: none */
+    bool log_full;  /* all events; else those a person follows (scenario/log.c) */
+    FILE *trace;    /* JSON event log, NULL: none */
+    FILE *timeline; /* trace-event JSON, NULL: none */
     bool record_choices;
     int64_t limit_ns;      /* virtual time; 0: 24 hours */
     uint64_t limit_events; /* 0: 20 million */
@@ -62,6 +62,8 @@ struct run_stats {
     uint64_t injected;                 /* requests that a rule of blkdebug failed */
     uint64_t images, image_checks;     /* img create, img check */
     uint64_t images_leaking, images_corrupt, images_repaired; /* of the checks */
+    uint64_t images_opened, images_reopened;                  /* qcow2 nodes; after a power loss */
+    uint64_t bitmaps_loaded;                                  /* from images */
     uint64_t power_losses;
     uint64_t power_writes; /* counted by fault power-cut */
     uint64_t media_requests;
