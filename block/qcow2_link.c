@@ -71,7 +71,7 @@ int qcow2_alloc_link(BlockDriverState *bs, const QCowL2Meta *m)
     BDRVQcow2State *s = bs->opaque;
     int64_t first = start_of_cluster(s, m->area_offset);
     unsigned count = (unsigned)size_to_clusters(s, m->area_offset + m->area_bytes - first);
-    uint8_t *slice;
+    uint8_t *slice = NULL;
     unsigned index = 0;
 
     SIM_ASSERT(m->kind == QCOW2_RUN_NEW || m->kind == QCOW2_RUN_KEEP);

@@ -196,12 +196,21 @@ static void fail_at(uint64_t seed, int64_t at, const uint8_t *got, int64_t offse
              (long long)at);
 }
 
+static struct {
+    struct disk_interposer interposer;
+    unsigned one_in; /* 0: none */
+    uint64_t draws;
+} errors;
+
 static void check_reads(uint64_t seed)
 {
     for (unsigned i = 0; i < model.count; i++) {
         const struct rq *r = &ops[i];
         if (r->op != OP_READ || !r->done) {
             continue;
+        }
+        if (r->ret == -EIO && errors.one_in > 0) {
+            continue; /* a table had to make room, and could not be written */
         }
         assert_int_equal(r->ret, 0);
         int64_t at = model_check(&model, r->offset, r->bytes, r->got, r->begun, r->ended);
@@ -305,6 +314,7 @@ static void test_concurrent(void **state)
         rig_begin(shape->spec);
         sim_choice_set_policy(world, SIM_POLICY_RANDOM);
         sim_choice_set_seed(world, seed);
+        errors.one_in = 0;
         if (!run_ops(80)) {
             sim_dump_hang(world, stderr);
             fail();
@@ -321,6 +331,60 @@ static void test_concurrent(void **state)
             assert_int_equal(qemu_img_check(), 0);
         }
         rig_judge(0);
+        check_snapshot();
+        sim_delete(world);
+    }
+}
+
+/* --- errors -------------------------------------------------------------------------------------------------- */
+
+static void maybe_fail(struct disk_interposer *self, struct disk_req *req)
+{
+    bool may = req->op == SIM_OP_WRITE || req->op == SIM_OP_FLUSH || req->op == SIM_OP_WRITE_ZEROES;
+
+    errors.draws = sim_mix64(errors.draws + 0x9e3779b97f4a7c15ULL);
+    if (may && errors.one_in > 0 && errors.draws % errors.one_in == 0) {
+        req->ret = -EIO;
+    }
+}
+
+static void begin_errors(uint64_t seed, unsigned one_in)
+{
+    memset(&errors, 0, sizeof(errors));
+    errors.one_in = one_in;
+    errors.draws = seed;
+    errors.interposer.before = maybe_fail;
+    disk_add_interposer(rig.disk, &errors.interposer);
+}
+
+static void end_errors(void)
+{
+    disk_remove_interposer(rig.disk, &errors.interposer);
+}
+
+/* Writes and flushes of the file fail now and then: requests end, nothing is lost that was said to be done, and
+ * when the file is well again everything can be written out. fact: qcow2 6/failed-flush */
+static void test_errors(void **state)
+{
+    unsigned seeds = env_number("QCOW2_SEEDS", 3);
+
+    for (unsigned i = 0; i < ARRAY_SIZE(shapes) * seeds; i++) {
+        uint64_t seed = 500 + env_number("QCOW2_FIRST", 0) + i / ARRAY_SIZE(shapes);
+        begin_ops(seed, &shapes[i % ARRAY_SIZE(shapes)]);
+        rig_begin(shape->spec);
+        sim_choice_set_policy(world, SIM_POLICY_RANDOM);
+        sim_choice_set_seed(world, seed);
+        begin_errors(seed, 10 + (unsigned)(seed % 3) * 20);
+        assert_true(run_ops(80));
+        disk_remove_interposer(rig.disk, &errors.interposer);
+        check_reads(seed);
+        errors.one_in = 0;
+        check_all(seed, UINT64_MAX);
+        end_ops();
+        IO(OP_FLUSH, 0, 0, 0);
+        rig_judge(QCOW2_ALLOW_LEAKS | QCOW2_ALLOW_DIRTY);
+        rig_close();
+        rig_judge(QCOW2_ALLOW_LEAKS);
         check_snapshot();
         sim_delete(world);
     }
@@ -353,11 +417,13 @@ static void begin_cut(uint64_t seed, unsigned cut_at)
     cutter.cut_at = cut_at;
     cutter.interposer.at_effect = count_change;
     disk_add_interposer(rig.disk, &cutter.interposer);
+    begin_errors(seed, seed % 2 == 0 ? 0 : 20);
 }
 
 static void power_off(enum disk_keep keep)
 {
     disk_remove_interposer(rig.disk, &cutter.interposer);
+    end_errors();
     host_crash(host);
     disk_power_loss_keeping(rig.disk, keep);
     if (rig.data) {
@@ -374,6 +440,7 @@ static bool cut(uint64_t seed, unsigned cut_at, enum disk_keep keep, unsigned co
     bool over = run_ops(count);
     if (over) {
         disk_remove_interposer(rig.disk, &cutter.interposer);
+        end_errors();
         end_ops();
         rig_close();
         sim_delete(world);
@@ -409,6 +476,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T("/qcow2/random/concurrent", test_concurrent),
+        T("/qcow2/random/errors", test_errors),
         T("/qcow2/random/power", test_power),
     };
     return cmocka_run_group_tests_name("qcow2 random", tests, NULL, NULL);

@@ -83,32 +83,65 @@ static struct disk *rig_disk(const char *name)
     return disk;
 }
 
-static void rig_load(struct disk *disk)
+/* Images that have been made already, by the commands that made them: processes are slow. */
+#define RIG_IMAGES 64
+static struct {
+    char *command[RIG_IMAGES];
+    unsigned count;
+} rig_images;
+
+static void rig_image_name(char *file, size_t room, unsigned number)
+{
+    char what[32];
+
+    snprintf(what, sizeof(what), "rig%u", number);
+    temp_name(file, room, what);
+}
+
+static void rig_drop_images(void)
 {
     char file[128];
-    char data[160];
-    char command[1024];
 
-    temp_name(file, sizeof(file), "rig");
-    snprintf(data, sizeof(data), "%s.data", file);
-    int len = snprintf(command, sizeof(command), "qemu-img create -q -f qcow2 %s%s", rig.spec.create ? "-o " : "",
-                       rig.spec.create ? rig.spec.create : "");
-    if (rig.spec.data_file) {
-        len += snprintf(command + len, sizeof(command) - (size_t)len, " -o data_file=%s%s", data,
-                        rig.spec.data_file_raw ? ",data_file_raw=on" : "");
+    for (unsigned i = 0; i < rig_images.count; i++) {
+        rig_image_name(file, sizeof(file), i);
+        unlink(file);
+        free(rig_images.command[i]);
     }
-    if (rig.spec.backing > 0) {
-        len += snprintf(command + len, sizeof(command) - (size_t)len, " -u -b back -F raw");
+}
+
+static void rig_make_image(const char *command, char *file, size_t room)
+{
+    char line[1024];
+    unsigned i = 0;
+
+    while (i < rig_images.count && strcmp(rig_images.command[i], command) != 0) {
+        i++;
     }
-    snprintf(command + len, sizeof(command) - (size_t)len, " %s %lld", file, (long long)rig.spec.size);
-    assert_int_equal(system(command), 0);
-    if (rig.spec.prepare) {
-        snprintf(command, sizeof(command), "F=%s; %s", file, rig.spec.prepare);
-        assert_int_equal(system(command), 0);
+    SIM_ASSERT_LT(i, RIG_IMAGES);
+    rig_image_name(file, room, i);
+    if (i < rig_images.count) {
+        return;
     }
+    if (i == 0) {
+        atexit(rig_drop_images);
+    }
+    rig_images.command[rig_images.count++] = strdup(command);
+    snprintf(line, sizeof(line), "F=%s; %s && rm -f $F.data", file, command);
+    assert_int_equal(system(line), 0);
+}
+
+static void rig_load(struct disk *disk)
+{
+    const struct rig_spec *s = &rig.spec;
+    char file[128];
+    char command[768];
+
+    snprintf(command, sizeof(command), "qemu-img create -q -f qcow2 %s%s%s%s%s $F %lld%s%s", s->create ? "-o " : "",
+             s->create ? s->create : "", s->data_file ? " -o data_file=$F.data" : "",
+             s->data_file_raw ? " -o data_file_raw=on" : "", s->backing > 0 ? " -u -b back -F raw" : "",
+             (long long)s->size, s->prepare ? " && " : "", s->prepare ? s->prepare : "");
+    rig_make_image(command, file, sizeof(file));
     assert_int_equal(disk_load_file(disk, file, NULL), 0);
-    unlink(file);
-    unlink(data);
 }
 
 static void rig_fill_below(void)
