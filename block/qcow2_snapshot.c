@@ -363,8 +363,8 @@ static int goto_locked(BlockDriverState *bs, const QCowSnapshot *sn, struct new_
         }
     }
     if (ret < 0) {
-        if (!s->needs_repair) {
-            qcow2_update_snapshot_refcount(bs, sn->l1_table_offset, sn->l1_size, -1);
+        if (!s->needs_repair && qcow2_update_snapshot_refcount(bs, sn->l1_table_offset, sn->l1_size, -1) < 0) {
+            s->needs_repair = true;
         }
         return ret;
     }

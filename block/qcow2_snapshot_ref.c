@@ -306,7 +306,16 @@ int qcow2_update_snapshot_refcount(BlockDriverState *bs, int64_t l1_table_offset
     if (ret == 0 && addend != 0) {
         ret = change_counts(bs, l1, l1_size, addend);
     }
-    qcow2_free(bs, l1, (size_t)l1_size * 8);
     int settled = settle_copied(bs);
+    if (ret == 0 && settled < 0 && addend > 0) {
+        /* raised in the caches, but that will not become stable: whoever wanted it does without */
+        change_counts(bs, l1, l1_size, -1);
+        ret = settled;
+        settled = settle_copied(bs);
+    }
+    if (settled < 0) {
+        s->needs_repair = true; /* flags are missing, or counts too high: nothing that harms */
+    }
+    qcow2_free(bs, l1, (size_t)l1_size * 8);
     return ret < 0 ? ret : settled;
 }

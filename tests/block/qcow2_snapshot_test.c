@@ -408,6 +408,87 @@ WORLD_TEST(power)
     cut_everywhere(w, 3, &acts[0]);
 }
 
+/* --- errors
+ * ------------------------------------------------------------------------------------------------------------ */
+
+/* The nth write or flush fails, and so do `more` after it. */
+struct failing {
+    struct disk_interposer interposer;
+    int nth;
+    int more;
+    bool hit;
+};
+
+static void fail_before(struct disk_interposer *self, struct disk_req *req)
+{
+    struct failing *f = (struct failing *)self;
+
+    if (req->op == SIM_OP_READ || f->nth-- > 0) {
+        return;
+    }
+    if (f->nth + f->more >= -1) {
+        req->ret = -EIO;
+        f->hit = true;
+    }
+}
+
+/* Whatever fails, the guest's disk and the snapshots are as before or as after, now and when opened again. */
+static bool fail_at(struct world *w, const struct image *image, const struct act *act, int nth, int more,
+                    struct held before, struct held after)
+{
+    static unsigned disks;
+    char disk[32], again[40];
+    struct failing failing = {.interposer.before = fail_before, .nth = nth, .more = more};
+
+    snprintf(disk, sizeof(disk), "fail%u", disks++);
+    struct disk *d = image_disk(w, disk, image);
+    BlockDriverState *bs = open_image(w, disk);
+    disk_add_interposer(d, &failing.interposer);
+    int ret = snap(bs, act->fn, act->name, NULL);
+    disk_remove_interposer(d, &failing.interposer);
+    uint64_t now = view(bs);
+    assert_true(now == before.now || now == after.now);
+    if (ret == 0) {
+        assert_true(now == after.now);
+    }
+    guest_flush(bs);
+    del(w, "q");
+    snprintf(again, sizeof(again), "%s-again", disk);
+    struct image left = image_take(w, d, false);
+    struct held held = look(w, &left, again);
+    free(left.data);
+    if (held.now != now || (held.one != before.one && held.one != after.one) ||
+        (held.two != before.two && held.two != after.two)) {
+        fail_msg("%s: %s of '%s' with write %d failing", disk, act->fn == snap_create ? "create" : "other",
+                 act->name, nth);
+    }
+    return failing.hit;
+}
+
+WORLD_TEST(errors)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(acts); i++) {
+        char disk[16];
+        snprintf(disk, sizeof(disk), "e%zu", i);
+        struct disk *d = power_image(w, i < 3 ? 0 : 2, disk);
+        struct image image = image_take(w, d, false);
+        strcat(disk, "b");
+        struct held before = look(w, &image, disk);
+        strcat(disk, "a");
+        image_disk(w, disk, &image);
+        BlockDriverState *bs = open_image(w, disk);
+        assert_int_equal(snap(bs, acts[i].fn, acts[i].name, NULL), 0);
+        del(w, "q");
+        struct image done = image_take(w, disk_find(w->sim, disk), false);
+        strcat(disk, "l");
+        struct held after = look(w, &done, disk);
+        for (int nth = 0; fail_at(w, &image, &acts[i], nth, nth % 3 ? nth % 3 * 3 : 0, before, after); nth++) {
+        }
+        free(image.data);
+        free(done.data);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -419,6 +500,7 @@ int main(void)
         {"/qcow2/snapshot/v2-size", v2_keeps_its_size, NULL, NULL, NULL},
         {"/qcow2/snapshot/bitmaps", bitmaps_stop_going_back, NULL, NULL, NULL},
         {"/qcow2/snapshot/data-file", no_data_file, NULL, NULL, NULL},
+        {"/qcow2/snapshot/errors", errors, NULL, NULL, NULL},
         {"/qcow2/snapshot/power", power, NULL, NULL, NULL},
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
