@@ -96,21 +96,22 @@ static void judge(struct bitmap_models *models, struct bitmap_model *m, struct q
     ranges_free(&bits);
 }
 
-/* Bitmaps are gone by now, and what they held is what their models say. */
+static bool is_stored(const struct bitmap_model *m)
+{
+    return m->name && m->flag[BITMAP_PERSISTENT] && !m->flag[BITMAP_INCONSISTENT] && !m->flag[BITMAP_READONLY] &&
+           !m->doomed && !m->tentative && !m->unstored && m->size > 0 &&
+           strcmp(bdrv_driver_name(m->bs), "qcow2") == 0 && bdrv_is_writable(m->bs);
+}
+
 void bitmap_judge_stored(struct bitmap_models *models, const struct sim_record *record)
 {
-    const BlockDriverState *file = record->ref;
     struct qcow2_image *image = NULL;
 
     for (struct bitmap_model *m = models->first; m; m = m->next) {
-        if (!m->name || m->bitmap || !m->flag[BITMAP_PERSISTENT] || m->flag[BITMAP_INCONSISTENT] ||
-            m->flag[BITMAP_READONLY] || m->doomed || m->tentative || m->unstored || m->size == 0 ||
-            strcmp(bdrv_driver_name(m->bs), "qcow2") != 0 || !bdrv_is_writable(m->bs) ||
-            strcmp(bdrv_get_node_name(m->bs), sim_record_str(record, 2)) != 0 ||
-            strcmp(sim_record_str(record, 1), "file") != 0) {
+        if (strcmp(sim_record_str(record, 1), "file") != 0 || bdrv_primary_bs(m->bs) || !is_stored(m)) {
             continue;
         }
-        image = image ? image : image_below(file);
+        image = image ? image : image_below(record->ref);
         if (image && !image->error[0]) {
             judge(models, m, image);
         }

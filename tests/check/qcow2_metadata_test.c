@@ -1,51 +1,12 @@
 /* Protects check/qcow2-metadata: what the driver leaves on a medium is judged where it owes a consistent image. */
-#include "tests/check/check_world.h"
+#include "tests/check/qcow2_world.h"
 
 #define L1_AT 0x3000 /* of the image below: one entry, for an L2 table at 0x4000 */
 #define L2_AT 0x4000
 
-static struct disk *disk;
-
-static void add_node(void)
-{
-    assert_true(qmp("blockdev-add", "{\"driver\":\"qcow2\",\"node-name\":\"s\",\"discard\":\"unmap\","
-                                    "\"file\":{\"driver\":\"disk\",\"disk\":\"d\"}}"));
-}
-
-/* A medium with an image that is in order, a node on it, a guest on that. */
 static void one_image(void)
 {
-    disk = new_disk("d", 0);
-    assert_int_equal(disk_load_file(disk, "tests/vectors/qcow2/v3-data-4k.qcow2", NULL), 0);
-    add_node();
-    add_guest("s");
-}
-
-static void delete_guest(void *opaque)
-{
-    guest_delete(guest);
-    guest = NULL;
-}
-
-static void close_node(void)
-{
-    on_main(delete_guest, NULL);
-    assert_true(qmp("blockdev-del", "{\"node-name\":\"s\"}"));
-}
-
-/* Rot of the medium: eight bytes are something else. */
-static void rot(int64_t offset, uint64_t value)
-{
-    struct payload data;
-    uint8_t bytes[8];
-
-    for (int i = 0; i < 8; i++) {
-        bytes[i] = (uint8_t)(value >> (56 - 8 * i));
-    }
-    payload_init(world, &data);
-    payload_append_bytes(&data, bytes, sizeof(bytes));
-    disk_poke(disk, offset, &data);
-    payload_clear(&data);
+    image_world("v3-data-4k");
 }
 
 /* The L1 entry without COPIED: nobody has to write it again, so it stays. */
@@ -139,8 +100,7 @@ static void test_reported(void **state)
 /* An image that was bad before nobody has made worse. */
 static void test_was_bad(void **state)
 {
-    disk = new_disk("d", 0);
-    assert_int_equal(disk_load_file(disk, "tests/vectors/qcow2/v3-data-4k.qcow2", NULL), 0);
+    load_image("v3-data-4k");
     rot_l1();
     add_node();
     add_guest("s");
