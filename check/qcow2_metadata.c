@@ -132,15 +132,15 @@ static void on_disk_complete(void *opaque, const struct sim_record *record)
     const struct disk_req *req = record->ref;
     struct medium *m;
 
-    if (!req || !(check_op_writes(req->op) || req->op == SIM_OP_TRUNCATE || req->op == SIM_OP_FLUSH)) {
+    if (!req) {
         return;
     }
     m = medium_of(state, req->disk);
-    if (req->ret < 0) {
+    if (req->ret < 0) { /* a read, too: who cannot look at counts cannot give clusters back */
         m->leaky = true;
         m->failed = true;
     }
-    if (req->op == SIM_OP_FLUSH) {
+    if (!check_op_writes(req->op) && req->op != SIM_OP_TRUNCATE) {
         return;
     }
     m->changed = true;
