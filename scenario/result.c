@@ -13,13 +13,15 @@
 
 /* --- digests ---------------------------------------------------------------------------------------------- */
 
-static void digest_run(EVP_MD_CTX *ctx, const BlockDriverState *bs, int64_t offset, int64_t bytes, bool data)
+/* False: the node has no view without I/O (a quorum, say). */
+static bool digest_run(EVP_MD_CTX *ctx, const BlockDriverState *bs, int64_t offset, int64_t bytes, bool data)
 {
     static const uint8_t zeroes[DIGEST_CHUNK_BYTES];
     uint8_t *buf = data ? malloc(DIGEST_CHUNK_BYTES) : NULL;
 
     SIM_ASSERT(!data || buf);
-    for (int64_t done = 0; done < bytes; done += DIGEST_CHUNK_BYTES) {
+    int ret = 0;
+    for (int64_t done = 0; ret == 0 && done < bytes; done += DIGEST_CHUNK_BYTES) {
         int64_t n = MIN(DIGEST_CHUNK_BYTES, bytes - done);
         struct payload p;
 
@@ -28,12 +30,15 @@ static void digest_run(EVP_MD_CTX *ctx, const BlockDriverState *bs, int64_t offs
             continue;
         }
         payload_init(bdrv_host(bs)->sim, &p);
-        bdrv_peek(bs, offset + done, n, &p);
-        payload_read_bytes(&p, 0, buf, n);
+        ret = bdrv_peek(bs, offset + done, n, &p);
+        if (ret == 0) {
+            payload_read_bytes(&p, 0, buf, n);
+            EVP_DigestUpdate(ctx, buf, (size_t)n);
+        }
         payload_clear(&p);
-        EVP_DigestUpdate(ctx, buf, (size_t)n);
     }
     free(buf);
+    return ret == 0;
 }
 
 /* SHA-256 of the whole guest view; NULL above 4 GiB. */
@@ -51,11 +56,12 @@ static struct qvalue *view_digest(const BlockDriverState *bs, bool wanted)
     ctx = EVP_MD_CTX_new();
     SIM_ASSERT(ctx);
     EVP_DigestInit_ex(ctx, EVP_sha256(), NULL);
-    for (int64_t at = 0; at < length;) {
+    bool seen = true;
+    for (int64_t at = 0; seen && at < length;) {
         int64_t run = 0;
         bool data = bdrv_peek_status(bs, at, length - at, &run);
 
-        digest_run(ctx, bs, at, run, data);
+        seen = digest_run(ctx, bs, at, run, data);
         at += run;
     }
     EVP_DigestFinal_ex(ctx, md, &md_len);
@@ -63,7 +69,7 @@ static struct qvalue *view_digest(const BlockDriverState *bs, bool wanted)
     for (unsigned i = 0; i < md_len; i++) {
         snprintf(hex + 2 * i, 3, "%02x", md[i]);
     }
-    return qvalue_str(hex);
+    return seen ? qvalue_str(hex) : qvalue_null();
 }
 
 /* --- hosts ------------------------------------------------------------------------------------------------ */
