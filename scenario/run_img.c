@@ -58,7 +58,9 @@ static BlockDriverState *open_image(struct img_call *call, const char *name, con
     if (alone && strcmp(driver, "qcow2") == 0) {
         qdict_put(options, "backing", qvalue_null());
     }
-    bs = bdrv_open(call->runner->host, options, writable ? BDRV_O_RDWR : 0, &call->err);
+    /* alone: to be checked or looked at, so what a repair is for must not keep it from being opened */
+    uint32_t flags = (writable ? BDRV_O_RDWR : 0) | (alone ? BDRV_O_CHECK : 0);
+    bs = bdrv_open(call->runner->host, options, flags, &call->err);
     qvalue_free(options);
     return bs;
 }
