@@ -13,7 +13,9 @@ struct trace {
     size_t used;
     int64_t directory; /* where it is: written as D */
     int fail_at;       /* the nth write or flush from now on fails; 0: none */
+    int fail_more;     /* and so many behind it */
     bool fail_headers;
+    bool reached; /* fail_at */
 };
 
 static struct trace trace;
@@ -41,7 +43,10 @@ static void see(struct disk_interposer *self, struct disk_req *req)
     if (req->op != SIM_OP_WRITE && req->op != SIM_OP_FLUSH) {
         return;
     }
-    bool fails = trace.fail_at > 0 && --trace.fail_at == 0;
+    bool fails = trace.fail_at == 0 && trace.reached && trace.fail_more-- > 0;
+    if (trace.fail_at > 0 && --trace.fail_at == 0) {
+        fails = trace.reached = true;
+    }
     if (fails || (trace.fail_headers && req->op == SIM_OP_WRITE && req->offset == 0)) {
         req->ret = -EIO;
     }
@@ -274,7 +279,7 @@ WORLD_TEST(test_failures)
         trace_begin(&i);
         trace.fail_at = at;
         int ret = go(&c, "store", store_entry);
-        bool reached = trace.fail_at == 0;
+        bool reached = trace.reached;
         trace_end(&i);
         if (ret == 0) {
             bdrv_dirty_bitmap_skip_store(bitmap(&i, "b"), true);
@@ -329,6 +334,51 @@ WORLD_TEST(test_unsure)
     close_image(&i);
 }
 
+static int give_up_entry(void *opaque)
+{
+    BlockDriverState *bs = ((struct call *)opaque)->i->bs;
+    return bs->drv->bdrv_co_inactivate(bs);
+}
+
+/* Giving up fails at every point: the bitmaps go on, or the image is of no use any more. The original goes on
+ * without them, and what it has stored looks valid [hazard 8.4]. */
+WORLD_TEST(test_not_given_up)
+{
+    for (int at = 1;; at++) {
+        struct image i = make_image(w, MiB, K4);
+        struct call c = {.i = &i};
+        open_image(&i, true);
+        add_bitmap(&i, "b", 65536, true);
+        reopen_image(&i, true);
+        fill(&i, 1, 0, 65536);
+        trace_begin(&i);
+        trace.fail_at = at;
+        trace.fail_more = 1; /* a store flushes once more than it must */
+        int ret = go(&c, "inactivate", give_up_entry);
+        bool reached = trace.reached;
+        trace_end(&i);
+        if (ret == 0) {
+            assert_string_equal(bitmaps_text(&i), "");
+        } else if (bdrv_has_readonly_bitmaps(i.bs)) {
+            assert_int_equal(io(&i, 'W', 65536, 512), -EPERM); /* nobody knows what the header says */
+            close_image(&i);
+            continue;
+        } else {
+            assert_string_equal(bitmaps_text(&i), "b:ep=65536 ");
+            assert_string_equal(stored_text(&i), "b:ua=1 ");
+            fill(&i, 2, 65536, 512);
+        }
+        close_image(&i);
+        open_image(&i, false);
+        assert_int_equal(count(&i, "b"), ret == 0 ? 65536 : 131072);
+        close_image(&i);
+        if (!reached) {
+            break;
+        }
+    }
+    assert_true(sim_mark_hits(w->sim, MARK_qcow2_not_given_up) > 0);
+}
+
 /* Storing nothing new: what only was loaded for reading, or came with a migration. */
 /* fact: qcow2 4.3/candidates, 4.6/readonly-untouched, 4.2/readonly */
 WORLD_TEST(test_readonly)
@@ -358,6 +408,7 @@ int main(void)
         T("/qcow2/bitmap/store/zero-length", test_zero_length),
         T("/qcow2/bitmap/store/failures", test_failures),
         T("/qcow2/bitmap/store/unsure", test_unsure),
+        T("/qcow2/bitmap/store/not-given-up", test_not_given_up),
         T("/qcow2/bitmap/store/readonly", test_readonly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
