@@ -53,6 +53,18 @@ int qcow2_make_stable(BlockDriverState *bs)
     return ret < 0 ? ret : qcow2_mark_clean(bs);
 }
 
+/* Those that migrate were not stored, and stay: once the image is ours again they must not stop its guest. */
+static void make_rest_writable(BlockDriverState *bs)
+{
+    BdrvDirtyBitmap *bitmap = NULL;
+
+    while ((bitmap = bdrv_dirty_bitmap_next(bs, bitmap)) != NULL) {
+        if (bdrv_dirty_bitmap_readonly(bitmap)) {
+            bdrv_dirty_bitmap_set_readonly(bitmap, false);
+        }
+    }
+}
+
 /* Bitmaps are stored while the image can still be written, and forgotten once nothing can fail any more: a node
  * that stays active must not write under stored bitmaps that look valid [hazard, 8.4]. If they cannot be marked in
  * use again they stay readonly, and refuse guest writes. */
@@ -75,6 +87,7 @@ int qcow2_co_inactivate(BlockDriverState *bs)
     co_mutex_unlock(&s->lock);
     if (ret == 0) {
         bdrv_release_persistent_dirty_bitmaps(bs);
+        make_rest_writable(bs);
     } else {
         SIM_MARK(bs->host->sim, qcow2_not_given_up);
         bdrv_co_reopen_dirty_bitmaps_rw(bs, NULL);
