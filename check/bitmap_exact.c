@@ -232,6 +232,15 @@ static void on_lost(void *opaque, const struct sim_record *record)
     bitmap_lost(opaque, record->ref);
 }
 
+static void on_disk_complete(void *opaque, const struct sim_record *record)
+{
+    const struct disk_req *req = record->ref;
+
+    if (req && req->ret < 0) {
+        bitmap_request_failed(opaque, req);
+    }
+}
+
 static void on_edge_detach(void *opaque, const struct sim_record *record)
 {
     bitmap_judge_stored(opaque, record);
@@ -411,6 +420,7 @@ static void *attach(struct check *check)
         {EV_bitmap_load, on_load},
         {EV_bitmap_lost, on_lost},
         {EV_edge_detach, on_edge_detach},
+        {EV_disk_complete, on_disk_complete},
         {EV_bitmap_busy, on_busy},
         {EV_bitmap_flag, on_flag},
         {EV_bitmap_freeze, on_freeze},

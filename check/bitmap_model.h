@@ -17,6 +17,7 @@
 #define CHECK_BITMAP_MODEL_H
 
 #include "check/checkers.h"
+#include "sim/disk.h"
 
 /* A clearing that the marks of a request in flight may have come before. */
 struct bitmap_cleared {
@@ -137,6 +138,7 @@ void bitmap_command_done(struct bitmap_models *models, const struct qmp_call *ca
 void bitmap_loaded(struct bitmap_models *models, struct bitmap_model *m, uint64_t event);
 /* An edge went away: if it is the file of an image that was closed, its bitmaps lie there as they were. */
 void bitmap_judge_stored(struct bitmap_models *models, const struct sim_record *record);
+void bitmap_request_failed(struct bitmap_models *models, const struct disk_req *req);
 void bitmap_lost(struct bitmap_models *models, const BlockDriverState *bs);
 
 /* --- comparing (bitmap_compare.c); op: what has just happened, or NULL -----------------------------------------

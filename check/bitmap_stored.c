@@ -119,6 +119,16 @@ void bitmap_judge_stored(struct bitmap_models *models, const struct sim_record *
     qcow2_image_free(image);
 }
 
+/* Without its metadata an image is not opened, nor closed in order; guests' own requests change no bitmap there. */
+void bitmap_request_failed(struct bitmap_models *models, const struct disk_req *req)
+{
+    for (struct bitmap_model *m = models->first; m && req->origin.kind != SIM_ORIGIN_GUEST; m = m->next) {
+        const BlockDriverState *file = bdrv_primary_bs(m->bs);
+
+        m->unstored |= file && check_disk_below(file) == req->disk;
+    }
+}
+
 /* The store failed, and it was said. */
 void bitmap_lost(struct bitmap_models *models, const BlockDriverState *bs)
 {

@@ -132,7 +132,7 @@ static void on_disk_complete(void *opaque, const struct sim_record *record)
     const struct disk_req *req = record->ref;
     struct medium *m;
 
-    if (!req) {
+    if (!req || (req->ret >= 0 && !check_op_writes(req->op) && req->op != SIM_OP_TRUNCATE)) {
         return;
     }
     m = medium_of(state, req->disk);
