@@ -116,7 +116,7 @@ static void features_stand_alone(void **state)
     leaving_out("mirror:vm-stop=0", "try stop", "try cont");
     leaving_out("mirror:io=0", "aio_", NULL);
     leaving_out("mirror:query=0", "query-", NULL);
-    leaving_out("mirror:unplug=0", "unplug", NULL);
+    leaving_out("mirror:unplug=0", "unplug g", NULL);
 }
 
 static unsigned count_with(const char *profile, const char *text)
@@ -149,6 +149,7 @@ static void mixed_is_the_others(void **state)
 {
     unsigned bitmaps = 0;
     unsigned blocks = 0;
+    unsigned powers = 0;
 
     for (uint64_t seed = 1; seed <= 200; seed++) {
         struct scenario *mixed = generate("mixed", seed);
@@ -156,11 +157,15 @@ static void mixed_is_the_others(void **state)
         struct scenario *bitmap = generate("bitmap", seed);
 
         struct scenario *block = generate("block", seed);
-        int same = scenario_equal(mixed, mirror) + scenario_equal(mixed, bitmap) + scenario_equal(mixed, block);
+        struct scenario *power = generate("power", seed);
+        int same = scenario_equal(mixed, mirror) + scenario_equal(mixed, bitmap) + scenario_equal(mixed, block) +
+                   scenario_equal(mixed, power);
 
         assert_int_equal(same, 1);
         bitmaps += scenario_equal(mixed, bitmap);
         blocks += scenario_equal(mixed, block);
+        powers += scenario_equal(mixed, power);
+        scenario_free(power);
         scenario_free(block);
         scenario_free(mixed);
         scenario_free(mirror);
@@ -168,8 +173,9 @@ static void mixed_is_the_others(void **state)
     }
     assert_true(bitmaps > 20 && bitmaps < 100);
     assert_true(blocks > 20 && blocks < 100);
+    assert_true(powers > 10 && powers < 60);
     assert_int_equal(count_with("mixed:bitmaps=4,transaction=0,quiet=0", "transaction"), 0);
-    assert_int_equal(count_with("mixed:bitmaps=0,graphs=0,power=0", "powerloss"), 0);
+    assert_int_equal(count_with("mixed:bitmaps=0,graphs=0,powers=0,power=0", "powerloss"), 0);
 }
 
 /* Every operation is drawn, transactions also with each way to fail. */
@@ -283,7 +289,7 @@ static void sizes_vary(void **state)
     unsigned empty = 0, sector = 0, odd = 0, small = 0, huge = 0, unequal = 0;
 
     for (uint64_t seed = 1; seed <= 1000; seed++) {
-        struct scenario *scn = generate("mirror:window=0", seed);
+        struct scenario *scn = generate("mirror:window=0,qcow2=0", seed);
         int64_t size = disk_size(scn, "src");
 
         assert_true(size >= 0 && size <= TiB + MiB);
