@@ -503,6 +503,7 @@ void qcow2_image_free(struct qcow2_image *image)
     free(image->work->block);
     free(image->work->l2);
     free(image->work->cluster);
+    free(image->work->inflated);
     free(image->work);
     free(image);
 }

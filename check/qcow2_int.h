@@ -61,6 +61,9 @@ struct qcow2_image_work {
     int64_t l2_offset;
     uint8_t *cluster; /* the bitmap cluster last looked at */
     int64_t cluster_of;
+    uint8_t *inflated; /* the compressed cluster last read, NULL: none yet */
+    uint64_t inflated_entry;
+    bool inflated_ok;
     int64_t bitmap_directory_offset;
     uint64_t bitmap_directory_bytes;
     uint32_t bitmap_expected;

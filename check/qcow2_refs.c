@@ -190,6 +190,9 @@ static void read_refcount_table(struct qcow2_image *image)
         uint64_t entry = work->refblocks[i];
         int64_t at = image->refcount_table_offset + i * 8;
 
+        if (entry == 0) {
+            continue;
+        }
         if (entry & ~BLOCK_OFFSET) {
             qcow2_found(image, QCOW2_FOUND_RESERVED, at,
                         "reserved bits in refcount table entry %" PRId64 ": %016" PRIx64, i, entry);
@@ -203,6 +206,9 @@ static void read_refcount_table(struct qcow2_image *image)
     }
 }
 
+#define SKIP_WORDS 64 /* of zeroes at a time; a block has at least so many */
+static const uint8_t zeroes[SKIP_WORDS * 8];
+
 /* Counts above 0 in the order of the file; those beyond its last cluster are not compared. */
 static void compare_block(struct qcow2_image *image, int64_t first, const uint8_t *block)
 {
@@ -211,11 +217,11 @@ static void compare_block(struct qcow2_image *image, int64_t first, const uint8_
     int64_t per_word = 64 >> image->refcount_order;
 
     for (int64_t i = 0; i < per_block; i++) {
-        static const uint8_t zeroes[8];
+        const uint8_t *at = block + ((i << image->refcount_order) / 8);
         uint64_t stored;
 
-        if (i % per_word == 0 && memcmp(block + ((i << image->refcount_order) / 8), zeroes, 8) == 0) {
-            i += per_word - 1;
+        if (i % (per_word * SKIP_WORDS) == 0 && memcmp(at, zeroes, sizeof(zeroes)) == 0) {
+            i += per_word * SKIP_WORDS - 1;
             continue;
         }
         stored = count_in(image, block, i);
@@ -246,7 +252,7 @@ static void compare(struct qcow2_image *image)
     int64_t per_block = counts_per_block(image);
 
     for (int64_t i = 0; i < work->refcount_table_entries; i++) {
-        int64_t offset = block_offset(image, i);
+        int64_t offset = work->refblocks[i] ? block_offset(image, i) : 0;
 
         if (offset) {
             if (!qcow2_spend(image, (uint64_t)image->cluster_bytes / 8)) {

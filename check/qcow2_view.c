@@ -176,19 +176,23 @@ static struct piece piece_at(struct qcow2_image *image, const struct layer *laye
 
 /* --- views ------------------------------------------------------------------------------------------------ */
 
+/* Kept until another is asked for: views are read in pieces. */
 static bool append_compressed(struct qcow2_image *image, const struct piece *piece, int64_t offset,
                               struct payload *out)
 {
-    uint8_t *cluster = qcow2_image_alloc((size_t)image->cluster_bytes, 1);
-    bool ok = qcow2_image_decompress(image, piece->entry, cluster);
+    struct qcow2_image_work *work = image->work;
 
-    if (ok) {
-        payload_append_bytes(out, cluster + offset % image->cluster_bytes, piece->bytes);
+    if (!work->inflated || work->inflated_entry != piece->entry) {
+        work->inflated = work->inflated ? work->inflated : qcow2_image_alloc((size_t)image->cluster_bytes, 1);
+        work->inflated_entry = piece->entry;
+        work->inflated_ok = qcow2_image_decompress(image, piece->entry, work->inflated);
+    }
+    if (work->inflated_ok) {
+        payload_append_bytes(out, work->inflated + offset % image->cluster_bytes, piece->bytes);
     } else {
         payload_append_zero(out, piece->bytes);
     }
-    free(cluster);
-    return ok;
+    return work->inflated_ok;
 }
 
 /* From the file, or from the external data file. */
