@@ -79,11 +79,20 @@ static int driver_status(BlockDriverState *bs, int64_t offset, int64_t bytes, st
     return ret;
 }
 
-/* The file decides: its answer is ours. */
-static int raw_status(int64_t asked, struct status *st)
+static int query_above(BlockDriverState *bs, BlockDriverState *base, bool include_base, int64_t offset,
+                       int64_t bytes, struct status *st, int *depth);
+
+/*
+ * The file decides: its answer is ours. Below a filter the walk goes on to what the file stands on; below a format
+ * it does not, so all that the file shows has to be in the answer, or what its backing holds would be taken for
+ * nothing.
+ */
+static int raw_status(const BlockDriverState *bs, int64_t asked, struct status *st)
 {
     struct status below = {.want_zero = st->want_zero};
-    int ret = query(st->file, st->map, asked, &below);
+    int depth;
+    int ret = bdrv_filter_or_cow_bs(bs) ? query(st->file, st->map, asked, &below)
+                                        : query_above(st->file, NULL, false, st->map, asked, &below, &depth);
     if (ret < 0) {
         return ret;
     }
@@ -132,7 +141,7 @@ static int query_inside(BlockDriverState *bs, int64_t offset, int64_t bytes, str
         return ret;
     }
     if (ret & BDRV_BLOCK_RAW) {
-        return raw_status(st->pnum, st);
+        return raw_status(bs, st->pnum, st);
     }
     if (ret & (BDRV_BLOCK_DATA | BDRV_BLOCK_ZERO)) {
         ret |= BDRV_BLOCK_ALLOCATED;
