@@ -33,6 +33,8 @@ struct file_state {
     int fd;     /* -1: none */
     bool writable;
     bool device;
+    struct file_lock lock;   /* as it is on fd */
+    struct file_lock agreed; /* without what a permission update that is under way has added */
 };
 
 /* --- life --------------------------------------------------------------------------------------------------- */
@@ -143,6 +145,31 @@ static void file_close(BlockDriverState *bs)
     }
 }
 
+/* --- permissions ---------------------------------------------------------------------------------------------- */
+
+static int file_check_perm(BlockDriverState *bs, uint64_t perm, uint64_t shared, Error **errp)
+{
+    struct file_state *s = bs->opaque;
+
+    SIM_ASSERT(s->fd >= 0);
+    return file_lock_check(s->fd, s->path, &s->lock, perm, BLK_PERM_ALL & ~shared, errp);
+}
+
+static void file_set_perm(BlockDriverState *bs, uint64_t perm, uint64_t shared)
+{
+    struct file_state *s = bs->opaque;
+
+    s->agreed = (struct file_lock){perm, BLK_PERM_ALL & ~shared};
+    file_lock_set(s->fd, &s->lock, s->agreed.taken, s->agreed.unshared);
+}
+
+static void file_abort_perm(BlockDriverState *bs)
+{
+    struct file_state *s = bs->opaque;
+
+    file_lock_set(s->fd, &s->lock, s->agreed.taken, s->agreed.unshared);
+}
+
 /* --- reopen ------------------------------------------------------------------------------------------------- */
 
 /* A descriptor that only reads is replaced by one that also writes; the other way round it may stay. */
@@ -179,6 +206,10 @@ static void file_reopen_end(BDRVReopenState *state, bool commit)
 
     if (!kept) {
         return;
+    }
+    if (commit) {
+        struct file_lock fresh = {0};
+        file_lock_set(*kept, &fresh, s->lock.taken, s->lock.unshared);
     }
     file_close_fd(bs->host, commit ? s->fd : *kept);
     if (commit) {
@@ -463,6 +494,9 @@ const BlockDriver bdrv_file = {
     .is_protocol = true,
     .bdrv_open = file_open,
     .bdrv_close = file_close,
+    .bdrv_check_perm = file_check_perm,
+    .bdrv_set_perm = file_set_perm,
+    .bdrv_abort_perm = file_abort_perm,
     .bdrv_reopen_prepare = file_reopen_prepare,
     .bdrv_reopen_commit = file_reopen_commit,
     .bdrv_reopen_abort = file_reopen_abort,

@@ -18,6 +18,7 @@ const BdrvOption file_create_options[] = {
 static int make_file(const char *path, int64_t size, Error **errp)
 {
     struct stat st;
+    struct file_lock lock = {0};
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0666);
     int ret = 0;
 
@@ -25,6 +26,10 @@ static int make_file(const char *path, int64_t size, Error **errp)
         ret = -errno;
     } else if (!S_ISREG(st.st_mode)) {
         ret = -EINVAL;
+    } else if ((ret = file_lock_check(fd, path, &lock, BLK_PERM_WRITE | BLK_PERM_RESIZE, BLK_PERM_RESIZE, errp)) <
+               0) {
+        close(fd);
+        return ret;
     } else if (ftruncate(fd, 0) < 0 || ftruncate(fd, size) < 0) {
         ret = -errno;
     }

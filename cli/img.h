@@ -21,6 +21,7 @@ struct img_file {
     bool image_opts;
     bool writable;
     bool force_share;  /* -U */
+    bool keep_out;     /* nobody else may write meanwhile, though the format would bear it; not with -U */
     bool no_backing;   /* its own layer only */
     bool repair;       /* opened to be checked: the dirty bit starts no repair of its own */
     const char *cache; /* -t, -T; NULL: writeback */
@@ -34,6 +35,8 @@ int img_run(struct host *host, int (*fn)(void *opaque), void *opaque);
 BlockBackend *img_open(struct host *host, const struct img_file *file);
 /* "blksim: VERB: MESSAGE"; takes err over. EXIT_USAGE. */
 int img_error(Error *err);
+/* Whether two paths lead to one file, be it there or not yet. */
+bool img_same_file(const char *one, const char *other);
 /* "writethrough" and the rest; false after a message. */
 bool img_check_cache(const char *cache);
 /* --output: sets *json; false after a message. */

@@ -406,7 +406,7 @@ static int check_usage(struct convert_verb *v, int argc, char **argv, const char
     }
     v->in.filename = argv[1];
     v->out.filename = argv[2];
-    if (strcmp(v->in.filename, v->out.filename) == 0) {
+    if (!v->in.image_opts && img_same_file(v->in.filename, v->out.filename)) {
         return cli_error("img convert: input and output are the same file");
     }
     if (sparse && (!sim_parse_size(sparse, &v->sparse) || v->sparse % SIM_SECTOR_BYTES ||
@@ -437,7 +437,8 @@ static int check_usage(struct convert_verb *v, int argc, char **argv, const char
 
 static int convert(int argc, char **argv)
 {
-    struct convert_verb v = {.out = {.format = "raw", .options = qvalue_dict()}, .sparse = 4096};
+    struct convert_verb v = {
+        .in = {.keep_out = true}, .out = {.format = "raw", .options = qvalue_dict()}, .sparse = 4096};
     const char *sparse = NULL;
     const struct cli_opt opts[] = {
         {"-f", "FMT", CLI_STR, &v.in.format, "format of FILE (default: as its content looks like)"},

@@ -4,12 +4,15 @@
 #include "cli/img.h"
 #include "cli/img_options.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct create {
     struct img_new new;
-    bool unsafe; /* -u: the backing file is not looked at */
+    bool unsafe;           /* -u: the backing file is not looked at */
+    BlockBackend *backing; /* open until the image is made: nobody changes it, and the image is none of its files */
     bool quiet;
 };
 
@@ -42,14 +45,28 @@ static bool look_at_backing(struct create *c)
         return false;
     }
     char *path = backing_path(c, backing);
-    struct img_file file = {.filename = path, .format = format, .force_share = true};
-    BlockBackend *blk = img_open(c->new.host, &file);
-    if (blk && !qdict_get(c->new.options, "size")) {
-        qdict_put(c->new.options, "size", qvalue_int(blk_getlength(blk)));
+    struct img_file file = {.filename = path, .format = format};
+    c->backing = img_open(c->new.host, &file);
+    if (c->backing && !qdict_get(c->new.options, "size")) {
+        qdict_put(c->new.options, "size", qvalue_int(blk_getlength(c->backing)));
     }
-    blk_unref(blk);
     free(path);
-    return blk != NULL;
+    return c->backing != NULL;
+}
+
+/* With -u nothing is open, but an image below itself is nothing that anybody wants. */
+static bool is_own_backing(const struct create *c)
+{
+    const char *backing = img_str(c->new.options, "backing-file");
+    char *path = backing_path(c, backing);
+    bool same = *backing && img_same_file(path, c->new.filename);
+
+    free(path);
+    if (same) {
+        cli_error("img create: %s: Trying to create an image with the same filename as the backing file",
+                  c->new.filename);
+    }
+    return same;
 }
 
 /* --- making -------------------------------------------------------------------------------------------------- */
@@ -73,26 +90,48 @@ static int make_file(struct img_new *new, const char *filename, int64_t size)
     return ret;
 }
 
-int img_new_make(void *opaque)
+static int make_all(struct img_new *new, const char *data_file)
 {
-    struct img_new *new = opaque;
-    const char *data_file = img_str(new->options, "data_file");
     bool raw = strcmp(new->format, "raw") == 0;
-
     int ret = make_file(new, new->filename, raw ? img_int(new->options, "size") : 0);
+
     if (ret < 0 || raw) {
         return ret;
     }
-    if (*data_file) {
+    if (data_file) {
         ret = make_file(new, data_file, 0);
         if (ret < 0) {
             return ret;
         }
         qdict_put(new->options, "data-file", reference(data_file));
     }
-    qvalue_free(qdict_take(new->options, "data_file"));
     qdict_put(new->options, "file", reference(new->filename));
     return bdrv_co_create(new->host, new->options, &new->err);
+}
+
+int img_new_make(void *opaque)
+{
+    struct img_new *new = opaque;
+    struct qvalue *given = qdict_take(new->options, "data_file");
+    const char *data_file = given && given->str.bytes[0] ? given->str.bytes : NULL;
+    bool fresh = access(new->filename, F_OK) < 0;
+    bool fresh_data = data_file && access(data_file, F_OK) < 0;
+    int ret = -EINVAL;
+
+    if (data_file && img_same_file(data_file, new->filename)) {
+        error_setg(&new->err, "The data file '%s' would be the image itself", data_file);
+    } else {
+        ret = make_all(new, data_file);
+    }
+    /* What was not there before is not left half made. */
+    if (ret < 0 && fresh) {
+        unlink(new->filename);
+    }
+    if (ret < 0 && fresh_data) {
+        unlink(data_file);
+    }
+    qvalue_free(given);
+    return ret;
 }
 
 static bool options_fit(struct img_new *new)
@@ -178,12 +217,9 @@ static void announce(const struct create *c)
     printf("\n");
 }
 
-static int create_in(struct host *host, void *opaque)
+static int create_checked(struct host *host, struct create *c)
 {
-    struct create *c = opaque;
-
-    c->new.host = host;
-    if (!look_at_backing(c)) {
+    if (is_own_backing(c) || !look_at_backing(c)) {
         return EXIT_USAGE;
     }
     if (!qdict_get(c->new.options, "size")) {
@@ -202,6 +238,16 @@ static int create_in(struct host *host, void *opaque)
         return img_error(c->new.err);
     }
     return EXIT_PASS;
+}
+
+static int create_in(struct host *host, void *opaque)
+{
+    struct create *c = opaque;
+
+    c->new.host = host;
+    int status = create_checked(host, c);
+    blk_unref(c->backing);
+    return status;
 }
 
 /* --- the command line ------------------------------------------------------------------------------------------

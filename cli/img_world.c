@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static const char *verb = "img";
 
@@ -72,6 +73,43 @@ bool img_output(const char *text, bool *json)
         return false;
     }
     return true;
+}
+
+/* Where a file is, or would be; NULL: there is not even a folder for it. libc memory. */
+static char *true_path(const char *path)
+{
+    char *found = realpath(path, NULL);
+    const char *slash = strrchr(path, '/');
+    char *joined;
+
+    if (found) {
+        return found;
+    }
+    char *folder = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+    found = folder ? realpath(folder, NULL) : NULL;
+    free(folder);
+    if (!found) {
+        return NULL;
+    }
+    if (asprintf(&joined, "%s/%s", found, slash ? slash + 1 : path) < 0) {
+        abort();
+    }
+    free(found);
+    return joined;
+}
+
+bool img_same_file(const char *one, const char *other)
+{
+    struct stat st[2];
+
+    if (stat(one, &st[0]) == 0 && stat(other, &st[1]) == 0) {
+        return st[0].st_dev == st[1].st_dev && st[0].st_ino == st[1].st_ino;
+    }
+    char *paths[2] = {true_path(one), true_path(other)};
+    bool same = paths[0] && paths[1] && strcmp(paths[0], paths[1]) == 0;
+    free(paths[0]);
+    free(paths[1]);
+    return same;
 }
 
 bool img_check_cache(const char *cache)
@@ -190,7 +228,8 @@ BlockBackend *img_open(struct host *host, const struct img_file *file)
         return NULL;
     }
     uint64_t perm = BLK_PERM_CONSISTENT_READ | (file->writable ? BLK_PERM_WRITE | BLK_PERM_RESIZE : 0);
-    BlockBackend *blk = blk_new(host, perm, BLK_PERM_ALL);
+    bool alone = file->keep_out && !file->force_share;
+    BlockBackend *blk = blk_new(host, perm, BLK_PERM_ALL & ~(alone ? BLK_PERM_WRITE | BLK_PERM_RESIZE : 0));
     int ret = blk_insert_bs(blk, bs, &err);
     bdrv_unref(bs);
     if (ret < 0) {

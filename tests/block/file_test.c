@@ -293,6 +293,94 @@ WORLD_TEST(test_reopen)
     del(w, "n");
 }
 
+/* --- locks -------------------------------------------------------------------------------------------------- */
+
+/* As another program would: a lock of one byte on an open file of its own. */
+static int lock_byte(off_t byte)
+{
+    struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
+    int fd = open(path_of("img"), O_RDONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
+    return fd;
+}
+
+static bool byte_is_locked(off_t byte)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
+    int fd = open(path_of("img"), O_RDONLY | O_CLOEXEC);
+    assert_int_equal(fcntl(fd, F_OFD_GETLK, &lock), 0);
+    close(fd);
+    return lock.l_type != F_UNLCK;
+}
+
+static bool can_use(BlockDriverState *bs, uint64_t perm, uint64_t shared)
+{
+    Error *err = NULL;
+    BlockBackend *blk = blk_new(bs->host, perm, shared);
+    bool can = blk_insert_bs(blk, bs, &err) == 0;
+    if (!can) {
+        assert_non_null(strstr(error_get_pretty(err), "lock on '"));
+        error_free(err);
+    }
+    blk_unref(blk);
+    return can;
+}
+
+/* block.md 8.11 */
+WORLD_TEST(test_locks)
+{
+    make_file("img", MiB, 0600);
+    bdrv_set_host_files(w->host, folder);
+    BlockBackend *writer = blk_new(w->host, BLK_PERM_WRITE, BLK_PERM_ALL & ~(uint64_t)BLK_PERM_RESIZE);
+    assert_int_equal(blk_insert_bs(writer, add(w, on_file("file", ",'filename':'img'")), NULL), 0);
+    BlockDriverState *other = add(w, "{'driver':'file','node-name':'o','filename':'img'}");
+    /* two nodes of one world */
+    assert_true(can_use(other, BLK_PERM_WRITE, BLK_PERM_ALL));
+    assert_false(can_use(other, BLK_PERM_RESIZE, BLK_PERM_ALL));
+    assert_false(can_use(other, 0, BLK_PERM_ALL & ~(uint64_t)BLK_PERM_WRITE));
+    /* what others see: WRITE is taken, RESIZE is not shared, and the refused left nothing */
+    assert_true(byte_is_locked(101));
+    assert_true(byte_is_locked(203));
+    assert_false(byte_is_locked(103));
+    assert_false(byte_is_locked(201));
+    /* what others hold */
+    int fd = lock_byte(200);
+    assert_false(can_use(other, BLK_PERM_CONSISTENT_READ, BLK_PERM_ALL));
+    close(fd);
+    assert_true(can_use(other, BLK_PERM_CONSISTENT_READ, BLK_PERM_ALL));
+    blk_unref(writer);
+    assert_false(byte_is_locked(101));
+    assert_false(byte_is_locked(203));
+    del(w, "o");
+    del(w, "n");
+}
+
+static void create_img(void *opaque)
+{
+    struct host *host = opaque;
+    struct qvalue *options = opts("{'filename':'img','size':512}");
+    Error *err = NULL;
+    qdict_put(options, "driver", qvalue_str("file"));
+    assert_int_equal(bdrv_co_create(host, options, &err), -EAGAIN);
+    assert_non_null(strstr(error_get_pretty(err), "lock on '"));
+    error_free(err);
+    qvalue_free(options);
+}
+
+/* block.md 8.11 */
+WORLD_TEST(test_create_locked)
+{
+    make_file("img", MiB, 0600);
+    bdrv_set_host_files(w->host, folder);
+    BlockBackend *blk = blk_new(w->host, BLK_PERM_CONSISTENT_READ, BLK_PERM_ALL & ~(uint64_t)BLK_PERM_RESIZE);
+    assert_int_equal(blk_insert_bs(blk, add(w, on_file("file", ",'filename':'img'")), NULL), 0);
+    create_img(w->host);
+    assert_int_equal(length_of("img"), MiB);
+    blk_unref(blk);
+    del(w, "n");
+}
+
 /* --- descriptors -------------------------------------------------------------------------------------------------
  */
 
@@ -349,6 +437,8 @@ int main(void)
         T_FILE("/file/data/status", test_status),
         T_FILE("/file/truncate", test_truncate),
         T_FILE("/file/reopen", test_reopen),
+        T_FILE("/file/locks", test_locks),
+        T_FILE("/file/locks/create", test_create_locked),
         T_FILE("/file/descriptors", test_descriptors),
     };
 

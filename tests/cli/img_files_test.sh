@@ -1,0 +1,44 @@
+# Protects what blksim img does to files: one that is in use, here or by another program, is not made anew; what is
+# refused leaves nothing behind; names, folders and options as with qemu-img.
+. tests/cli/lib.sh
+
+kept() { # NAME FILE...: the files are as they were when their sums were taken
+    holds "$1" sha256sum --check --quiet --strict sums
+}
+
+# --- files that are used twice ---------------------------------------------------------------------------------------
+head -c 300000 /dev/urandom > raw
+truncate -s 1M raw
+blksim img convert -f raw -O qcow2 raw base
+blksim img create -q -f qcow2 -b base -F qcow2 top
+ln top hard
+ln -s top soft
+sha256sum base top raw > sums
+blksim img convert -O qcow2 top base
+says "/cli/img/files/convert-onto-backing" 2 err 'Failed to get "write, resize" lock on .base'
+for target in ./top hard soft "$PWD/top"; do
+    blksim img convert -O raw top "$target"
+    says "/cli/img/files/convert-onto-itself/${target##*/}" 2 err "lock on|the same file"
+done
+blksim img convert -n -O qcow2 top base
+says "/cli/img/files/convert-into-backing" 2 err 'Failed to get'
+blksim img convert -O qcow2 -o data_file=top top new
+says "/cli/img/files/data-file-is-source" 2 err 'Failed to get'
+holds "/cli/img/files/nothing-half-made" test ! -e new
+blksim img convert -f raw -O qcow2 -o data_file=raw raw new
+says "/cli/img/files/data-file-is-raw-source" 2 err 'Failed to get'
+for name in top hard soft; do
+    blksim img create -f qcow2 -b top -F qcow2 $name
+    says "/cli/img/files/own-backing/$name" 2 err 'same filename as the backing file'
+    blksim img create -u -f qcow2 -b top -F qcow2 $name 1M
+    says "/cli/img/files/own-backing-unseen/$name" 2 err 'same filename as the backing file'
+done
+blksim img create -f qcow2 -b top -F qcow2 base
+says "/cli/img/files/create-in-own-chain" 2 err 'Failed to get'
+blksim img create -f qcow2 -b top -F qcow2 -o data_file=top new
+says "/cli/img/files/data-file-is-backing" 2 err 'Failed to get'
+blksim img create -f qcow2 -o data_file=./new new 1M
+says "/cli/img/files/data-file-is-image" 2 err 'would be the image itself'
+holds "/cli/img/files/nothing-left" test ! -e new
+kept "/cli/img/files/all-kept"
+finish
