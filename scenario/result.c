@@ -2,6 +2,7 @@
  * The result of a run as data: the `hosts` object while the world stands, and the whole as one JSON object in the
  * key order that DESIGN 6 fixes.
  */
+#include "check/qcow2_image.h"
 #include "scenario/runner_int.h"
 
 #include <openssl/evp.h>
@@ -89,13 +90,13 @@ static struct qvalue *nodes_object(struct host *host, bool digest)
         struct qvalue *node = qvalue_dict();
 
         qdict_put(node, "driver", qvalue_str(bdrv_driver_name(bs)));
-        if (bdrv_filename(bs)) {
-            qdict_put(node, "file", qvalue_str(bdrv_filename(bs)));
-        }
         qdict_put(node, "size", qvalue_int(bdrv_getlength_cached(bs)));
         qdict_put(node, "sha256", view_digest(bs, digest));
         qdict_put(node, "allocated", qvalue_int(allocated_below(bs)));
         qdict_put(node, "check", qvalue_null());
+        if (bdrv_filename(bs)) {
+            qdict_put(node, "file", qvalue_str(bdrv_filename(bs)));
+        }
         qdict_put(nodes, bdrv_get_node_name(bs), node);
     }
     return nodes;
@@ -278,4 +279,37 @@ void run_result_clear(struct run_result *result)
     result->hosts = NULL;
     result->choices = NULL;
     result->error = NULL;
+}
+
+/* --- images, by the checkers' own reader --------------------------------------------------------------------- */
+
+static void check_image(struct runner *runner, struct qvalue *node)
+{
+    struct qvalue *file = qdict_get(node, "file");
+    struct disk *disk = file ? disk_find(runner->sim, file->str.bytes) : NULL;
+
+    if (!disk || strcmp(qdict_get(node, "driver")->str.bytes, "qcow2") != 0) {
+        return;
+    }
+    struct qcow2_image *image = qcow2_image_read(qcow2_source_of_disk(disk));
+    struct qvalue *check = qvalue_dict();
+    qdict_put(check, "corruptions", qvalue_int((int64_t)image->corruptions));
+    qdict_put(check, "leaks", qvalue_int((int64_t)image->leaks));
+    qdict_put(check, "errors", qvalue_int(image->error[0] != '\0' || image->incomplete));
+    qcow2_image_free(image);
+    qvalue_free(qdict_take(node, "check"));
+    file = qdict_take(node, "file"); /* the order of the keys stays */
+    qdict_put(node, "check", check);
+    qdict_put(node, "file", file);
+}
+
+void result_check_images(struct runner *runner, struct qvalue *hosts)
+{
+    for (size_t h = 0; h < hosts->seq.count; h++) {
+        struct qvalue *nodes = qdict_get(hosts->seq.items[h], "nodes");
+
+        for (size_t n = 0; nodes && n < nodes->seq.count; n++) {
+            check_image(runner, nodes->seq.items[n]);
+        }
+    }
 }

@@ -238,6 +238,9 @@ void runner_play_end(struct runner *runner)
     }
     runner_on_main(runner, end_close, runner);
     runner_settle(runner, SETTLE_WHOLE_NS);
+    if (runner->options->digest && runner->result->hosts) {
+        result_check_images(runner, runner->result->hosts);
+    }
     if (runner->options->write_disks && !check_violation_count(runner->checks)) {
         write_disks(runner);
     }

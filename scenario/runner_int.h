@@ -209,5 +209,7 @@ void recorder_attach(struct runner *runner);
 void recorder_clear(struct runner *runner);
 struct job_outcome *recorder_outcome(struct runner *runner, const char *id);
 struct qvalue *result_hosts(struct runner *runner, bool digest);
+/* Once all is closed: what the images of those nodes look like on their media, into `check` of each qcow2 node. */
+void result_check_images(struct runner *runner, struct qvalue *hosts);
 
 #endif

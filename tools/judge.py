@@ -60,13 +60,18 @@ def judge_image(folder, name, node, bitmaps):
             wrong.append("content differs from the node's")
         if os.path.exists(view):
             os.unlink(view)
+    ours = node["check"] or {}
+    theirs = json.loads(check.stdout) if check.stdout.startswith("{") else {}
+    if (ours.get("corruptions", 0), ours.get("leaks", 0)) != (theirs.get("corruptions", 0), theirs.get("leaks", 0)):
+        wrong.append(f"our reader found {ours}, qemu-img {theirs}")
     return wrong + judge_bitmaps(folder, name, node, bitmaps), check.returncode == 3
 
 
 def judge_seed(profile, seed, totals):
     with tempfile.TemporaryDirectory(prefix="blksim-judge-") as folder:
         try:
-            run = tool(BLKSIM, "run", "--seed", str(seed), "--profile", profile, "--json", "--digest", "--write-disks", folder)
+            run = tool(BLKSIM, "run", "--seed", str(seed), "--profile", profile, "--json", "--digest",
+                       "--write-disks", folder)
         except subprocess.TimeoutExpired:  # hashing terabytes of zeros
             totals["skipped"] += 1
             return
