@@ -174,6 +174,10 @@ typedef struct BDRVQcow2State {
     uint32_t unknown_header_fields_bytes;
     STAILQ_HEAD(, Qcow2UnknownExtension) unknown_header_ext;
     char *image_data_file; /* from the header; NULL: none */
+    /* A write of header fields failed: the file may say the new thing, while the state stays with the old one
+     * (qcow2_header_make_sure). */
+    bool header_unsure;
+    bool features_unsure; /* the same of incompatible_features */
 
     /* mapping */
     uint64_t *l1_table; /* host order */
@@ -196,9 +200,8 @@ typedef struct BDRVQcow2State {
     uint32_t nb_freed;
     uint32_t freed_room;
     int64_t freed_bytes;
-    /* A write that was to publish a refcount structure failed, so the file may say the new thing or the old one: it
-     * is told the old again before anything else is published (qcow2_refblock.c). */
-    bool reftable_switch_unsure;
+    /* A write that was to publish a refcount block failed, so the file may say the new thing or the old one: it is
+     * told the old again before anything else is published (qcow2_refblock.c). */
     uint32_t reftable_entry_unsure; /* 1 + index of the table entry; 0: none */
     int64_t refblock_unsure;        /* what the entry may name */
 
@@ -222,7 +225,7 @@ typedef struct BDRVQcow2State {
     uint32_t nb_bitmaps;
     uint64_t bitmap_directory_size;
     uint64_t bitmap_directory_offset;
-    bool bitmaps_stale; /* there is an extension, but not its autoclear bit: gone with the next header */
+    bool bitmaps_stale;  /* there is an extension, but not its autoclear bit: gone with the next header */
     bool bitmaps_unsure; /* a header failed: what is stored may look consistent, whatever the directory says */
 
     BdrvChild *data_file; /* bs->file, or the external one */
@@ -500,6 +503,10 @@ void qcow2_signal_corruption(BlockDriverState *bs, bool fatal, int64_t offset, i
 /* The first cluster from the state: fields, extensions, backing file name; one write, no flush. -ENOSPC: does not
  * fit. */
 int qcow2_update_header(BlockDriverState *bs);
+/* After a failed switch to another L1 table, refcount table or length the file may say either; that is no matter
+ * until the two part ways. So whoever changes one of these tables, or promises that something is stable, calls this
+ * first: if s->header_unsure the file is told what the state says, with a flush. */
+int qcow2_header_make_sure(BlockDriverState *bs);
 /* Feature bits, each written and flushed by itself; nothing when they are so already. */
 int qcow2_mark_dirty(BlockDriverState *bs);
 int qcow2_mark_clean(BlockDriverState *bs); /* flushes both caches first; stays dirty if that fails */

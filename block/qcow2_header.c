@@ -21,6 +21,7 @@ static int set_features(BlockDriverState *bs, uint64_t features)
     if (ret == 0) {
         s->incompatible_features = features;
     }
+    s->features_unsure = ret < 0;
     return ret;
 }
 
@@ -28,7 +29,8 @@ int qcow2_mark_dirty(BlockDriverState *bs)
 {
     const BDRVQcow2State *s = bs->opaque;
 
-    if (s->incompatible_features & QCOW2_INCOMPAT_DIRTY) {
+    /* After a mark_clean that failed the file may say "clean", however much we still think that it does not. */
+    if ((s->incompatible_features & QCOW2_INCOMPAT_DIRTY) && !s->features_unsure) {
         return 0;
     }
     SIM_MARK(bs->host->sim, qcow2_marked_dirty);
@@ -51,7 +53,9 @@ int qcow2_mark_clean(BlockDriverState *bs)
 {
     const BDRVQcow2State *s = bs->opaque;
 
-    if (!(s->incompatible_features & QCOW2_INCOMPAT_DIRTY) || s->needs_repair) {
+    bool dirty = (s->incompatible_features & QCOW2_INCOMPAT_DIRTY) || s->features_unsure;
+
+    if (!dirty || s->needs_repair) {
         return 0;
     }
     int ret = flush_everything(bs);

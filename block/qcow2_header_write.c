@@ -175,6 +175,28 @@ int qcow2_write_header(BlockDriverState *bs, const char *backing_file, const cha
     return (int)ret;
 }
 
+/* From the length to the refcount table's clusters: one sector, so that no half of it is ever seen. */
+#define PLACES_AT 24
+#define PLACES_END 60
+
+int qcow2_header_make_sure(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+    struct qcow2_header_content content = {0};
+    uint8_t bytes[QCOW2_HEADER_BYTES] = {0};
+
+    if (!s->header_unsure) {
+        return 0;
+    }
+    SIM_MARK(bs->host->sim, qcow2_header_retried);
+    collect(bs, &content);
+    content.fields.header_length = QCOW2_HEADER_BYTES;
+    qcow2_header_encode(&content.fields, bytes);
+    int ret = qcow2_pwrite_sync(bs, PLACES_AT, PLACES_END - PLACES_AT, bytes + PLACES_AT);
+    s->header_unsure = ret < 0;
+    return ret;
+}
+
 int qcow2_update_header(BlockDriverState *bs)
 {
     return qcow2_write_header(bs, bs->backing_filename, bs->backing_format);

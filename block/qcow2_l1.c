@@ -39,7 +39,10 @@ static int write_entry(BlockDriverState *bs, uint32_t l1_index)
         qcow2_put_be64(block + (size_t)i * L1_ENTRY_BYTES, s->l1_table[first + i]);
     }
     int64_t offset = s->l1_table_offset + (int64_t)first * L1_ENTRY_BYTES;
-    int ret = qcow2_pre_write_overlap_check(bs, QCOW2_OL_ACTIVE_L1, offset, unit, false);
+    int ret = qcow2_header_make_sure(bs); /* in the table that will be read */
+    if (ret == 0) {
+        ret = qcow2_pre_write_overlap_check(bs, QCOW2_OL_ACTIVE_L1, offset, unit, false);
+    }
     if (ret < 0) {
         return ret;
     }
@@ -104,7 +107,7 @@ static void forget_table(BlockDriverState *bs, int64_t l2_offset)
 static int64_t new_table(BlockDriverState *bs, int64_t old_offset)
 {
     BDRVQcow2State *s = bs->opaque;
-    int64_t offset = qcow2_alloc_clusters(bs, s->cluster_size);
+    int64_t offset = qcow2_alloc_clusters_for(bs, s->cluster_size, "L2 table");
 
     if (offset < 0) {
         return offset;
@@ -218,14 +221,13 @@ static int write_table(BlockDriverState *bs, const uint64_t *table, uint64_t ent
     return ret;
 }
 
-static int write_header_fields(BlockDriverState *bs, uint64_t entries, int64_t offset, bool sync)
+static int write_header_fields(BlockDriverState *bs, uint64_t entries, int64_t offset)
 {
     uint8_t fields[HEADER_L1_BYTES];
 
     put_be32(fields, (uint32_t)entries);
     qcow2_put_be64(fields + 4, (uint64_t)offset);
-    return sync ? qcow2_pwrite_sync(bs, HEADER_L1_SIZE, sizeof(fields), fields)
-                : qcow2_pwrite(bs, HEADER_L1_SIZE, sizeof(fields), fields);
+    return qcow2_pwrite_sync(bs, HEADER_L1_SIZE, sizeof(fields), fields);
 }
 
 /* The new table has been allocated: it is written and put in the old one's place. */
@@ -242,10 +244,11 @@ static int switch_table(BlockDriverState *bs, const uint64_t *table, uint64_t en
         return ret;
     }
     bdrv_co_debug_event(bs->file->bs, BLKDBG_L1_GROW_ACTIVATE_TABLE);
-    ret = write_header_fields(bs, entries, offset, true);
+    ret = write_header_fields(bs, entries, offset);
     if (ret < 0) {
-        /* Which table the header names nobody knows; it had better be the one that is kept up to date. */
-        if (write_header_fields(bs, s->l1_size, s->l1_table_offset, false) == 0) {
+        /* Which table the header names nobody knows; before the old one changes it must be that. */
+        s->header_unsure = true;
+        if (qcow2_header_make_sure(bs) == 0) {
             qcow2_free_clusters(bs, offset, table_bytes(entries), QCOW2_DISCARD_OTHER);
         } else {
             SIM_MARK(bs->host->sim, qcow2_pointer_unknown);
@@ -276,18 +279,20 @@ int qcow2_grow_l1_table(BlockDriverState *bs, uint64_t min_size, bool exact_size
     }
     uint64_t size = exact_size ? min_size : grown_size(s, min_size);
     SIM_ASSERT_LE(min_size, size);
+    int ret = qcow2_header_make_sure(bs);
+    if (ret < 0) {
+        return ret;
+    }
     bdrv_co_debug_event(bs->file->bs, BLKDBG_L1_GROW_ALLOC_TABLE);
     int64_t offset = qcow2_alloc_clusters(bs, table_bytes(size));
     if (offset < 0) {
         return (int)offset;
     }
     uint64_t *table = qcow2_alloc(bs, (size_t)table_bytes(size));
-    if (s->l1_size > 0) {
-        if (s->l1_size > 0) { /* an empty disk has none */
-            memcpy(table, s->l1_table, (size_t)table_bytes(s->l1_size));
-        }
+    if (s->l1_size > 0) { /* an empty disk has none */
+        memcpy(table, s->l1_table, (size_t)table_bytes(s->l1_size));
     }
-    int ret = switch_table(bs, table, size, offset);
+    ret = switch_table(bs, table, size, offset);
     if (ret < 0) {
         qcow2_free(bs, table, (size_t)table_bytes(size));
         return ret;
@@ -317,7 +322,10 @@ int qcow2_shrink_l1_table(BlockDriverState *bs, uint64_t max_size)
     int64_t offset = s->l1_table_offset + table_bytes(max_size);
     int64_t bytes = table_bytes(s->l1_size - max_size);
     uint8_t *zeros = qcow2_alloc(bs, (size_t)bytes);
-    int ret = qcow2_pre_write_overlap_check(bs, QCOW2_OL_ACTIVE_L1, offset, bytes, false);
+    int ret = qcow2_header_make_sure(bs);
+    if (ret == 0) {
+        ret = qcow2_pre_write_overlap_check(bs, QCOW2_OL_ACTIVE_L1, offset, bytes, false);
+    }
     if (ret == 0) {
         bdrv_co_debug_event(bs->file->bs, BLKDBG_L1_SHRINK_WRITE_TABLE);
         ret = qcow2_pwrite_sync(bs, offset, bytes, zeros);

@@ -34,17 +34,14 @@ static int make_sure(BlockDriverState *bs)
 {
     BDRVQcow2State *s = bs->opaque;
 
-    if (s->reftable_switch_unsure) {
-        int ret = qcow2_write_reftable_fields(bs, s->refcount_table_offset, s->refcount_table_size);
-        if (ret < 0) {
-            return ret;
-        }
-        s->reftable_switch_unsure = false;
+    int ret = qcow2_header_make_sure(bs);
+    if (ret < 0) {
+        return ret;
     }
     if (s->reftable_entry_unsure > 0) {
         SIM_MARK(bs->host->sim, qcow2_refblock_retried);
         uint32_t index = s->reftable_entry_unsure - 1;
-        int ret = write_table_entry(bs, index, s->refcount_table[index]);
+        ret = write_table_entry(bs, index, s->refcount_table[index]);
         if (ret < 0) {
             return ret;
         }

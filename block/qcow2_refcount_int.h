@@ -25,10 +25,8 @@ static inline bool qcow2_has_refblock(const BDRVQcow2State *s, uint64_t table_in
     return table_index < s->refcount_table_size && (s->refcount_table[table_index] & REFT_OFFSET_MASK) != 0;
 }
 
-/* Offset and size of the table in the header: one write, then a flush. */
-int qcow2_write_reftable_fields(BlockDriverState *bs, int64_t offset, uint64_t entries);
 /* A larger table, with a block for everything in keep; nothing of it lies inside keep. A failed switch leaves
- * s->reftable_switch_unsure. */
+ * s->header_unsure. */
 int qcow2_grow_reftable(BlockDriverState *bs, const struct qcow2_span *keep);
 
 #endif

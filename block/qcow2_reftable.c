@@ -13,7 +13,8 @@
 #define HEADER_REFTABLE_OFFSET 48 /* of the fields refcount_table_offset and refcount_table_clusters: 12 bytes */
 #define HEADER_REFTABLE_BYTES 12
 
-int qcow2_write_reftable_fields(BlockDriverState *bs, int64_t offset, uint64_t entries)
+/* Offset and size of the table in the header: one write, then a flush. */
+static int write_fields(BlockDriverState *bs, int64_t offset, uint64_t entries)
 {
     const BDRVQcow2State *s = bs->opaque;
     uint8_t fields[HEADER_REFTABLE_BYTES];
@@ -139,8 +140,8 @@ static int write_growth(BlockDriverState *bs, const struct growth *g, uint64_t *
         return ret;
     }
     bdrv_co_debug_event(bs->file->bs, BLKDBG_REFBLOCK_ALLOC_SWITCH_TABLE);
-    ret = qcow2_write_reftable_fields(bs, table_place(s, g), g->entries);
-    s->reftable_switch_unsure = ret < 0;
+    ret = write_fields(bs, table_place(s, g), g->entries);
+    s->header_unsure = ret < 0;
     return ret;
 }
 

@@ -241,6 +241,9 @@ static int write_length(BlockDriverState *bs, int64_t length, Error **errp)
     qcow2_put_be64(bytes, (uint64_t)length);
     int ret = qcow2_pwrite_sync(bs, HEADER_SIZE_AT, sizeof(bytes), bytes);
     if (ret < 0) {
+        /* The guest goes on with the old length: what it writes at that end must not be cut off by the header. */
+        s->header_unsure = true;
+        (void)qcow2_header_make_sure(bs); /* else the next flush will, or fail */
         error_setg_errno(errp, ret, "Failed to update the image size");
         return ret;
     }

@@ -329,7 +329,8 @@ static int switch_l1(BlockDriverState *bs, struct new_l1 *l1)
     int ret = write_header(bs, l1->disk_size, l1->size, l1->offset);
 
     if (ret < 0) {
-        if (write_header(bs, old.disk_size, old.size, old.offset) < 0) {
+        s->header_unsure = true;
+        if (qcow2_header_make_sure(bs) < 0) {
             SIM_MARK(bs->host->sim, qcow2_snapshot_table_in_doubt);
             s->needs_repair = true;
         }
@@ -339,6 +340,9 @@ static int switch_l1(BlockDriverState *bs, struct new_l1 *l1)
     s->l1_size = l1->size;
     s->l1_table_offset = l1->offset;
     s->l1_vm_state_index = (uint32_t)size_to_l1(s, (uint64_t)l1->disk_size);
+    if (l1->disk_size != old.disk_size) {
+        bdrv_set_total_bytes(bs, l1->disk_size); /* with the L1, for the header is written from the state */
+    }
     *l1 = old;
     return 0;
 }
@@ -346,7 +350,6 @@ static int switch_l1(BlockDriverState *bs, struct new_l1 *l1)
 static int goto_locked(BlockDriverState *bs, const QCowSnapshot *sn, struct new_l1 *l1)
 {
     BDRVQcow2State *s = bs->opaque;
-    int64_t disk_size = sn->disk_size;
     int ret = load_new_l1(bs, sn, l1);
 
     if (ret == 0) {
@@ -375,9 +378,6 @@ static int goto_locked(BlockDriverState *bs, const QCowSnapshot *sn, struct new_
     }
     if (l1->size > 0) {
         qcow2_free_clusters(bs, l1->offset, (int64_t)l1->size * 8, QCOW2_DISCARD_OTHER);
-    }
-    if (disk_size != bs->total_bytes) {
-        bdrv_set_total_bytes(bs, disk_size);
     }
     return 0;
 }

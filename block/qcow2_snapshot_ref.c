@@ -217,7 +217,10 @@ static int write_active_l1(BlockDriverState *bs)
     for (uint32_t i = 0; i < s->l1_size; i++) {
         qcow2_put_be64(table + (size_t)i * 8, s->l1_table[i]);
     }
-    int ret = qcow2_pre_write_overlap_check(bs, QCOW2_OL_ACTIVE_L1, s->l1_table_offset, (int64_t)bytes, false);
+    int ret = qcow2_header_make_sure(bs);
+    if (ret == 0) {
+        ret = qcow2_pre_write_overlap_check(bs, QCOW2_OL_ACTIVE_L1, s->l1_table_offset, (int64_t)bytes, false);
+    }
     if (ret == 0) {
         ret = qcow2_pwrite(bs, s->l1_table_offset, (int64_t)bytes, table);
     }

@@ -142,14 +142,22 @@ void qcow2_cache_depends_on_flush(Qcow2Cache *c)
     c->depends_on_flush = true;
 }
 
+/* With lazy refcounts, but only the dirty bit says that nobody needs them. */
+static bool counts_may_wait(const BDRVQcow2State *s)
+{
+    return s->use_lazy_refcounts && (s->incompatible_features & QCOW2_INCOMPAT_DIRTY) && !s->features_unsure;
+}
+
 /* The tables come first: writing them is what finds out that something else must be. */
 int qcow2_flush_caches(BlockDriverState *bs)
 {
     const BDRVQcow2State *s = bs->opaque;
 
-    int ret = qcow2_cache_write(bs, s->l2_table_cache);
-    /* only the dirty bit says that nobody needs them */
-    if (ret == 0 && !(s->use_lazy_refcounts && (s->incompatible_features & QCOW2_INCOMPAT_DIRTY))) {
+    int ret = qcow2_header_make_sure(bs);
+    if (ret == 0) {
+        ret = qcow2_cache_write(bs, s->l2_table_cache);
+    }
+    if (ret == 0 && !counts_may_wait(s)) {
         ret = qcow2_cache_write(bs, s->refcount_block_cache);
     }
     if (ret == 0) {
