@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "check/checkers.h"
+#include "check/qcow2_image.h"
 
 static bool is_driver(const BlockDriverState *bs, const char *driver)
 {
@@ -97,4 +98,28 @@ bool check_written_beside(const BlockDriverState *bs)
         }
     }
     return false;
+}
+
+/* Through filters, windows and files; not to what lies below as backing. */
+bool check_stands_on(const BlockDriverState *bs, const BlockDriverState *node)
+{
+    while (bs && bs != node) {
+        bs = bdrv_primary_bs(bs);
+    }
+    return bs != NULL;
+}
+
+bool check_image_is_used(const BlockDriverState *bs)
+{
+    const BlockDriverState *file = bdrv_primary_bs(bs);
+    struct disk *disk = is_driver(bs, "qcow2") && file ? check_disk_below(file) : NULL;
+    struct qcow2_image *image = disk ? qcow2_image_read(qcow2_source_of_disk(disk)) : NULL;
+    bool used = image && image->error[0];
+
+    /* An L1 entry is on the medium before anything that it leads to. */
+    for (uint32_t i = 0; image && !image->error[0] && i < image->l1_size && !used; i++) {
+        used = image->l1[i] != 0;
+    }
+    qcow2_image_free(image);
+    return used;
 }

@@ -145,6 +145,10 @@ struct check_below {
     bool forgets;      /* some of it keeps nothing of what is written (null-co, reference/block.md 7.4) */
 };
 struct check_below check_below(const BlockDriverState *bs);
+/* node is bs, or lies below it along primary children. */
+bool check_stands_on(const BlockDriverState *bs, const BlockDriverState *node);
+/* A qcow2 node whose image holds anything, or is none: as an overlay it would show that. */
+bool check_image_is_used(const BlockDriverState *bs);
 /* Somebody else may write what lies below the node, through a node beside its own: it does not hear of that, nor do
  * its bitmaps (bitmaps-qcow2.md 2.3: marking is per node). */
 bool check_written_beside(const BlockDriverState *bs);

@@ -129,132 +129,6 @@ static void on_power_loss(void *opaque, const struct sim_record *record)
     }
 }
 
-/* Another node over the medium of a guest that shares RESIZE cut it short: the guest's own node is not told. */
-static bool cut_by_other_node(const BlockDriverState *bs, const BlockDriverState *resized, int64_t bytes)
-{
-    const BlockDriverState *mine = check_bottom(bs);
-
-    return mine != resized && check_same_medium(mine, resized) && bytes < bdrv_getlength_cached(mine);
-}
-
-/* Nothing is known any more, nor will be of what is on its way: the medium may take it before or after the cut. */
-static void forget_all(struct guest_view *state, struct view *view)
-{
-    guest_model_reset(&view->model->model);
-    for (struct flight *f = check_boundary(state->check)->first; f; f = f->next) {
-        if (f->model == view->model) {
-            f->model = NULL;
-        }
-    }
-}
-
-static void on_resize(void *opaque, const struct sim_record *record)
-{
-    struct guest_view *state = opaque;
-
-    for (struct view *view = state->views; view; view = view->next) {
-        BlockDriverState *bs = guest_view_bs(view->guest);
-
-        int64_t cut = guest_below_cut(bs, record->ref, (int64_t)record->field[1]);
-
-        if (cut >= 0) {
-            guest_model_truncate(&view->model->model, cut);
-        } else if (cut_by_other_node(bs, record->ref, (int64_t)record->field[1])) {
-            forget_all(state, view);
-        }
-    }
-}
-
-/* The medium is shorter already than its node knows: somebody resizes at this moment. */
-static bool is_being_cut(const BlockDriverState *bs)
-{
-    const BlockDriverState *bottom = check_bottom(bs);
-    const struct disk *disk = bottom ? check_disk_below(bottom) : NULL;
-
-    return disk && ROUND_UP(disk_length(disk), SIM_SECTOR_BYTES) < bdrv_getlength_cached(bottom);
-}
-
-/* What the guest sees from there on, if the medium has it at the same place; else all of it. */
-static void forget_from(struct guest_view *state, struct view *view, int64_t bytes)
-{
-    const BlockDriverState *bs = guest_view_bs(view->guest);
-
-    if (bs && check_disk_below(bs)) {
-        guest_model_truncate(&view->model->model, bytes);
-    } else {
-        forget_all(state, view);
-    }
-}
-
-/* Requests that come before the command is answered make the medium longer again. */
-static void on_disk_complete(void *opaque, const struct sim_record *record)
-{
-    struct guest_view *state = opaque;
-    const struct disk_req *req = record->ref;
-
-    for (struct view *view = req->op == SIM_OP_TRUNCATE ? state->views : NULL; view; view = view->next) {
-        const BlockDriverState *bs = guest_view_bs(view->guest);
-        int64_t length = ROUND_UP(disk_length(req->disk), SIM_SECTOR_BYTES);
-
-        if (!bs || check_disk_below(check_bottom(bs)) != req->disk) {
-            continue;
-        }
-        if (disk_length(req->disk) != length) { /* the last sector may have lost its end */
-            forget_from(state, view, length - SIM_SECTOR_BYTES);
-        }
-        view->cut = view->cut < 0 ? length : MIN(view->cut, length);
-    }
-}
-
-/* An image that could not become shorter has given up its tail by then: the client wanted to be rid of that. */
-static void shrink_failed(struct guest_view *state, const struct qmp_call *call)
-{
-    const char *node = check_call_str(call, "node-name");
-    const BlockDriverState *bs = bdrv_lookup_bs(call->host, node ? node : check_call_str(call, "device"), NULL);
-    int64_t bytes;
-
-    if (!bs || !qdict_get_int(call->args, "size", &bytes, 0, NULL)) {
-        return;
-    }
-    for (struct view *view = state->views; view; view = view->next) {
-        int64_t cut = guest_below_cut(guest_view_bs(view->guest), bs, bytes);
-
-        if (cut >= 0) {
-            guest_model_truncate(&view->model->model, cut);
-        }
-    }
-}
-
-/* A resize that could not tell its outcome: what was cut off is gone, and the node will hear of it some day. */
-static void on_reply(void *opaque, const struct sim_record *record)
-{
-    struct guest_view *state = opaque;
-    const struct qmp_call *call = record->ref;
-    bool failed = sim_record_str(record, 2) != NULL;
-    bool resize = strcmp(sim_record_str(record, 0), "block_resize") == 0;
-
-    if (failed && call && call->args && strcmp(sim_record_str(record, 0), "block_resize") == 0) {
-        shrink_failed(state, call);
-    }
-    for (struct view *view = state->views; view; view = view->next) {
-        const BlockDriverState *bs = guest_view_bs(view->guest);
-
-        if (failed && resize && bs && !check_disk_below(bs)) {
-            /* an image may have let go of what was to be cut off (bitmaps-qcow2.md 5.5) */
-            guest_model_forget_before(&view->model->model, record->number);
-        }
-        const struct disk *disk = bs ? check_disk_below(check_bottom(bs)) : NULL;
-
-        if (failed && disk && is_being_cut(bs) && view->cut < 0) {
-            view->cut = ROUND_UP(disk_length(disk), SIM_SECTOR_BYTES);
-        }
-        if (failed && disk && view->cut >= 0) {
-            forget_from(state, view, view->cut);
-        }
-        view->cut = -1;
-    }
-}
-
 static void report(struct guest_view *state, const struct view *view, const char *op,
                    const struct model_mismatch *m)
 {
@@ -340,6 +214,23 @@ static bool is_beside(struct guest_view *state, const struct view *view)
     return view->beside;
 }
 
+/* Through a window that begins within a sector of an image whose clusters end within the guest's sectors: two
+ * writes at one time may each get a part of such a sector. */
+static bool may_mix(const struct check_boundary *boundary, const BlockDriverState *bs, const struct flight *flight)
+{
+    const struct flight *other = NULL;
+
+    if (!bs || !flight->tears || check_below(bs).offset % SIM_SECTOR_BYTES == 0) {
+        return false;
+    }
+    while ((other = check_flight_writing(boundary, other, flight->offset, flight->bytes)) != NULL) {
+        if (other != flight && other->model == flight->model) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void on_complete(void *opaque, const struct sim_record *record)
 {
     struct guest_view *state = opaque;
@@ -371,7 +262,8 @@ static void on_complete(void *opaque, const struct sim_record *record)
     /* A failed write leaves a prefix in sectors of the medium (DESIGN 4). Through a raw window, which may begin
      * anywhere in the file (block.md 2.15), the guest's sectors lie across those: one of them may be half old, half
      * new. */
-    if (!ok && flight->op != SIM_OP_DISCARD && flight->tears) {
+    if (check_op_writes(flight->op) && flight->op != SIM_OP_DISCARD &&
+        ((!ok && flight->tears) || may_mix(check_boundary(state->check), bs, flight))) {
         any = *flight;
         any.op = SIM_OP_DISCARD;
         torn = &any;
@@ -398,7 +290,7 @@ static void check_whole(struct guest_view *state, struct view *view)
     struct payload data;
     struct model_mismatch mismatch;
 
-    if (!bs || is_being_cut(bs) || guest_below_is_moving(view) || is_beside(state, view)) {
+    if (!bs || guest_is_being_cut(bs) || guest_below_is_moving(view) || is_beside(state, view)) {
         return;
     }
     payload_init(state->check->sim, &data);
@@ -459,9 +351,7 @@ static void *attach(struct check *check)
     sim_subscribe(check->sim, EV_guest_submit, on_submit, state);
     sim_subscribe(check->sim, EV_guest_complete, on_complete, state);
     sim_subscribe(check->sim, EV_BLOCK_JOB_COMPLETED, on_completed, state);
-    sim_subscribe(check->sim, EV_node_resize, on_resize, state);
-    sim_subscribe(check->sim, EV_qmp_reply, on_reply, state);
-    sim_subscribe(check->sim, EV_disk_complete, on_disk_complete, state);
+    guest_resize_attach(state);
     sim_subscribe(check->sim, EV_power_loss, on_power_loss, state);
     sim_subscribe(check->sim, EV_host_crash, on_crash, state);
     guest_partial_attach(state);

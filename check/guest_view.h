@@ -45,6 +45,7 @@ struct guest_view {
     uint64_t graph;     /* graph_changes + 1 for which views know who is beside them */
     struct view *views; /* oldest first */
     struct partial *partials;
+    const struct qmp_call *used_overlay; /* this blockdev-snapshot brings an overlay that is not empty */
 };
 
 BlockDriverState *guest_view_bs(const struct guest *guest);
@@ -69,6 +70,12 @@ void guest_below_loosen(struct view *view, int64_t offset, int64_t bytes, uint64
 int64_t guest_below_cut(const BlockDriverState *bs, const BlockDriverState *resized, int64_t bytes);
 /* Commands that put other media below, and say so. */
 void guest_below_attach(struct guest_view *state);
+
+/* --- lengths (guest_resize.c) -------------------------------------------------------------------------------- */
+
+/* The medium is shorter already than its node knows: somebody resizes at this moment. */
+bool guest_is_being_cut(const BlockDriverState *bs);
+void guest_resize_attach(struct guest_view *state);
 
 /* --- mirrors that copy a part (guest_partial.c) -------------------------------------------------------------- */
 

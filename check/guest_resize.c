@@ -1,0 +1,179 @@
+/*
+ * guest-view: nodes that get another length, and overlays that bring content of their own. What lies behind the
+ * cut, or in the overlay, is not what guests wrote.
+ */
+#include <string.h>
+
+#include "check/guest_view.h"
+
+/* Another node over the medium of a guest that shares RESIZE cut it short: the guest's own node is not told. */
+static bool cut_by_other_node(const BlockDriverState *bs, const BlockDriverState *resized, int64_t bytes)
+{
+    const BlockDriverState *mine = check_bottom(bs);
+
+    return mine != resized && check_same_medium(mine, resized) && bytes < bdrv_getlength_cached(mine);
+}
+
+/* Nothing is known any more, nor will be of what is on its way: the medium may take it before or after the cut. */
+static void forget_all(struct guest_view *state, struct view *view)
+{
+    guest_model_reset(&view->model->model);
+    for (struct flight *f = check_boundary(state->check)->first; f; f = f->next) {
+        if (f->model == view->model) {
+            f->model = NULL;
+        }
+    }
+}
+
+static void on_resize(void *opaque, const struct sim_record *record)
+{
+    struct guest_view *state = opaque;
+
+    for (struct view *view = state->views; view; view = view->next) {
+        BlockDriverState *bs = guest_view_bs(view->guest);
+
+        int64_t cut = guest_below_cut(bs, record->ref, (int64_t)record->field[1]);
+
+        if (cut >= 0) {
+            guest_model_truncate(&view->model->model, cut);
+        } else if (cut_by_other_node(bs, record->ref, (int64_t)record->field[1])) {
+            forget_all(state, view);
+        }
+    }
+}
+
+/* The medium is shorter already than its node knows: somebody resizes at this moment. */
+bool guest_is_being_cut(const BlockDriverState *bs)
+{
+    const BlockDriverState *bottom = check_bottom(bs);
+    const struct disk *disk = bottom ? check_disk_below(bottom) : NULL;
+
+    return disk && ROUND_UP(disk_length(disk), SIM_SECTOR_BYTES) < bdrv_getlength_cached(bottom);
+}
+
+/* What the guest sees from there on, if the medium has it at the same place; else all of it. */
+static void forget_from(struct guest_view *state, struct view *view, int64_t bytes)
+{
+    const BlockDriverState *bs = guest_view_bs(view->guest);
+
+    if (bs && check_disk_below(bs)) {
+        guest_model_truncate(&view->model->model, bytes);
+    } else {
+        forget_all(state, view);
+    }
+}
+
+/* Requests that come before the command is answered make the medium longer again. */
+static void on_disk_complete(void *opaque, const struct sim_record *record)
+{
+    struct guest_view *state = opaque;
+    const struct disk_req *req = record->ref;
+
+    for (struct view *view = req->op == SIM_OP_TRUNCATE ? state->views : NULL; view; view = view->next) {
+        const BlockDriverState *bs = guest_view_bs(view->guest);
+        int64_t length = ROUND_UP(disk_length(req->disk), SIM_SECTOR_BYTES);
+
+        if (!bs || check_disk_below(check_bottom(bs)) != req->disk) {
+            continue;
+        }
+        if (disk_length(req->disk) != length) { /* the last sector may have lost its end */
+            forget_from(state, view, length - SIM_SECTOR_BYTES);
+        }
+        view->cut = view->cut < 0 ? length : MIN(view->cut, length);
+    }
+}
+
+/* An overlay with something in it shows that: the client should have brought an empty one. */
+static void on_command(void *opaque, const struct sim_record *record)
+{
+    struct guest_view *state = opaque;
+    const struct qmp_call *call = record->ref;
+    const BlockDriverState *overlay;
+
+    if (strcmp(sim_record_str(record, 0), "blockdev-snapshot") != 0) {
+        return;
+    }
+    overlay = bdrv_find_node(call->host, check_call_str(call, "overlay"));
+    if (overlay && check_image_is_used(overlay)) {
+        state->used_overlay = call;
+    }
+}
+
+/* Whoever stands on the overlay now sees what was in it. */
+static void overlay_is_in(struct guest_view *state, const struct qmp_call *call, uint64_t now)
+{
+    BlockDriverState *overlay = bdrv_find_node(call->host, check_call_str(call, "overlay"));
+
+    for (struct view *view = overlay && !call->err ? state->views : NULL; view; view = view->next) {
+        BlockDriverState *bs = guest_view_bs(view->guest);
+
+        if (bs && check_stands_on(bs, overlay)) { /* what is on its way comes after it */
+            guest_model_forget_before(&view->model->model, now);
+        }
+    }
+    state->used_overlay = NULL;
+}
+
+/* An image that could not become shorter has given up its tail by then: the client wanted to be rid of that. */
+static void shrink_failed(struct guest_view *state, const struct qmp_call *call)
+{
+    const char *node = check_call_str(call, "node-name");
+    const BlockDriverState *bs = bdrv_lookup_bs(call->host, node ? node : check_call_str(call, "device"), NULL);
+    int64_t bytes;
+
+    if (!bs || !qdict_get_int(call->args, "size", &bytes, 0, NULL)) {
+        return;
+    }
+    for (struct view *view = state->views; view; view = view->next) {
+        int64_t cut = guest_below_cut(guest_view_bs(view->guest), bs, bytes);
+
+        if (cut >= 0) {
+            guest_model_truncate(&view->model->model, cut);
+        }
+    }
+}
+
+/* A resize that could not tell its outcome: what was cut off is gone, and the node will hear of it some day. */
+static void on_reply(void *opaque, const struct sim_record *record)
+{
+    struct guest_view *state = opaque;
+    const struct qmp_call *call = record->ref;
+    bool failed = sim_record_str(record, 2) != NULL;
+    bool resize = strcmp(sim_record_str(record, 0), "block_resize") == 0;
+
+    if (failed && call && call->args && strcmp(sim_record_str(record, 0), "block_resize") == 0) {
+        shrink_failed(state, call);
+    }
+    if (call && call == state->used_overlay) {
+        overlay_is_in(state, call, record->number);
+    }
+    for (struct view *view = state->views; view; view = view->next) {
+        const BlockDriverState *bs = guest_view_bs(view->guest);
+
+        if (failed && resize && bs && !check_disk_below(bs)) {
+            /* an image may have let go of what was to be cut off (bitmaps-qcow2.md 5.5) */
+            guest_model_forget_before(&view->model->model, record->number);
+        }
+        const struct disk *disk = bs ? check_disk_below(check_bottom(bs)) : NULL;
+
+        if (failed && disk && guest_is_being_cut(bs) && view->cut < 0) {
+            view->cut = ROUND_UP(disk_length(disk), SIM_SECTOR_BYTES);
+        }
+        if (failed && disk && view->cut >= 0) {
+            forget_from(state, view, view->cut);
+        }
+        view->cut = -1;
+    }
+}
+
+void guest_resize_attach(struct guest_view *state)
+{
+    static const struct check_subscription table[] = {
+        {EV_node_resize, on_resize},
+        {EV_qmp_command, on_command},
+        {EV_qmp_reply, on_reply},
+        {EV_disk_complete, on_disk_complete},
+    };
+
+    check_subscribe(state->check->sim, table, ARRAY_SIZE(table), state);
+}
