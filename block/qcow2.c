@@ -47,30 +47,15 @@ static int load_tables(BlockDriverState *bs, const struct qvalue *options, Error
     return ret < 0 ? ret : qcow2_read_snapshots(bs, errp);
 }
 
-/* Somebody who did not know a feature may have written the image, so what the feature says is void: that must be on
- * disk before anything else of ours is. */
-static int update_autoclear(BlockDriverState *bs, Error **errp)
+static int write_header(BlockDriverState *bs, Error **errp)
 {
-    BDRVQcow2State *s = bs->opaque;
-    bool unknown = (s->autoclear_features & ~(uint64_t)QCOW2_AUTOCLEAR_MASK) != 0;
-    bool header_updated = false;
-    bool writable = bdrv_is_writable(bs);
-    int ret = 0;
+    int ret = qcow2_update_header(bs);
 
-    if (writable) {
-        s->autoclear_features &= QCOW2_AUTOCLEAR_MASK;
+    if (ret == 0) {
+        ret = bdrv_co_flush(bs->file->bs);
     }
-    if (!bdrv_is_inactive(bs)) {
-        ret = qcow2_load_dirty_bitmaps(bs, &header_updated, errp);
-    }
-    if (ret == 0 && writable && unknown && !header_updated) {
-        ret = qcow2_update_header(bs);
-        if (ret == 0) {
-            ret = bdrv_co_flush(bs->file->bs);
-        }
-        if (ret < 0) {
-            error_setg_errno(errp, ret, "Could not update qcow2 header");
-        }
+    if (ret < 0) {
+        error_setg_errno(errp, ret, "Could not update qcow2 header");
     }
     return ret;
 }
@@ -81,9 +66,6 @@ static int repair_dirty(BlockDriverState *bs, Error **errp)
     BDRVQcow2State *s = bs->opaque;
     BdrvCheckResult found = {0};
 
-    if (!s->needs_repair || !bdrv_is_writable(bs) || (bs->open_flags & BDRV_O_CHECK)) {
-        return 0;
-    }
     SIM_MARK(bs->host->sim, qcow2_repaired_on_open);
     int ret = qcow2_check_locked(bs, &found, BDRV_FIX_LEAKS | BDRV_FIX_ERRORS);
     if (ret == 0 && (found.check_errors > 0 || found.corruptions > 0 || s->needs_repair)) {
@@ -95,19 +77,51 @@ static int repair_dirty(BlockDriverState *bs, Error **errp)
     return ret;
 }
 
-/* The node that the header names, beside the image unless the name says where. */
+/*
+ * What opening writes. First of all, autoclear bits that we do not know go: somebody who did not know a feature may
+ * have written the image, so what the feature says is void (edge 41). Then a dirty image is repaired. Only what can
+ * be used gets its bitmaps marked in use, else an open that fails would cost them.
+ */
+static int begin_use(BlockDriverState *bs, Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+    bool writable = bdrv_is_writable(bs);
+    bool unknown = writable && (s->autoclear_features & ~(uint64_t)QCOW2_AUTOCLEAR_MASK) != 0;
+    bool repair = writable && s->needs_repair && !(bs->open_flags & BDRV_O_CHECK);
+    bool header_updated = false;
+    int ret = 0;
+
+    if (writable) {
+        s->autoclear_features &= QCOW2_AUTOCLEAR_MASK;
+    }
+    if (repair) {
+        ret = qcow2_try_dirty_bitmaps(bs, errp);
+        if (ret == 0 && unknown) {
+            ret = write_header(bs, errp);
+            unknown = false;
+        }
+        if (ret == 0) {
+            ret = repair_dirty(bs, errp);
+        }
+    }
+    if (ret == 0 && !bdrv_is_inactive(bs)) {
+        ret = qcow2_load_dirty_bitmaps(bs, &header_updated, errp);
+    }
+    return ret == 0 && unknown && !header_updated ? write_header(bs, errp) : ret;
+}
+
+/* The node that the header names. Other than a backing file it is looked for where relative names begin, not beside
+ * the image: so the original does. */
 static BdrvChild *open_named_data_file(BlockDriverState *bs, Error **errp)
 {
     const BDRVQcow2State *s = bs->opaque;
     const BlockDriver *protocol = bdrv_protocol_below(bs);
-    char *filename = bdrv_full_filename(bs, s->image_data_file);
     struct qvalue *options = qvalue_dict();
 
     qdict_put(options, "driver", qvalue_str(protocol->format_name));
-    qdict_put(options, protocol->filename_option, qvalue_str(filename));
+    qdict_put(options, protocol->filename_option, qvalue_str(s->image_data_file));
     BdrvChild *child = bdrv_open_child_value(bs, options, "data-file", BDRV_CHILD_DATA, errp);
     qvalue_free(options);
-    free(filename);
     return child;
 }
 
@@ -183,10 +197,7 @@ static int open_image(BlockDriverState *bs, const struct qvalue *options, Error 
     if (ret == 0) {
         ret = load_tables(bs, options, errp);
     }
-    if (ret == 0) {
-        ret = update_autoclear(bs, errp);
-    }
-    return ret < 0 ? ret : repair_dirty(bs, errp);
+    return ret < 0 ? ret : begin_use(bs, errp);
 }
 
 int qcow2_open_image(BlockDriverState *bs, const struct qvalue *options, Error **errp)

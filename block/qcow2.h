@@ -602,6 +602,8 @@ int qcow2_snapshot_list(const BlockDriverState *bs, QEMUSnapshotInfo **list);
  * Stale ones are dropped with their extension if writable. Nothing on an inactive node. *header_updated: the header
  * has been rewritten, with unknown autoclear bits gone. */
 int qcow2_load_dirty_bitmaps(BlockDriverState *bs, bool *header_updated, Error **errp);
+/* Whether that would find anything wrong; writes nothing, keeps nothing. */
+int qcow2_try_dirty_bitmaps(BlockDriverState *bs, Error **errp);
 /* Before a resize: -ENOTSUP with the reference's text (4.6). */
 int qcow2_truncate_bitmaps_check(BlockDriverState *bs, Error **errp);
 /* The header extension, checked (texts of malformed.tsv); fills nb_bitmaps and the rest, and bitmaps_stale.

@@ -269,6 +269,23 @@ static int drop_stale(BlockDriverState *bs, bool *header_updated, Error **errp)
     return 0;
 }
 
+int qcow2_try_dirty_bitmaps(BlockDriverState *bs, Error **errp)
+{
+    const BDRVQcow2State *s = bs->opaque;
+    struct qcow2_bitmaps dir;
+
+    if (bdrv_is_inactive(bs) || s->bitmaps_stale || s->nb_bitmaps == 0) {
+        return 0;
+    }
+    int ret = qcow2_bitmaps_read(bs, &dir, 0, errp);
+    if (ret == 0) {
+        ret = load_all(bs, &dir, errp);
+        settle_loaded(&dir, false, false);
+        qcow2_bitmaps_free(bs, &dir);
+    }
+    return ret;
+}
+
 int qcow2_load_dirty_bitmaps(BlockDriverState *bs, bool *header_updated, Error **errp)
 {
     const BDRVQcow2State *s = bs->opaque;
