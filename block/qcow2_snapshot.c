@@ -80,6 +80,11 @@ int qcow2_check_snapshot_l1(BlockDriverState *bs, const QCowSnapshot *sn, Error 
         error_setg(errp, "Snapshot L1 table offset invalid");
         return -EINVAL;
     }
+    if (ranges_overlap(sn->l1_table_offset, (int64_t)sn->l1_size * 8, s->l1_table_offset,
+                       (int64_t)s->l1_size * 8)) {
+        error_setg(errp, "Snapshot L1 table overlaps the active one");
+        return -EINVAL;
+    }
     return 0;
 }
 
@@ -175,18 +180,22 @@ static void free_strings(BlockDriverState *bs, QCowSnapshot *sn)
     }
 }
 
-/* One more than the largest number that is an id. */
+/* One more than the largest number that is an id; behind the largest there is, the first that is free. */
 static char *new_id(BlockDriverState *bs)
 {
     const BDRVQcow2State *s = bs->opaque;
-    unsigned long long max = 0;
+    unsigned long long id = 0;
     char text[24];
+    int n;
 
     for (uint32_t i = 0; i < s->nb_snapshots; i++) {
-        unsigned long long id = strtoull(s->snapshots[i].id_str, NULL, 10);
-        max = MAX(max, id);
+        unsigned long long other = strtoull(s->snapshots[i].id_str, NULL, 10);
+        id = MAX(id, other);
     }
-    int n = snprintf(text, sizeof(text), "%llu", max + 1);
+    do {
+        id++;
+        n = snprintf(text, sizeof(text), "%llu", id);
+    } while (qcow2_find_snapshot(s, text, NULL) >= 0);
     return qcow2_strdup(bs, text, (size_t)n);
 }
 
