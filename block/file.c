@@ -29,6 +29,7 @@ static void *get_memory(size_t bytes)
 }
 
 struct file_state {
+    char *name; /* as given, and as headers of images that use it begin their relative names; host arena */
     char *path; /* as opened; host arena */
     int fd;     /* -1: none */
     bool writable;
@@ -98,6 +99,15 @@ char *file_resolve(const struct host *host, const char *filename)
     return path;
 }
 
+static void forget_names(BlockDriverState *bs)
+{
+    struct file_state *s = bs->opaque;
+
+    sim_strfree(bs->host->arena, s->name);
+    sim_strfree(bs->host->arena, s->path);
+    s->name = s->path = NULL;
+}
+
 static int file_open(BlockDriverState *bs, const struct qvalue *options, Error **errp)
 {
     struct file_state *s = bs->opaque;
@@ -112,6 +122,7 @@ static int file_open(BlockDriverState *bs, const struct qvalue *options, Error *
         error_setg(errp, "Could not open '%s': host files are forbidden here", filename);
         return -EPERM;
     }
+    s->name = sim_strdup(bs->host->arena, filename);
     s->path = file_resolve(bs->host, filename);
     s->writable = !bdrv_is_read_only(bs);
     s->fd = open_path(s->path, s->writable, &s->device, &local);
@@ -122,8 +133,7 @@ static int file_open(BlockDriverState *bs, const struct qvalue *options, Error *
         s->fd = open_path(s->path, false, &s->device, &local);
     }
     if (s->fd < 0) {
-        sim_strfree(bs->host->arena, s->path);
-        s->path = NULL;
+        forget_names(bs);
         error_propagate(errp, local);
         return s->fd;
     }
@@ -139,8 +149,7 @@ static void file_close(BlockDriverState *bs)
 
     if (s->fd >= 0) {
         file_close_fd(bs->host, s->fd);
-        sim_strfree(bs->host->arena, s->path);
-        s->path = NULL;
+        forget_names(bs);
         s->fd = -1;
     }
 }
@@ -474,7 +483,7 @@ static const char *file_filename(const BlockDriverState *bs)
 {
     const struct file_state *s = bs->opaque;
 
-    return s->path ? s->path : ""; /* a node is listed while it is being opened */
+    return s->name ? s->name : ""; /* a node is listed while it is being opened */
 }
 
 static const BdrvOption file_options[] = {

@@ -41,4 +41,27 @@ blksim img create -f qcow2 -o data_file=./new new 1M
 says "/cli/img/files/data-file-is-image" 2 err 'would be the image itself'
 holds "/cli/img/files/nothing-left" test ! -e new
 kept "/cli/img/files/all-kept"
+
+# --- names in headers -------------------------------------------------------------------------------------------------
+mkdir -p sub/deep
+blksim img create -q -f qcow2 sub/base 1M
+blksim img create -q -f qcow2 -b base -F qcow2 sub/mid
+blksim img create -q -f qcow2 -b ../mid -F qcow2 sub/deep/top
+blksim img info --backing-chain sub/deep/top
+says "/cli/img/files/chain" 0 out '^image: sub/deep/../base$'
+# Other than a backing file, a data file is not looked for beside the image: as with qemu-img.
+blksim img create -q -f qcow2 -o data_file=sub/ext sub/image 1M
+blksim img convert -O raw sub/image content
+exits "/cli/img/files/data-file-from-here" 0
+(cd sub && "$BLKSIM" img create -q -f qcow2 -o data_file=ext image 1M)
+cat > sub/names.blk << 'END'
+blksim 1
+blockdev-add driver=qcow2 node-name=top file.driver=file file.filename=deep/top
+blockdev-add driver=qcow2 node-name=image file.driver=file file.filename=image
+guest g node=top
+io g write -P 0x11 64k 4k
+io g read -P 0x11 64k 4k
+END
+blksim run sub/names.blk
+exits "/cli/img/files/names-from-the-scenario" 0
 finish
