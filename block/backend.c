@@ -88,32 +88,36 @@ static bool can_inactivate(const BlockBackend *blk)
            blk->force_allow_inactivate;
 }
 
-static int root_inactivate(BdrvChild *child)
+static bool root_can_inactivate(const BdrvChild *child)
 {
-    BlockBackend *blk = child->opaque;
+    const BlockBackend *blk = child->opaque;
 
-    if (blk->disable_perm) {
-        return 0;
-    }
-    if (!can_inactivate(blk)) {
-        return -EPERM;
-    }
-    blk->disable_perm = true;
-    return bdrv_child_try_set_perm(child, 0, BLK_PERM_ALL, NULL);
+    return blk->disable_perm || can_inactivate(blk);
 }
 
-static int root_activate(BdrvChild *child, Error **errp)
+static void root_inactivate(BdrvChild *child)
 {
     BlockBackend *blk = child->opaque;
 
+    SIM_ASSERT(root_can_inactivate(child));
     if (!blk->disable_perm) {
-        return 0;
+        blk->disable_perm = true;
+        bdrv_child_try_set_perm(child, 0, BLK_PERM_ALL, NULL);
     }
-    int ret = bdrv_child_try_set_perm(child, blk->perm, blk->shared, errp);
-    if (ret >= 0) {
-        blk->disable_perm = false;
-    }
-    return ret;
+}
+
+static bool root_wanted(const BdrvChild *child, uint64_t *perm, uint64_t *shared)
+{
+    const BlockBackend *blk = child->opaque;
+
+    *perm = blk->perm;
+    *shared = blk->shared;
+    return blk->disable_perm;
+}
+
+static void root_activate(BdrvChild *child)
+{
+    ((BlockBackend *)child->opaque)->disable_perm = false;
 }
 
 const BdrvChildClass blk_child_root = {
@@ -124,7 +128,9 @@ const BdrvChildClass blk_child_root = {
     .resize = root_resize,
     .attach = root_attach,
     .detach = root_detach,
+    .can_inactivate = root_can_inactivate,
     .inactivate = root_inactivate,
+    .wanted = root_wanted,
     .activate = root_activate,
 };
 

@@ -89,6 +89,19 @@ static inline int blk_check(const BlockBackend *blk, int64_t offset, int64_t byt
     return 0;
 }
 
+/* Who has given its rights up with an inactive node (8.2) may read. The node is not to be changed by us any more.
+ */
+static inline int blk_check_change(const BlockBackend *blk, int64_t offset, int64_t bytes)
+{
+    int ret = blk_check(blk, offset, bytes);
+
+    if (ret >= 0 && __builtin_expect(blk->disable_perm, 0)) {
+        SIM_MARK(blk->host->sim, blk_write_refused);
+        return -EPERM;
+    }
+    return ret;
+}
+
 /* The root stays: it is drained before it changes, and this request is in flight. */
 static inline void blk_throttle(BlockBackend *blk, int64_t bytes, enum throttle_direction direction)
 {
@@ -119,7 +132,7 @@ static inline uint32_t write_flags(const BlockBackend *blk, uint32_t flags)
 int blk_co_pwritev(BlockBackend *blk, int64_t offset, int64_t bytes, const struct payload *in, uint32_t flags)
 {
     blk_enter(blk);
-    int ret = blk_check(blk, offset, bytes);
+    int ret = blk_check_change(blk, offset, bytes);
     if (ret >= 0) {
         blk_throttle(blk, bytes, THROTTLE_WRITE);
         ret = bdrv_co_pwritev(blk->root, offset, bytes, in, write_flags(blk, flags));
@@ -131,7 +144,7 @@ int blk_co_pwritev(BlockBackend *blk, int64_t offset, int64_t bytes, const struc
 int blk_co_pwrite_zeroes(BlockBackend *blk, int64_t offset, int64_t bytes, uint32_t flags)
 {
     blk_enter(blk);
-    int ret = blk_check(blk, offset, bytes);
+    int ret = blk_check_change(blk, offset, bytes);
     if (ret >= 0) {
         blk_throttle(blk, bytes, THROTTLE_WRITE);
         ret = bdrv_co_pwrite_zeroes(blk->root, offset, bytes, write_flags(blk, flags));
@@ -143,7 +156,7 @@ int blk_co_pwrite_zeroes(BlockBackend *blk, int64_t offset, int64_t bytes, uint3
 int blk_co_pdiscard(BlockBackend *blk, int64_t offset, int64_t bytes)
 {
     blk_enter(blk);
-    int ret = blk_check(blk, offset, bytes);
+    int ret = blk_check_change(blk, offset, bytes);
     if (ret >= 0) {
         ret = bdrv_co_pdiscard(blk->root, offset, bytes);
     }
@@ -156,7 +169,7 @@ int blk_co_copy_range(BlockBackend *src, int64_t src_offset, BlockBackend *dst, 
 {
     int ret = blk_check(src, src_offset, bytes);
     if (ret >= 0) {
-        ret = blk_check(dst, dst_offset, bytes);
+        ret = blk_check_change(dst, dst_offset, bytes);
     }
     return ret < 0 ? ret
                    : bdrv_co_copy_range(src->root, src_offset, dst->root, dst_offset, bytes, read_flags,
@@ -178,6 +191,10 @@ int blk_co_truncate(BlockBackend *blk, int64_t length, bool exact, enum bdrv_pre
     if (!blk_available(blk)) {
         error_setg(errp, "No medium inserted");
         return -ENOMEDIUM;
+    }
+    if (blk->disable_perm) {
+        error_setg(errp, "Node '%s' is inactive", bdrv_get_node_name(blk_bs(blk)));
+        return -EPERM;
     }
     return bdrv_co_truncate(blk->root, length, exact, prealloc, flags, errp);
 }

@@ -366,6 +366,27 @@ void bdrv_snapshot_list_free(QEMUSnapshotInfo *list, int count);
  * Coroutine: some of it is read from the image. */
 struct qvalue *bdrv_co_get_specific_info(BlockDriverState *bs);
 
+/* --- activity (8) ---------------------------------------------------------------------------------------- */
+
+/*
+ * Giving nodes up, so that somebody else may own their images, and taking them back. Main coroutine; they drain what
+ * they change.
+ *
+ * inactivate: bs and what is below it, each child with its last active parent. -EPERM: bs has an active parent, or a
+ * user (a job, a backend of nobody) would have to write on; -EBUSY: an operation uses a bitmap that the image keeps.
+ * All of that is found before anything changes. What fails later is I/O: then those above the failed node are
+ * inactive already. Guests stay attached and read; their writes fail with -EPERM.
+ * inactivate_all: all nodes without parent nodes, and below them. After a failure the caller takes back by
+ * activate_all what has been given up already (8.4).
+ */
+int bdrv_inactivate(BlockDriverState *bs, Error **errp);
+int bdrv_inactivate_all(struct host *host, Error **errp);
+/* Children first; all metadata is read again, users get the rights that they had given up. A node that cannot be had
+ * is inactive again, children that were taken back stay active. activate_all stops at the first error. Nothing to do
+ * is success. */
+int bdrv_activate(BlockDriverState *bs, Error **errp);
+int bdrv_activate_all(struct host *host, Error **errp);
+
 /* --- requests (2) ---------------------------------------------------------------------------------------- */
 
 /* out is appended to, exactly `bytes` on success. BDRV_REQ_COPY_ON_READ: what is unallocated in the node is written

@@ -203,8 +203,9 @@ struct BlockDriver {
     int (*bdrv_snapshot_list)(const BlockDriverState *bs, QEMUSnapshotInfo **list);
     struct qvalue *(*bdrv_co_get_specific_info)(BlockDriverState *bs);
 
-    /* Giving an image up and taking it back (8.3, 8.5). inactivate: everything stable, bitmaps stored and released,
-     * while the node may still write. invalidate: all metadata is read again. */
+    /* Giving an image up and taking it back (8.3, 8.5); the node is drained. inactivate: everything stable, bitmaps
+     * stored and released, while the node may still write; nothing has changed if it fails. invalidate: all metadata
+     * is read again. */
     int (*bdrv_co_inactivate)(BlockDriverState *bs);
     int (*bdrv_co_invalidate_cache)(BlockDriverState *bs, Error **errp);
 
@@ -244,9 +245,16 @@ struct BdrvChildClass {
     void (*resize)(BdrvChild *child);
     void (*attach)(BdrvChild *child);
     void (*detach)(BdrvChild *child);
-    /* 0, or -EPERM when the parent cannot give up its permissions (8.3). */
-    int (*inactivate)(BdrvChild *child);
-    int (*activate)(BdrvChild *child, Error **errp);
+    /*
+     * Of parents that give up their permissions with the node, and get them back (8.3, 8.5); all NULL: what they
+     * hold they keep. can_inactivate: the parent would. inactivate: the node is about to become inactive, nobody
+     * will be asked any more; the edge becomes 0 and ALL, and the parent remembers what it had. wanted: what it gave
+     * up, if anything, and wants once the node is active; activate: it has got that.
+     */
+    bool (*can_inactivate)(const BdrvChild *child);
+    void (*inactivate)(BdrvChild *child);
+    bool (*wanted)(const BdrvChild *child, uint64_t *perm, uint64_t *shared);
+    void (*activate)(BdrvChild *child);
 };
 
 struct BdrvChild {

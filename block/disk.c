@@ -81,6 +81,10 @@ static int disk_open(BlockDriverState *bs, const struct qvalue *options, Error *
 static int disk_check_perm(BlockDriverState *bs, uint64_t perm, uint64_t shared, Error **errp)
 {
     struct disk_state *s = bs->opaque;
+
+    if (bdrv_is_inactive(bs)) {
+        return 0; /* another process may hold the locks (8.11) */
+    }
     bool first_writer = (perm & WRITERS) && (bs->open_flags & BDRV_O_AUTO_RDONLY) && !s->open_rw;
     int ret = first_writer ? disk_query_now(s->disk, SIM_OP_OPEN) : 0;
 
@@ -105,6 +109,9 @@ static void disk_set_perm(BlockDriverState *bs, uint64_t perm, uint64_t shared)
 {
     struct disk_state *s = bs->opaque;
 
+    if (bdrv_is_inactive(bs)) {
+        return;
+    }
     disk_lock_set(s->disk, &s->lock, bs->host, perm, BLK_PERM_ALL & ~shared);
     s->open_rw = opens_rw(bs, (perm & WRITERS) != 0);
 }

@@ -325,6 +325,19 @@ static void preallocate_close(BlockDriverState *bs)
     forget(s, UNKNOWN);
 }
 
+/* Whoever comes next must not find the surplus. */
+static int preallocate_inactivate(BlockDriverState *bs)
+{
+    struct preallocate *s = bs->opaque;
+
+    SIM_ASSERT(!s->cutting && s->writes == 0);
+    int ret = cut_surplus(bs, NULL);
+    if (ret == 0) {
+        forget(s, UNKNOWN);
+    }
+    return ret;
+}
+
 /* Exclusive from the first writer on until the surplus is gone: the state must stay true. */
 static void preallocate_child_perm(BlockDriverState *bs, BdrvChild *child, uint32_t role, uint64_t perm,
                                    uint64_t shared, uint64_t *nperm, uint64_t *nshared)
@@ -333,7 +346,7 @@ static void preallocate_child_perm(BlockDriverState *bs, BdrvChild *child, uint3
     uint64_t both = BLK_PERM_WRITE | BLK_PERM_RESIZE;
 
     bdrv_default_perms(bs, child, role, perm, shared, nperm, nshared);
-    if (may_write_and_resize(perm) || s->data_end >= 0) {
+    if (may_write_and_resize(perm) || (s->data_end >= 0 && !bdrv_is_inactive(bs))) {
         *nperm |= both;
         *nshared &= ~both;
     }
@@ -452,6 +465,7 @@ const BlockDriver bdrv_preallocate = {
     .bdrv_has_own_length = preallocate_has_own_length,
     .bdrv_open = preallocate_open,
     .bdrv_close = preallocate_close,
+    .bdrv_co_inactivate = preallocate_inactivate,
     .bdrv_co_preadv = preallocate_preadv,
     .bdrv_co_pwritev = preallocate_pwritev,
     .bdrv_co_pwrite_zeroes = preallocate_pwrite_zeroes,

@@ -72,10 +72,13 @@ int qcow2_co_inactivate(BlockDriverState *bs)
 {
     BDRVQcow2State *s = bs->opaque;
 
-    if (!qcow2_usable(bs) || !bdrv_is_writable(bs)) {
-        return 0; /* nothing of ours is in the image */
-    }
     int ret = bdrv_check_inactivate_dirty_bitmaps(bs, NULL);
+    if (ret == 0 && qcow2_usable(bs) && bdrv_is_read_only(bs)) {
+        bdrv_release_persistent_dirty_bitmaps(bs); /* they are in the image as they are, and come back from there */
+    }
+    if (!qcow2_usable(bs) || !bdrv_is_writable(bs)) {
+        return ret; /* nothing of ours is in the image */
+    }
     if (ret == 0) {
         ret = bdrv_co_reopen_dirty_bitmaps_ro(bs, NULL);
     }

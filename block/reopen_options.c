@@ -193,6 +193,17 @@ static bool build(struct bdrv_reopen_queue *queue, BlockDriverState *bs, struct 
 #define BY_OPTIONS \
     (BDRV_O_RDWR | BDRV_O_AUTO_RDONLY | BDRV_O_UNMAP | BDRV_O_NO_FLUSH | BDRV_O_NOCACHE | BDRV_O_FORCE_SHARE)
 
+/* What was once asked for is out of date: a node is given up and taken back without a reopen (8). */
+static void keep_activity(struct qvalue *options, const BlockDriverState *bs, const struct qvalue *passed)
+{
+    struct qvalue *active = qdict_get(passed, "active") ? NULL : qdict_get(options, "active");
+
+    if (active) {
+        SIM_ASSERT_EQ(active->type, QVALUE_BOOL);
+        active->boolean = !bdrv_is_inactive(bs);
+    }
+}
+
 static bool build_own(bdrv_reopen_entry *entry, const struct qvalue *passed, Error **errp)
 {
     BlockDriverState *bs = entry->state.bs;
@@ -212,6 +223,8 @@ static bool build_own(bdrv_reopen_entry *entry, const struct qvalue *passed, Err
     if (entry->keep) {
         join(all, bs->options);
     }
+    keep_activity(own, bs, passed);
+    keep_activity(all, bs, passed);
     bool ok = bdrv_options_flags(all, flags, &generic, errp);
     if (ok) {
         bdrv_options_canonical(bs->drv, own);

@@ -136,6 +136,25 @@ static int settle_old(BlockDriverState *old, Error **errp)
     return ret;
 }
 
+/* An active node cannot stand on an inactive one, so an overlay goes with what it is put on (8.2). */
+static int follow_activity(ExternalSnapshot *s, Error **errp)
+{
+    if (!bdrv_is_inactive(s->old) || bdrv_is_inactive(s->overlay)) {
+        return 0;
+    }
+    int ret = bdrv_inactivate(s->overlay, errp);
+    s->inactivated = ret >= 0;
+    return ret;
+}
+
+static void undo_follow(ExternalSnapshot *s)
+{
+    if (s->inactivated && bdrv_activate(s->overlay, NULL) < 0) {
+        SIM_MARK(s->old->host->sim, snapshot_not_undone);
+    }
+    s->inactivated = false;
+}
+
 static int prepare(ExternalSnapshot *s, const char *overlay_name, const struct bdrv_overlay_file *file,
                    Error **errp)
 {
@@ -149,11 +168,18 @@ static int prepare(ExternalSnapshot *s, const char *overlay_name, const struct b
         return -EINVAL;
     }
     ret = check_overlay(s->overlay, errp);
+    if (ret == 0) {
+        ret = follow_activity(s, errp);
+    }
     if (ret < 0) {
         return ret;
     }
     s->parents = bdrv_note_parents(s->old);
-    return bdrv_append(s->overlay, s->old, errp);
+    ret = bdrv_append(s->overlay, s->old, errp);
+    if (ret < 0) {
+        undo_follow(s);
+    }
+    return ret;
 }
 
 int external_snapshot_prepare(ExternalSnapshot *s, BlockDriverState *old, const char *overlay_name,
@@ -182,6 +208,8 @@ void external_snapshot_abort(ExternalSnapshot *s)
     /* What it needs it had before. If the image was taken away meanwhile, by another host, the overlay stays. */
     if (bdrv_undo_append(s->overlay, s->old, s->parents, NULL) < 0) {
         SIM_MARK(s->old->host->sim, snapshot_not_undone);
+    } else {
+        undo_follow(s);
     }
 }
 

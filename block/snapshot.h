@@ -19,6 +19,7 @@ typedef struct ExternalSnapshot {
     BlockDriverState *old;
     BlockDriverState *overlay;
     struct bdrv_parents *parents; /* of old, before */
+    bool inactivated;             /* overlay was active: old is not */
 } ExternalSnapshot;
 
 /* A new overlay by file name, for blockdev-snapshot-sync. */

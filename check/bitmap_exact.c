@@ -241,6 +241,13 @@ static void on_disk_complete(void *opaque, const struct sim_record *record)
     }
 }
 
+static void on_activity(void *opaque, const struct sim_record *record)
+{
+    if (bdrv_is_inactive(record->ref)) {
+        bitmap_given_up(opaque, record->ref);
+    }
+}
+
 static void on_edge_detach(void *opaque, const struct sim_record *record)
 {
     bitmap_judge_stored(opaque, record);
@@ -420,6 +427,7 @@ static void *attach(struct check *check)
         {EV_bitmap_load, on_load},
         {EV_bitmap_lost, on_lost},
         {EV_edge_detach, on_edge_detach},
+        {EV_node_activity, on_activity},
         {EV_disk_complete, on_disk_complete},
         {EV_bitmap_busy, on_busy},
         {EV_bitmap_flag, on_flag},
@@ -455,7 +463,7 @@ const struct check_class check_bitmap_exact = {
              "owners made it\n"
              "bitmap-missing: a bitmap is gone, or was never made, although no command removed it\n"
              "bitmap-extra: a bitmap is there although a command removed it, or failed to make it\n"
-             "stored-wrong: a closed image does not store what a persistent bitmap held\n"
+             "stored-wrong: an image that was closed or given up does not store what a persistent bitmap held\n"
              "not-refused: a command succeeded that the state of the bitmaps forbids\n",
     .attach = attach,
     .at_settled = at_settled,

@@ -138,6 +138,8 @@ void bitmap_command_done(struct bitmap_models *models, const struct qmp_call *ca
 void bitmap_loaded(struct bitmap_models *models, struct bitmap_model *m, uint64_t event);
 /* An edge went away: if it is the file of an image that was closed, its bitmaps lie there as they were. */
 void bitmap_judge_stored(struct bitmap_models *models, const struct sim_record *record);
+/* The node has become inactive: those that it released are in its image as they were. */
+void bitmap_given_up(struct bitmap_models *models, const BlockDriverState *bs);
 void bitmap_request_failed(struct bitmap_models *models, const struct disk_req *req);
 void bitmap_lost(struct bitmap_models *models, const BlockDriverState *bs);
 

@@ -47,9 +47,17 @@ void bitmap_loaded(struct bitmap_models *models, struct bitmap_model *m, uint64_
     qcow2_image_free(image);
 }
 
-static void violate(struct bitmap_models *models, const struct bitmap_model *m, const char *what, int64_t at)
+/* How the image went: closed, or given up to others. */
+struct went {
+    struct bitmap_models *models;
+    const char *op;
+    const char *how;
+};
+
+static void violate(const struct went *went, const struct bitmap_model *m, const char *what, int64_t at)
 {
-    bitmap_violate(models, m, "stored-wrong", "close", "its image was closed; expected %s; at %" PRId64, what, at);
+    bitmap_violate(went->models, m, "stored-wrong", went->op, "its image was %s; expected %s; at %" PRId64,
+                   went->how, what, at);
 }
 
 /* The first of `inside` that lies in no interval of `set`, or -1; beyond the end of the disk nothing counts. */
@@ -70,51 +78,76 @@ static int64_t first_outside(const struct ranges *inside, const struct ranges *s
     return -1;
 }
 
-static void judge(struct bitmap_models *models, struct bitmap_model *m, struct qcow2_image *image)
+static void judge(const struct went *went, struct bitmap_model *m, struct qcow2_image *image)
 {
     const struct qcow2_image_bitmap *b = qcow2_image_bitmap_find(image, m->name);
     struct ranges bits;
     int64_t at;
 
     if (!b || b->in_use || !b->table || (int64_t)1 << b->granularity_bits != m->granularity) {
-        violate(models, m, "it stored, consistent and with its granularity", -1);
+        violate(went, m, "it stored, consistent and with its granularity", -1);
         return;
     }
     if (b->enabled != m->enabled) {
-        violate(models, m, m->enabled ? "its flag auto set" : "its flag auto clear", -1);
+        violate(went, m, m->enabled ? "its flag auto set" : "its flag auto clear", -1);
     }
-    ranges_init(models->check->arena, &bits);
+    ranges_init(went->models->check->arena, &bits);
     stored_bits(image, b, &bits);
     at = first_outside(&m->lower, &bits, m->size);
     if (at >= 0) {
-        violate(models, m, "its dirty groups stored, one is missing", at);
+        violate(went, m, "its dirty groups stored, one is missing", at);
     }
     at = m->disk && !m->upper_open && !m->due.count ? first_outside(&bits, &m->upper, m->size) : -1;
     if (at >= 0) {
-        violate(models, m, "nothing else stored, one group is extra", at);
+        violate(went, m, "nothing else stored, one group is extra", at);
     }
     ranges_free(&bits);
 }
 
+/* The node is still open. */
 static bool is_stored(const struct bitmap_model *m)
 {
-    return m->name && m->flag[BITMAP_PERSISTENT] && !m->flag[BITMAP_INCONSISTENT] && !m->flag[BITMAP_READONLY] &&
-           !m->doomed && !m->tentative && !m->unstored && m->size > 0 &&
-           strcmp(bdrv_driver_name(m->bs), "qcow2") == 0 && bdrv_is_writable(m->bs);
+    return m->name && m->flag[BITMAP_PERSISTENT] && !m->flag[BITMAP_INCONSISTENT] && !m->doomed && !m->tentative &&
+           !m->unstored && m->size > 0 && strcmp(bdrv_driver_name(m->bs), "qcow2") == 0 &&
+           !bdrv_is_read_only(m->bs);
 }
 
 void bitmap_judge_stored(struct bitmap_models *models, const struct sim_record *record)
 {
+    const struct went closed = {.models = models, .op = "close", .how = "closed"};
     struct qcow2_image *image = NULL;
 
     for (struct bitmap_model *m = models->first; m; m = m->next) {
-        if (strcmp(sim_record_str(record, 1), "file") != 0 || bdrv_primary_bs(m->bs) || !is_stored(m)) {
+        if (strcmp(sim_record_str(record, 1), "file") != 0 || bdrv_primary_bs(m->bs) || !is_stored(m) ||
+            m->flag[BITMAP_READONLY] || bdrv_is_inactive(m->bs)) {
             continue;
         }
         image = image ? image : image_below(record->ref);
         if (image && !image->error[0]) {
-            judge(models, m, image);
+            judge(&closed, m, image);
         }
+    }
+    qcow2_image_free(image);
+}
+
+/* They were made readonly when they were stored, so that flag says nothing. */
+void bitmap_given_up(struct bitmap_models *models, const BlockDriverState *bs)
+{
+    const struct went given_up = {.models = models, .op = "inactivate", .how = "given up"};
+    struct qcow2_image *image = NULL;
+
+    for (struct bitmap_model **link = &models->first; *link;) {
+        struct bitmap_model *m = *link;
+
+        if (m->bs != bs || m->bitmap || !m->flag[BITMAP_PERSISTENT]) {
+            link = &m->next;
+            continue;
+        }
+        image = image || !is_stored(m) ? image : image_below(bdrv_primary_bs(bs));
+        if (image && is_stored(m) && !image->error[0]) {
+            judge(&given_up, m, image);
+        }
+        bitmap_model_free(models, link);
     }
     qcow2_image_free(image);
 }

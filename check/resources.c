@@ -180,6 +180,50 @@ static void on_other(void *opaque, const struct sim_record *record)
     moved(opaque, record->host, CENSUS_ALL);
 }
 
+static bool gives_up(const struct qmp_call *call)
+{
+    const struct qvalue *active =
+        strcmp(call->command->name, "blockdev-set-active") == 0 ? qdict_get(call->args, "active") : NULL;
+
+    return active && active->type == QVALUE_BOOL && !active->boolean;
+}
+
+/* Who takes images back stops at the first that is not to be had, and has others by then. Who gives them up finds
+ * out first whether all may go: only a failed request may stop him half way (reference/block.md 8.4, 8.5). */
+static void on_activity(void *opaque, const struct sim_record *record)
+{
+    struct resources *state = opaque;
+
+    for (struct command *command = state->open; command; command = command->next) {
+        if (command->host->number == record->host && !gives_up(command->call)) {
+            command->moved = CENSUS_ALL;
+        }
+    }
+}
+
+static void request_failed(struct resources *state)
+{
+    for (struct command *command = state->open; command; command = command->next) {
+        if (gives_up(command->call)) {
+            command->moved = CENSUS_ALL;
+        }
+    }
+}
+
+static void on_disk_complete(void *opaque, const struct sim_record *record)
+{
+    const struct disk_req *req = record->ref;
+
+    if (req && req->ret < 0) {
+        request_failed(opaque);
+    }
+}
+
+static void on_inject(void *opaque, const struct sim_record *record)
+{
+    request_failed(opaque);
+}
+
 static void on_threshold(void *opaque, const struct sim_record *record)
 {
     moved(opaque, record->host, 1u << CENSUS_OPTIONS);
@@ -290,10 +334,18 @@ static void at_teardown(struct check *check, void *opaque)
 static void *attach(struct check *check)
 {
     static const struct check_subscription table[] = {
-        {EV_qmp_command, on_command}, {EV_JOB_STATUS_CHANGE, on_status}, {EV_mirror_final_drain, on_other},
+        {EV_qmp_command, on_command},
+        {EV_JOB_STATUS_CHANGE, on_status},
+        {EV_mirror_final_drain, on_other},
         {EV_mirror_op_end, on_other}, /* what a cancelled mirror waits for */
-        {EV_run_state, on_other},     {EV_BLOCK_JOB_ERROR, on_other},    {EV_BLOCK_WRITE_THRESHOLD, on_threshold},
-        {EV_qmp_reply, on_reply},     {EV_host_crash, on_crash},
+        {EV_run_state, on_other},
+        {EV_BLOCK_JOB_ERROR, on_other},
+        {EV_BLOCK_WRITE_THRESHOLD, on_threshold},
+        {EV_qmp_reply, on_reply},
+        {EV_host_crash, on_crash},
+        {EV_node_activity, on_activity},
+        {EV_debug_inject, on_inject},
+        {EV_disk_complete, on_disk_complete},
     };
     struct resources *state = (struct resources *)sim_alloc(check->arena, SIM_TYPE_check_state, sizeof(*state));
 

@@ -1,6 +1,6 @@
 /*
- * Commands on nodes: blockdev-add, blockdev-del, blockdev-reopen, block_resize, block-set-write-threshold
- * (reference/block.md 9).
+ * Commands on nodes: blockdev-add, blockdev-del, blockdev-reopen, blockdev-set-active, block_resize,
+ * block-set-write-threshold (reference/block.md 9).
  */
 #include "monitor/commands.h"
 
@@ -21,6 +21,15 @@ static const struct qmp_arg del_args[] = {
 
 static const struct qmp_arg reopen_args[] = {
     {.name = "options", .type = QMP_LIST, .doc = "list of complete option trees, each with its node-name"},
+    {.name = NULL},
+};
+
+static const struct qmp_arg active_args[] = {
+    {.name = "node-name",
+     .type = QMP_STR,
+     .optional = true,
+     .doc = "node and what is below it; left out: all nodes"},
+    {.name = "active", .type = QMP_BOOL, .doc = "take ownership of the image, or give it up"},
     {.name = NULL},
 };
 
@@ -69,6 +78,23 @@ static bool cmd_blockdev_reopen(struct host *host, const struct qvalue *args, st
     return qmp_blockdev_reopen_nodes(host, qdict_get(args, "options"), errp);
 }
 
+static bool cmd_blockdev_set_active(struct host *host, const struct qvalue *args, struct qvalue **reply,
+                                    Error **errp)
+{
+    const char *name = qmp_arg_str(args, "node-name", NULL);
+    bool active = qmp_arg_bool(args, "active", true);
+    BlockDriverState *bs = name ? bdrv_find_node(host, name) : NULL;
+
+    if (!name) {
+        return (active ? bdrv_activate_all(host, errp) : bdrv_inactivate_all(host, errp)) >= 0;
+    }
+    if (!bs) {
+        error_setg(errp, "Failed to find node with node-name='%s'", name);
+        return false;
+    }
+    return (active ? bdrv_activate(bs, errp) : bdrv_inactivate(bs, errp)) >= 0;
+}
+
 BlockDriverState *qmp_device_or_node(struct host *host, const struct qvalue *args, Error **errp)
 {
     const char *device = qmp_arg_str(args, "device", NULL);
@@ -110,6 +136,8 @@ const struct qmp_command qmp_block_commands[] = {
     {"blockdev-del", del_args, false, cmd_blockdev_del, "removes a node that nobody uses", NULL},
     {"blockdev-reopen", reopen_args, false, cmd_blockdev_reopen,
      "changes options and children of nodes, all or none", check_reopen},
+    {"blockdev-set-active", active_args, false, cmd_blockdev_set_active,
+     "gives images up to others, or takes them back", NULL},
     {"block_resize", resize_args, false, cmd_block_resize, "changes the length of a disk", NULL},
     {"block-set-write-threshold", threshold_args, false, cmd_set_threshold, "asks for one event beyond an offset",
      NULL},

@@ -134,6 +134,7 @@ static const char *const verbs[] = {
     "powerloss",
     "blockdev-snapshot-internal-sync",
     "blockdev-snapshot-delete-internal-sync",
+    "blockdev-set-active",
 };
 
 const struct scn_verb *code_verb(struct coder *c, const struct scn_verb *verb)

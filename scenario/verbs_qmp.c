@@ -44,6 +44,7 @@ enum scn_domain scn_qmp_domain(const char *command, const char *arg, bool *defin
         {"x-blockdev-change", "node", SCN_DOM_NODE, false},
         {"block_resize", "node-name", SCN_DOM_NODE, false},
         {"block-set-write-threshold", "node-name", SCN_DOM_NODE, false},
+        {"blockdev-set-active", "node-name", SCN_DOM_NODE, false},
         {"block_set_io_throttle", "device", SCN_DOM_GUEST, false},
         {"block_set_io_throttle", "id", SCN_DOM_GUEST, false},
         {"block_set_io_throttle", "group", SCN_DOM_GROUP, true},
@@ -136,6 +137,7 @@ static const char *example_of(const char *command)
         {"blockdev-add", "blockdev-add driver=raw node-name=s file.driver=disk file.disk=src"},
         {"blockdev-reopen", "blockdev-reopen options=[{\"driver\": \"raw\", \"node-name\": \"s\", \"file\": \"f\", "
                             "\"read-only\": true}]"},
+        {"blockdev-set-active", "blockdev-set-active node-name=s active=false"},
         {"blockdev-create", "blockdev-create job-id=c options.driver=disk options.disk=new options.size=1M"},
         {"blockdev-mirror", "blockdev-mirror job-id=m device=s target=d sync=full"},
         {"block_resize", "block_resize node-name=s size=2M"},

@@ -161,6 +161,10 @@ void vm_cont(struct host *host, Error **errp)
         return;
     }
     reset_io_status(host);
+    /* Images that were given up are taken back first (8.6); the guests must not run over them. */
+    if (bdrv_activate_all(host, errp) < 0) {
+        return;
+    }
     bool raced = take_stop_request(vm, &pending);
     if (vm->state == RUN_STATE_RUNNING) {
         if (!raced) {
