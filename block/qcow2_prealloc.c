@@ -73,8 +73,9 @@ static int order(BlockDriverState *bs)
     return ret;
 }
 
-/* A run of clusters of one slice: at offset, none of which has a place. */
-static int give_places(BlockDriverState *bs, int64_t offset, unsigned count, enum bdrv_prealloc mode, Error **errp)
+/* A run of clusters of one slice: at offset, none of which has a place. The disk ends at end. */
+static int give_places(BlockDriverState *bs, int64_t offset, unsigned count, int64_t end, enum bdrv_prealloc mode,
+                       Error **errp)
 {
     BDRVQcow2State *s = bs->opaque;
     int64_t bytes = (int64_t)count << s->cluster_bits;
@@ -87,7 +88,8 @@ static int give_places(BlockDriverState *bs, int64_t offset, unsigned count, enu
         return (int)host;
     }
     Error *local = NULL;
-    int ret = make_space(bs, host, bytes, mode, &local);
+    /* A data file may be the disk by itself: then it must not be longer. */
+    int ret = make_space(bs, host, has_data_file(bs) ? MIN(bytes, end - offset) : bytes, mode, &local);
     if (ret == 0) {
         ret = order(bs);
     }
@@ -127,7 +129,7 @@ static int preallocate_slice(BlockDriverState *bs, int64_t offset, int64_t end, 
     unsigned count = count_missing(s, slice, index, most);
     qcow2_cache_put(s->l2_table_cache, &slice);
     *done = (int64_t)MAX(count, 1u) << s->cluster_bits;
-    return count == 0 ? 0 : give_places(bs, offset, count, mode, errp);
+    return count == 0 ? 0 : give_places(bs, offset, count, end, mode, errp);
 }
 
 int qcow2_preallocate(BlockDriverState *bs, int64_t offset, int64_t end, enum bdrv_prealloc mode, Error **errp)

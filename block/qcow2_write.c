@@ -244,6 +244,9 @@ static int find_run(BlockDriverState *bs, QCowL2Meta *m, int64_t offset, int64_t
     *m = (QCowL2Meta){.kind = first.kind, .guest_offset = offset, .bytes = last.end - offset};
     m->area_offset = area_begin(bs, &first);
     m->area_bytes = area_end(bs, &last) - m->area_offset;
+    if (s->data_file_is_raw) { /* which is to stay as long as the disk */
+        m->area_bytes = MIN(m->area_bytes, MAX(bs->total_bytes, last.end) - m->area_offset);
+    }
     m->host_offset = first.host + offset_into_cluster(s, m->area_offset);
     return 0;
 }

@@ -321,6 +321,24 @@ WORLD_TEST(test_data_file)
     del(w, "n");
 }
 
+/* Alone it is the disk, which need not end with a cluster. */
+/* fact: qcow2 5.9/data-file-raw */
+WORLD_TEST(test_raw_length)
+{
+    struct disk *data = make_disk(w, "data", 0);
+
+    make_image(w, "d", "{'size':1047552,'data-file':{'driver':'disk','disk':'data'},'data-file-raw':true}");
+    assert_int_equal(disk_length(data), 1047552);
+    BlockDriverState *bs = add(w, "{'node-name':'n'," Q_FILE("d") ",'data-file':{'driver':'disk','disk':'data'}}");
+    assert_int_equal(guest_truncate(bs, 1050112, PREALLOC_METADATA, NULL), 0);
+    assert_int_equal(disk_length(data), 1050112);
+    assert_int_equal(guest_do(bs, (struct guest_call){.op = GUEST_ZERO, .offset = 1048576, .bytes = 1536}), 0);
+    assert_int_equal(guest_write(bs, 0x77, 1048576, 512), 0);
+    assert_int_equal(disk_length(data), 1050112);
+    expect_clean(bs);
+    del(w, "n");
+}
+
 /* fact: qcow2 5.2/data-file */
 WORLD_TEST(test_data_file_options)
 {
@@ -351,6 +369,7 @@ int main(void)
         T("/qcow2/create/header-full", test_header_full),
         T("/qcow2/create/half-way", test_half_way),
         T("/qcow2/create/data-file", test_data_file),
+        T("/qcow2/create/raw-length", test_raw_length),
         T("/qcow2/create/data-file-options", test_data_file_options),
     };
 

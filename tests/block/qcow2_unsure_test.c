@@ -56,7 +56,7 @@ static struct disk *image(struct world *w, int64_t size, const char *more)
 
 /* A larger L1 table is named by the header, and the old one cannot be named again at once: the flush of what goes
  * into the old one has to see to that. 512-byte clusters: an L1 entry maps 32 KiB. */
-/* fact: qcow2 5.5/l1-growth, 6/structure-switch */
+/* fact: qcow2 5.5/l1-growth, 6/switch */
 WORLD_TEST(test_l1_growth)
 {
     struct disk *disk = image(w, 64 * KiB, "");
