@@ -170,9 +170,12 @@ static int check(int argc, char **argv)
     const char *repair = NULL;
     const struct cli_opt opts[] = {
         {"-f", "FMT", CLI_STR, &v.file.format, "format of the image (default: as its content looks like)"},
+        {"--format", "FMT", CLI_STR, &v.file.format, "the same"},
         {"-r", "leaks|all", CLI_STR, &repair, "repair leaks only, or everything that can be"},
+        {"--repair", "leaks|all", CLI_STR, &repair, "the same"},
         {"-T", "CACHE", CLI_STR, &v.file.cache, "cache mode"},
         {"-U", NULL, CLI_FLAG, &v.file.force_share, "the image may be in use elsewhere"},
+        {"--force-share", NULL, CLI_FLAG, &v.file.force_share, "the same"},
         {"-q", NULL, CLI_FLAG, &v.quiet, "print errors only"},
         {"--output", "human|json", CLI_STR, &output, "form of what is printed"},
         {"--image-opts", NULL, CLI_FLAG, &v.file.image_opts, "FILE is a list of options"},

@@ -178,6 +178,7 @@ static int compare(int argc, char **argv)
         {"-p", NULL, CLI_FLAG, &v.progress.on, "show progress"},
         {"-T", "CACHE", CLI_STR, &cache, "cache mode"},
         {"-U", NULL, CLI_FLAG, &force_share, "the images may be in use elsewhere"},
+        {"--force-share", NULL, CLI_FLAG, &force_share, "the same"},
         {"-q", NULL, CLI_FLAG, &v.quiet, "print errors only"},
         {"--image-opts", NULL, CLI_FLAG, &v.file[0].image_opts, "FILE1 and FILE2 are lists of options"},
         {.name = NULL},

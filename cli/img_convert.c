@@ -19,6 +19,7 @@ struct convert_verb {
     const char *backing;        /* -B */
     const char *backing_format; /* -F */
     bool existing;              /* -n */
+    bool target_opts;           /* OUTPUT is a list of options */
     bool compress;
     bool bitmaps;
     bool skip_broken;
@@ -358,8 +359,11 @@ static bool make_target(struct convert_verb *v)
 
 static bool open_target(struct convert_verb *v)
 {
-    struct img_file file = {
-        .filename = v->out.filename, .format = v->out.format, .writable = true, .cache = v->out_cache};
+    struct img_file file = {.filename = v->out.filename,
+                            .format = v->out.format,
+                            .image_opts = v->target_opts,
+                            .writable = true,
+                            .cache = v->out_cache};
     BlockDriverInfo info = {0};
 
     v->dst = img_open(v->host, &file);
@@ -406,7 +410,10 @@ static int check_usage(struct convert_verb *v, int argc, char **argv, const char
     }
     v->in.filename = argv[1];
     v->out.filename = argv[2];
-    if (!v->in.image_opts && img_same_file(v->in.filename, v->out.filename)) {
+    if (v->target_opts && !v->existing) {
+        return cli_error("img convert: --target-image-opts requires use of -n flag");
+    }
+    if (!v->in.image_opts && !v->target_opts && img_same_file(v->in.filename, v->out.filename)) {
         return cli_error("img convert: input and output are the same file");
     }
     if (sparse && (!sim_parse_size(sparse, &v->sparse) || v->sparse % SIM_SECTOR_BYTES ||
@@ -455,11 +462,13 @@ static int convert(int argc, char **argv)
         {"-t", "CACHE", CLI_STR, &v.out_cache, "cache mode of OUTPUT"},
         {"-T", "CACHE", CLI_STR, &v.in.cache, "cache mode of FILE"},
         {"-U", NULL, CLI_FLAG, &v.in.force_share, "FILE may be in use elsewhere"},
+        {"--force-share", NULL, CLI_FLAG, &v.in.force_share, "the same"},
         {"--bitmaps", NULL, CLI_FLAG, &v.bitmaps, "copy persistent bitmaps, too"},
         {"--skip-broken-bitmaps", NULL, CLI_FLAG, &v.skip_broken, "but not the inconsistent ones"},
         {"--target-is-zero", NULL, CLI_FLAG, &v.target_is_zero, "OUTPUT of -n reads as zeros"},
         {"--salvage", NULL, CLI_FLAG, &v.salvage, "what cannot be read becomes zeros"},
         {"--image-opts", NULL, CLI_FLAG, &v.in.image_opts, "FILE is a list of options"},
+        {"--target-image-opts", NULL, CLI_FLAG, &v.target_opts, "OUTPUT of -n is one"},
         {.name = NULL},
     };
     int status;

@@ -324,7 +324,9 @@ static int info(int argc, char **argv)
     const char *output = "human";
     const struct cli_opt opts[] = {
         {"-f", "FMT", CLI_STR, &v.file.format, "format of the image (default: as its content looks like)"},
+        {"--format", "FMT", CLI_STR, &v.file.format, "the same"},
         {"-U", NULL, CLI_FLAG, &v.file.force_share, "the image may be in use elsewhere"},
+        {"--force-share", NULL, CLI_FLAG, &v.file.force_share, "the same"},
         {"--output", "human|json", CLI_STR, &output, "form of what is printed"},
         {"--backing-chain", NULL, CLI_FLAG, &v.chain, "the images below as well"},
         {"--image-opts", NULL, CLI_FLAG, &v.file.image_opts, "FILE is a list of options"},

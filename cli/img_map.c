@@ -130,11 +130,13 @@ static int map(int argc, char **argv)
     const char *length = NULL;
     const struct cli_opt opts[] = {
         {"-f", "FMT", CLI_STR, &v.file.format, "format of the image (default: as its content looks like)"},
+        {"--format", "FMT", CLI_STR, &v.file.format, "the same"},
         {"-s", "OFFSET", CLI_STR, &start, "where to begin"},
         {"--start-offset", "OFFSET", CLI_STR, &start, "the same"},
         {"-l", "LEN", CLI_STR, &length, "how far to go"},
         {"--max-length", "LEN", CLI_STR, &length, "the same"},
         {"-U", NULL, CLI_FLAG, &v.file.force_share, "the image may be in use elsewhere"},
+        {"--force-share", NULL, CLI_FLAG, &v.file.force_share, "the same"},
         {"--output", "human|json", CLI_STR, &output, "form of what is printed"},
         {"--image-opts", NULL, CLI_FLAG, &v.file.image_opts, "FILE is a list of options"},
         {.name = NULL},

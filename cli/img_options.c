@@ -119,8 +119,7 @@ static bool set_option(struct qvalue *create, char *item, Error **errp)
     return true;
 }
 
-/* The end of the item that begins at `at`, with ",," made one comma. */
-static char *cut_item(char *at)
+char *img_cut_item(char *at)
 {
     char *to = at;
 
@@ -141,7 +140,7 @@ bool img_options_parse(const char *text, struct qvalue *create, Error **errp)
 
     SIM_ASSERT(copy);
     for (char *at = copy, *next; ok && *at; at = next) {
-        next = cut_item(at);
+        next = img_cut_item(at);
         ok = set_option(made, at, errp);
     }
     if (ok) {

@@ -15,6 +15,9 @@
  */
 bool img_options_parse(const char *text, struct qvalue *create, Error **errp);
 
+/* Ends the item that begins at `at` and makes its ",," single commas; where the next one begins. */
+char *img_cut_item(char *at);
+
 /* The i-th option: its name, its key and one line of help; false beyond the last. */
 bool img_option_at(unsigned i, const char **name, const char **key, const char **help);
 

@@ -71,6 +71,7 @@ static int snapshot(int argc, char **argv)
         {"-d", "NAME", CLI_LIST, &given, "delete one"},
         {"-f", "FMT", CLI_STR, &v.file.format, "format of the image (default: as its content looks like)"},
         {"-U", NULL, CLI_FLAG, &v.file.force_share, "the image may be in use elsewhere"},
+        {"--force-share", NULL, CLI_FLAG, &v.file.force_share, "the same"},
         {"-q", NULL, CLI_FLAG, &quiet, "print errors only"},
         {"--image-opts", NULL, CLI_FLAG, &v.file.image_opts, "FILE is a list of options"},
         {.name = NULL},

@@ -2,6 +2,7 @@
  * What the verbs of `blksim img` share: a world to work in, images opened, messages, progress.
  */
 #include "cli/img.h"
+#include "cli/img_options.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -128,16 +129,16 @@ bool img_check_cache(const char *cache)
     return cache == NULL;
 }
 
-/* "driver=qcow2,file.filename=a.qcow2"; NULL with errp. */
+/* "driver=qcow2,file.filename=a.qcow2", with ",," for a comma in a value; NULL with errp. */
 static struct qvalue *parse_image_opts(const char *text, Error **errp)
 {
     struct qvalue *tree = qvalue_dict();
     char *copy = strdup(text);
-    char *rest = copy;
     bool ok = true;
 
     SIM_ASSERT(copy);
-    for (char *item = strsep(&rest, ","); ok && item; item = strsep(&rest, ",")) {
+    for (char *item = copy, *next; ok && *item; item = next) {
+        next = img_cut_item(item);
         char *equals = strchr(item, '=');
         if (!equals || equals == item) {
             error_setg(errp, "'%s' is no option of an image, expected KEY=VALUE", item);
@@ -158,6 +159,38 @@ static struct qvalue *parse_image_opts(const char *text, Error **errp)
     return tree;
 }
 
+/* A file name without a driver is a file's, wherever in the tree. */
+static void name_files(struct qvalue *tree)
+{
+    for (size_t i = 0; tree->type == QVALUE_DICT && i < tree->seq.count; i++) {
+        name_files(tree->seq.items[i]);
+    }
+    if (tree->type == QVALUE_DICT && qdict_get(tree, "filename") && !qdict_get(tree, "driver")) {
+        qdict_put(tree, "driver", qvalue_str("file"));
+    }
+}
+
+/* What was given, with the format that its file looks like if none was; takes tree. */
+static struct qvalue *complete_image_opts(struct host *host, struct qvalue *tree, uint32_t *flags, Error **errp)
+{
+    if (!qdict_get(tree, "driver") && !qdict_get(tree, "file") && qdict_get(tree, "filename")) {
+        qdict_put_path(tree, "file.filename", qdict_take(tree, "filename"));
+    }
+    struct qvalue *file = qdict_get(tree, "file");
+    name_files(tree);
+    if (qdict_get(tree, "driver") || !file) {
+        return tree;
+    }
+    const char *format = bdrv_probe_file(host, file, errp);
+    if (!format) {
+        qvalue_free(tree);
+        return NULL;
+    }
+    *flags |= strcmp(format, "raw") == 0 ? BDRV_O_PROBED : 0;
+    qdict_put(tree, "driver", qvalue_str(format));
+    return tree;
+}
+
 static struct qvalue *file_options(const char *filename)
 {
     struct qvalue *file = qvalue_dict();
@@ -170,7 +203,8 @@ static struct qvalue *file_options(const char *filename)
 static struct qvalue *image_options(struct host *host, const struct img_file *file, uint32_t *flags, Error **errp)
 {
     if (file->image_opts) {
-        return parse_image_opts(file->filename, errp);
+        struct qvalue *given = parse_image_opts(file->filename, errp);
+        return given ? complete_image_opts(host, given, flags, errp) : NULL;
     }
     struct qvalue *below = file_options(file->filename);
     const char *format = file->format ? file->format : bdrv_probe_file(host, below, errp);

@@ -64,4 +64,31 @@ io g read -P 0x11 64k 4k
 END
 blksim run sub/names.blk
 exits "/cli/img/files/names-from-the-scenario" 0
+
+# --- options ------------------------------------------------------------------------------------------------------------
+cp base 'a,b'
+for given in driver=qcow2,file.driver=file,file.filename=base driver=qcow2,file.filename=base file.filename=base \
+             filename=base file.filename=a,,b driver=qcow2,lazy-refcounts=on,file.filename=base; do
+    blksim img info --force-share --image-opts $given
+    says "/cli/img/options/image-opts/$given" 0 out '^file format: qcow2'
+done
+for given in frob =x driver=qcow2 driver=qcow2,file.filename=base,file=x file.filename=nowhere; do
+    blksim img info --image-opts $given
+    says "/cli/img/options/bad-image-opts/$given" 2 err "img info: Could not open '$given': "
+done
+blksim img create -q -f qcow2 same 1M
+blksim img convert -n --target-image-opts base driver=qcow2,file.filename=same
+exits "/cli/img/options/target-image-opts" 0
+blksim img compare base same
+says "/cli/img/options/target-image-opts/content" 0 out '^Images are identical'
+blksim img convert --target-image-opts base driver=qcow2,file.filename=same
+says "/cli/img/options/target-image-opts/only-there" 2 err 'requires use of -n'
+blksim img check --format=qcow2 --repair=all same
+exits "/cli/img/options/check" 0
+blksim img map --format=qcow2 --force-share --output json same
+exits "/cli/img/options/map" 0
+blksim img bitmap --add --granularity=4k base one
+exits "/cli/img/options/granularity" 0
+blksim img bitmap --add --merge one --source-file base --source-format qcow2 same two
+exits "/cli/img/options/source-file" 0
 finish
