@@ -101,6 +101,14 @@ static void on_crash(void *opaque, const struct sim_record *record)
     }
 }
 
+/* An image that is repaired while it is opened reads its bitmaps once more. */
+static bool is_read_again(const struct bitmap_models *models, const struct bitmap_model *m)
+{
+    const struct bitmap_model *now = m->flag[BITMAP_PERSISTENT] ? bitmap_model_named(models, m->bs, m->name) : NULL;
+
+    return now && now != m && now->bitmap && now->flag[BITMAP_PERSISTENT];
+}
+
 /* Bitmaps that went or came without anybody asking. */
 static void judge_life(struct bitmap_models *models, uint32_t host, const char *op)
 {
@@ -119,7 +127,7 @@ static void judge_life(struct bitmap_models *models, uint32_t host, const char *
             link = &m->next;
             continue;
         }
-        if (!m->doomed && !m->tentative) {
+        if (!m->doomed && !m->tentative && !is_read_again(models, m)) {
             bitmap_violate(models, m, "bitmap-missing", op,
                            "expected: it is there, nobody has removed it; seen: it is gone");
         }
