@@ -239,6 +239,7 @@ static void forget_tables(BlockDriverState *bs)
     BDRVQcow2State *s = bs->opaque;
 
     qcow2_freed_close(bs);
+    qcow2_l2_places_forget(bs);
     qcow2_refcount_close(bs);
     qcow2_free_snapshots(bs);
     if (s->l2_table_cache) {

@@ -143,6 +143,14 @@ typedef struct QCowL2Meta QCowL2Meta;
 LIST_HEAD(qcow2_l2meta_list, QCowL2Meta);
 struct qcow2_freed_range;
 
+/* Offsets of all active L2 tables, ascending (qcow2_l2_places.c). */
+struct qcow2_l2_places {
+    int64_t *offset;
+    uint32_t count;
+    uint32_t room;
+    bool known; /* as the L1 table has them */
+};
+
 typedef struct BDRVQcow2State {
     CoMutex lock;
 
@@ -180,8 +188,9 @@ typedef struct BDRVQcow2State {
     bool features_unsure; /* the same of incompatible_features */
 
     /* mapping */
-    uint64_t *l1_table; /* host order */
+    uint64_t *l1_table; /* host order; changed by qcow2_set_l1_entry */
     uint32_t l1_size;
+    struct qcow2_l2_places l2_places;
     uint32_t l1_vm_state_index; /* entries that the virtual disk needs; VM state lies behind */
     int64_t l1_table_offset;
     Qcow2Cache *l2_table_cache;
@@ -538,6 +547,12 @@ int qcow2_get_cluster_table(BlockDriverState *bs, int64_t offset, uint8_t **slic
 int qcow2_grow_l1_table(BlockDriverState *bs, uint64_t min_size, bool exact_size);
 int qcow2_shrink_l1_table(BlockDriverState *bs, uint64_t max_size);
 int qcow2_write_l1_entry(BlockDriverState *bs, uint32_t l1_index);
+/* In memory. (qcow2_l2_places.c) */
+void qcow2_set_l1_entry(BlockDriverState *bs, uint32_t l1_index, uint64_t entry);
+/* Some active L2 table lies in the range, or partly. */
+bool qcow2_l2_places_hit(BlockDriverState *bs, int64_t offset, int64_t bytes);
+/* The L1 table is another one. */
+void qcow2_l2_places_forget(BlockDriverState *bs);
 /* Where compressed data lies: byte offset, and how many bytes up to the end of its last sector. */
 void qcow2_parse_compressed_l2_entry(const BlockDriverState *bs, uint64_t l2_entry, int64_t *coffset,
                                      int64_t *csize);

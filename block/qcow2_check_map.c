@@ -421,7 +421,7 @@ static int copied_l1(struct qcow2_check *c, bool repair)
         }
         copied_finding(c, repair, "an L2 table", s->l1_table[i], 1);
         if (repair) {
-            s->l1_table[i] ^= QCOW_OFLAG_COPIED;
+            qcow2_set_l1_entry(c->bs, i, s->l1_table[i] ^ QCOW_OFLAG_COPIED);
             ret = qcow2_write_l1_entry(c->bs, i);
             c->res->check_errors += ret < 0;
         }

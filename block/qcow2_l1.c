@@ -134,7 +134,7 @@ static void unlink_table(BlockDriverState *bs, uint32_t l1_index, uint64_t old_e
 {
     BDRVQcow2State *s = bs->opaque;
 
-    s->l1_table[l1_index] = old_entry;
+    qcow2_set_l1_entry(bs, l1_index, old_entry);
     forget_table(bs, l2_offset);
     if (qcow2_usable(bs) && write_entry(bs, l1_index) == 0) {
         qcow2_free_clusters(bs, l2_offset, s->cluster_size, QCOW2_DISCARD_OTHER);
@@ -154,7 +154,7 @@ static int make_table(BlockDriverState *bs, uint32_t l1_index)
     if (offset < 0) {
         return (int)offset;
     }
-    s->l1_table[l1_index] = (uint64_t)offset | QCOW_OFLAG_COPIED;
+    qcow2_set_l1_entry(bs, l1_index, (uint64_t)offset | QCOW_OFLAG_COPIED);
     int ret = write_entry(bs, l1_index);
     if (ret < 0) {
         unlink_table(bs, l1_index, old_entry, offset);
@@ -340,7 +340,7 @@ int qcow2_shrink_l1_table(BlockDriverState *bs, uint64_t max_size)
         if (ret == 0 && l2_offset > 0) {
             qcow2_free_clusters(bs, l2_offset, s->cluster_size, QCOW2_DISCARD_ALWAYS);
         }
-        s->l1_table[i] = 0;
+        qcow2_set_l1_entry(bs, (uint32_t)i, 0);
     }
     return ret;
 }

@@ -38,15 +38,7 @@ static int hits_active_l1(BlockDriverState *bs, const struct target *t)
 
 static int hits_active_l2(BlockDriverState *bs, const struct target *t)
 {
-    const BDRVQcow2State *s = bs->opaque;
-
-    for (uint32_t i = 0; i < s->l1_size; i++) {
-        int64_t l2 = (int64_t)(s->l1_table[i] & L1E_OFFSET_MASK);
-        if (l2 != 0 && hits(t, l2, s->cluster_size)) {
-            return 1;
-        }
-    }
-    return 0;
+    return qcow2_l2_places_hit(bs, t->offset, t->bytes);
 }
 
 static int hits_refcount_block(BlockDriverState *bs, const struct target *t)

@@ -345,6 +345,7 @@ static int switch_l1(BlockDriverState *bs, struct new_l1 *l1)
         }
         return ret;
     }
+    qcow2_l2_places_forget(bs);
     s->l1_table = l1->table;
     s->l1_size = l1->size;
     s->l1_table_offset = l1->offset;

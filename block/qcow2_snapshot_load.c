@@ -43,6 +43,7 @@ static int load_locked(BlockDriverState *bs, const QCowSnapshot *sn, Error **err
         return -EIO;
     }
     qcow2_free(bs, s->l1_table, (size_t)s->l1_size * 8);
+    qcow2_l2_places_forget(bs);
     s->l1_table = l1;
     s->l1_size = sn->l1_size;
     s->l1_table_offset = sn->l1_table_offset;

@@ -250,7 +250,7 @@ static int fix_copied(BlockDriverState *bs, bool by_count)
             ret = want_copied(bs, offset, by_count, &want);
         }
         if (ret == 0 && want != ((s->l1_table[i] & QCOW_OFLAG_COPIED) != 0)) {
-            s->l1_table[i] ^= QCOW_OFLAG_COPIED;
+            qcow2_set_l1_entry(bs, i, s->l1_table[i] ^ QCOW_OFLAG_COPIED);
             changed = true;
         }
     }

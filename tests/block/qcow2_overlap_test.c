@@ -55,7 +55,7 @@ static void set_up(struct q2 *q)
 {
     BDRVQcow2State *s = q->s;
 
-    s->l1_table[1] = L2_AT | QCOW_OFLAG_COPIED;
+    qcow2_set_l1_entry(q->bs, 1, L2_AT | QCOW_OFLAG_COPIED);
     s->snapshots_offset = SNAPSHOTS_AT;
     s->snapshots_size = 100;
     s->snapshots = &snapshot;
@@ -73,7 +73,7 @@ static void take_down(struct q2 *q)
 {
     BDRVQcow2State *s = q->s;
 
-    s->l1_table[1] = 0;
+    qcow2_set_l1_entry(q->bs, 1, 0);
     s->snapshots_offset = s->snapshots_size = 0;
     s->snapshots = NULL;
     s->nb_snapshots = s->nb_bitmaps = 0;
@@ -178,10 +178,37 @@ Q2_TEST(hostile_tables, IMAGE())
 {
     q->s->refcount_table[5] = UINT64_MAX;
     q->s->max_refcount_table_index = UINT32_MAX;
-    q->s->l1_table[1] = UINT64_MAX;
+    qcow2_set_l1_entry(q->bs, 1, UINT64_MAX);
     assert_int_equal(qcow2_pre_write_overlap_check(q->bs, 0, 300 << 12, 512, true), 0);
-    q->s->l1_table[1] = 0;
+    qcow2_set_l1_entry(q->bs, 1, 0);
     q->s->refcount_table[5] = 0;
+}
+
+/* Tables are where L1 says now: as each entry changes, in any order, two of them at one place, or at odd ones. */
+/* fact: qcow2 5.8/overlap */
+Q2_TEST(tables_move, {.cluster_bits = 12, .refcount_order = 4, .size = 16 * MiB})
+{
+    static const int moves[] = {40, 7, 90, 7, 8, 0, 41, 40, 0, 9, 6, 6, 0, 88, 3, 200, 1, 17, 0, 91};
+    BDRVQcow2State *s = q->s;
+    int64_t entry[6] = {0};
+
+    assert_true(s->l1_size >= ARRAY_SIZE(entry));
+    for (size_t i = 0; i < ARRAY_SIZE(moves); i++) {
+        size_t index = i * 5 % ARRAY_SIZE(entry);
+        entry[index] = moves[i] ? (1000 + moves[i]) * s->cluster_size + (i % 3 ? 0 : 512) : 0;
+        qcow2_set_l1_entry(q->bs, (uint32_t)index, (uint64_t)entry[index] | QCOW_OFLAG_COPIED);
+        for (int64_t at = 990 * s->cluster_size; at < 1210 * s->cluster_size; at += 512) {
+            bool hit = false;
+            for (size_t k = 0; k < ARRAY_SIZE(entry); k++) {
+                hit = hit || (entry[k] && at < entry[k] + s->cluster_size && entry[k] < at + 512);
+            }
+            assert_int_equal(qcow2_l2_places_hit(q->bs, at, 512), hit);
+        }
+    }
+    for (uint32_t i = 0; i < ARRAY_SIZE(entry); i++) {
+        qcow2_set_l1_entry(q->bs, i, 0);
+    }
+    assert_false(qcow2_l2_places_hit(q->bs, 0, 2000 * s->cluster_size));
 }
 
 /* --- afterwards
@@ -283,6 +310,7 @@ int main(void)
         T("/qcow2-overlap/unreadable", unreadable_table_is_an_error),
         T("/qcow2-overlap/senseless", senseless_ranges),
         T("/qcow2-overlap/hostile", hostile_tables),
+        T("/qcow2-overlap/tables-move", tables_move),
         T("/qcow2-corruption/unusable", unusable_and_silent),
         T("/qcow2-corruption/read-only", read_only_is_told_once),
         T("/qcow2-corruption/fatal-after-harmless", fatal_after_harmless),
