@@ -273,15 +273,32 @@ static int truncate_device(BlockDriverState *bs, int64_t length, bool exact, enu
     return 0;
 }
 
-/* Makes the new area of a grown file take space: zeroes that are really there. */
+#define ALLOCATE_STEP_BYTES MiB
+
+static int write_zero_bytes(BlockDriverState *bs, int64_t from, int64_t to)
+{
+    struct payload zeroes;
+    int ret = 0;
+
+    for (; from < to && ret >= 0; from += ALLOCATE_STEP_BYTES) {
+        payload_init(bs->host->sim, &zeroes);
+        payload_append_zero(&zeroes, MIN(ALLOCATE_STEP_BYTES, to - from));
+        ret = disk_co_write(medium(bs), from, zeroes.size_bytes, &zeroes, 0);
+        payload_clear(&zeroes);
+    }
+    return ret;
+}
+
+/* Makes the new area of a grown file take space: zeroes that are really there, as data where the medium knows no
+ * zero writes. */
 static int allocate(BlockDriverState *bs, int64_t from, int64_t to)
 {
-    struct disk *disk = medium(bs);
     uint32_t align = bs->bl.request_alignment;
 
     from = ROUND_UP(from, align);
     to = ROUND_DOWN(to, align);
-    return from < to ? disk_co_write_zeroes(disk, from, to - from, 0) : 0;
+    int ret = from < to ? disk_co_write_zeroes(medium(bs), from, to - from, 0) : 0;
+    return ret == -ENOTSUP ? write_zero_bytes(bs, from, to) : ret;
 }
 
 static int truncate_file(BlockDriverState *bs, int64_t length, enum bdrv_prealloc prealloc, Error **errp)

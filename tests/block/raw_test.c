@@ -300,6 +300,23 @@ WORLD_TEST(test_truncate_file)
     del(w, "r");
 }
 
+/* A medium without zero writes is given zeroes as data, as a file system without fallocate is. */
+WORLD_TEST(test_truncate_plain_medium)
+{
+    struct disk_config config;
+
+    disk_config_default(&config);
+    config.size_bytes = MiB;
+    config.can_write_zeroes = false;
+    struct disk *disk = disk_new(w->sim, "d", &config, NULL);
+    BlockBackend *blk = open_on(w, "{'driver':'raw','node-name':'r','file':{'driver':'disk','disk':'d'}}");
+    assert_int_equal(resize(w, (struct resize){blk, 4 * MiB + 512, true, PREALLOC_FALLOC, NULL}, NULL), 0);
+    assert_int_equal(disk_length(disk), 4 * MiB + 512);
+    assert_in_range(disk_allocated_bytes(disk), 3 * MiB, 3 * MiB + 4096);
+    blk_unref(blk);
+    del(w, "r");
+}
+
 /* Without a window the node is as long as its file, also when somebody else shortens that: users of the node reach
  * nowhere beyond it. */
 WORLD_TEST(test_follows_file)
@@ -372,12 +389,19 @@ WORLD_TEST(test_null)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T("/raw/window/content", test_window_content),      T("/raw/window/end", test_window_end),
-        T("/raw/window/offset-only", test_offset_only),     T("/raw/odd-length", test_odd_length),
-        T("/raw/window/last-sector", test_last_sector),     T("/disk-node/max-transfer", test_max_transfer),
-        T("/disk-node/odd-length/status", test_odd_status), T("/disk-node/odd-length/read", test_odd_read),
-        T("/raw/truncate/below", test_follows_file),        T("/raw/truncate/file", test_truncate_file),
-        T("/raw/truncate/fixed", test_truncate_fixed),      T("/raw/null-co", test_null),
+        T("/raw/window/content", test_window_content),
+        T("/raw/window/end", test_window_end),
+        T("/raw/window/offset-only", test_offset_only),
+        T("/raw/odd-length", test_odd_length),
+        T("/raw/window/last-sector", test_last_sector),
+        T("/disk-node/max-transfer", test_max_transfer),
+        T("/disk-node/odd-length/status", test_odd_status),
+        T("/disk-node/odd-length/read", test_odd_read),
+        T("/raw/truncate/below", test_follows_file),
+        T("/raw/truncate/file", test_truncate_file),
+        T("/raw/truncate/plain-medium", test_truncate_plain_medium),
+        T("/raw/truncate/fixed", test_truncate_fixed),
+        T("/raw/null-co", test_null),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
