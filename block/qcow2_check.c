@@ -137,11 +137,12 @@ int qcow2_check_stored(struct qcow2_check *c, uint64_t cluster, uint64_t *count)
 /* One cluster whose counts differ. */
 static int report(struct qcow2_check *c, uint64_t cluster, uint64_t stored, uint64_t counted, uint32_t fix)
 {
+    const BDRVQcow2State *s = c->bs->opaque;
     bool leak = stored > counted;
 
     if (stored == 0) {
         c->rebuild = true;
-    } else if (fix & (leak ? BDRV_FIX_LEAKS : BDRV_FIX_ERRORS)) {
+    } else if (counted <= s->refcount_max && (fix & (leak ? BDRV_FIX_LEAKS : BDRV_FIX_ERRORS))) {
         int ret = qcow2_repair_count(c, cluster, stored, counted);
         if (ret == 0) {
             *(leak ? &c->res->leaks_fixed : &c->res->corruptions_fixed) += 1;

@@ -46,6 +46,7 @@ struct qcow2_counts {
     struct qcow2_sparse map; /* by cluster */
     int64_t file_bytes;
     uint64_t nb_clusters; /* of the file, the last may be cut short; more if one beyond is referred to */
+    int64_t long_room;    /* clusters of long tables still to be counted; < 0: no more */
 };
 
 /* 0 or -errno. */
@@ -64,8 +65,9 @@ struct qcow2_check {
     struct qcow2_counts counts;
     struct qcow2_sparse active_l2; /* how often the active L1 table names an L2 table, by offset / 512 */
     struct qcow2_sparse inactive_l2;
-    uint8_t *table; /* cluster_size bytes, for a table of the moment */
-    uint8_t *block; /* the refcount block read last */
+    int64_t odd_room; /* bytes of L2 tables that are not aligned, to be read; < 0: no more */
+    uint8_t *table;   /* cluster_size bytes, for a table of the moment */
+    uint8_t *block;   /* the refcount block read last */
     uint64_t block_index;
     int block_ret;           /* 1: it is there, 0: it is not, all counts are 0; -errno */
     bool block_valid;        /* the three above mean something */

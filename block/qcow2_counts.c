@@ -7,6 +7,8 @@
 #include "block/qcow2_check_int.h"
 
 #define FIRST_SLOTS ((size_t)64)
+#define LONG_CLUSTERS 8 /* tables of tables; compressed data is shorter */
+#define LONG_ROOM ((int64_t)16 * 1024 * 1024)
 
 void qcow2_sparse_init(struct qcow2_sparse *sparse, BlockDriverState *bs)
 {
@@ -145,12 +147,29 @@ int qcow2_counts_init(BlockDriverState *bs, struct qcow2_counts *counts)
     qcow2_sparse_init(&counts->map, bs);
     counts->file_bytes = MAX(bytes, 0);
     counts->nb_clusters = (uint64_t)size_to_clusters(bs->opaque, counts->file_bytes);
+    counts->long_room = (int64_t)counts->nb_clusters * 2 + LONG_ROOM;
     return bytes < 0 ? (int)bytes : 0;
 }
 
 void qcow2_counts_free(struct qcow2_counts *counts)
 {
     qcow2_sparse_free(&counts->map);
+}
+
+/* Tables lie beside each other, so together they are no longer than the file. In a hostile image thousands may lie
+ * over each other, each as long as the file: to count all that would take hours. */
+static bool room_for(struct qcow2_counts *counts, BdrvCheckResult *res, uint64_t clusters)
+{
+    if (clusters <= LONG_CLUSTERS) {
+        return true;
+    }
+    bool before = counts->long_room >= 0;
+    counts->long_room = before ? counts->long_room - (int64_t)clusters : -1;
+    if (before && counts->long_room < 0) {
+        qcow2_check_say(res, "ERROR: tables overlap so often that they are not counted any more");
+        res->check_errors++;
+    }
+    return counts->long_room >= 0;
 }
 
 bool qcow2_counts_add_times(BlockDriverState *bs, struct qcow2_counts *counts, BdrvCheckResult *res, int64_t offset,
@@ -173,6 +192,9 @@ bool qcow2_counts_add_times(BlockDriverState *bs, struct qcow2_counts *counts, B
     }
     uint64_t first = (uint64_t)(offset >> s->cluster_bits);
     uint64_t last = (uint64_t)((offset + bytes - 1) >> s->cluster_bits);
+    if (!room_for(counts, res, last - first + 1)) {
+        return false;
+    }
     for (uint64_t cluster = first; cluster <= last; cluster++) {
         qcow2_sparse_add(&counts->map, cluster, times);
     }

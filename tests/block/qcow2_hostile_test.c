@@ -1,4 +1,4 @@
-/* Protects against snapshot tables and dirty images that are not what a driver writes: refused, nothing lost. */
+/* Protects against images that no driver writes: refused with nothing lost, and checked in no time. */
 #include "tests/block/qcow2_snap_lib.h"
 
 static BlockDriverState *open_image(struct world *w, const char *disk)
@@ -101,12 +101,97 @@ WORLD_TEST(unrepairable)
     free(image.data);
 }
 
+/* A header of version 3 with one refcount table cluster behind it, in an image of zeros. */
+static struct image bare(unsigned cluster_bits, int64_t bytes)
+{
+    struct image image = {calloc(1, (size_t)bytes), bytes};
+
+    memcpy(image.data, "QFI\xfb", 4);
+    image_put(&image, 4, 3, 4);
+    image_put(&image, 20, cluster_bits, 4);
+    image_put(&image, 48, 1ULL << cluster_bits, 8);
+    image_put(&image, 56, 1, 4);
+    image_put(&image, 96, 4, 4);
+    image_put(&image, 100, 104, 4);
+    image_put(&image, 1 << cluster_bits, 2ULL << cluster_bits, 8);
+    return image;
+}
+
+static void expect_given_up(struct world *w, struct image *image)
+{
+    BdrvCheckResult res = {0};
+
+    image_disk(w, "d", image);
+    BlockDriverState *bs = open_to_check(w, "d", false);
+    assert_non_null(bs);
+    assert_int_equal(check_image(bs, 0, &res), 0);
+    assert_int_equal(res.check_errors, 1);
+    bdrv_unref(bs);
+    free(image->data);
+}
+
+/* Each sector of 8 MiB begins an L2 table of 2 MiB: 32 GiB to read. */
+WORLD_TEST(many_tables)
+{
+    struct image image = bare(21, 8 * MiB);
+    int64_t tables = image.bytes / 512 - 1;
+
+    image_put(&image, 24, 1 * GiB, 8);
+    image_put(&image, 36, (uint64_t)tables, 4);
+    image_put(&image, 40, 6 * MiB, 8);
+    for (int64_t i = 0; i < tables; i++) {
+        image_put(&image, 6 * MiB + i * 8, (uint64_t)(i + 1) * 512, 8);
+    }
+    expect_given_up(w, &image);
+}
+
+/* Sixty thousand snapshots, and the L1 table of each is a third of the file. */
+WORLD_TEST(many_snapshots)
+{
+    struct image image = bare(9, 6 * MiB);
+
+    image_put(&image, 60, 60000, 4);
+    image_put(&image, 64, 2 * MiB, 8);
+    for (int64_t i = 0; i < 60000; i++) {
+        image_put(&image, 2 * MiB + i * 64, 4096, 8);
+        image_put(&image, 2 * MiB + i * 64 + 8, MiB / 4 - 1024, 4);
+        image_put(&image, 2 * MiB + i * 64 + 36, 24, 4);
+    }
+    expect_given_up(w, &image);
+}
+
+/* Two references cannot be counted in one bit: that stays, and the rest is repaired. */
+WORLD_TEST(one_bit)
+{
+    struct disk *d = make_image(w, "d", "{'size':1048576,'cluster-size':4096,'refcount-bits':1}");
+    BdrvCheckResult res = {0};
+
+    BlockDriverState *bs = open_image(w, "d");
+    guest_write(bs, 5, 0, 65536);
+    del(w, "q");
+    struct image image = image_take(w, d, false);
+    int64_t l1 = (int64_t)image_be(&image, 40, 8);
+    int64_t l2 = (int64_t)(image_be(&image, l1, 8) & 0x00fffffffffffe00ULL);
+    image_put(&image, l2 + 8, image_be(&image, l2, 8), 8);
+    image_disk(w, "h", &image);
+    bs = open_to_check(w, "h", true);
+    assert_int_equal(check_image(bs, BDRV_FIX_LEAKS | BDRV_FIX_ERRORS, &res), 0);
+    assert_int_equal(res.leaks_fixed, 1);
+    assert_int_equal(res.corruptions, 1);
+    assert_int_equal(res.check_errors, 0);
+    bdrv_unref(bs);
+    free(image.data);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        {"/qcow2/bad/snapshot/shared-table", shared_table, NULL, NULL, NULL},
-        {"/qcow2/bad/snapshot/last-id", last_id, NULL, NULL, NULL},
-        {"/qcow2/bad/dirty/unrepairable", unrepairable, NULL, NULL, NULL},
+        {"/qcow2/hostile/snapshot/shared-table", shared_table, NULL, NULL, NULL},
+        {"/qcow2/hostile/snapshot/last-id", last_id, NULL, NULL, NULL},
+        {"/qcow2/hostile/dirty/unrepairable", unrepairable, NULL, NULL, NULL},
+        {"/qcow2/hostile/check/many-tables", many_tables, NULL, NULL, NULL},
+        {"/qcow2/hostile/check/many-snapshots", many_snapshots, NULL, NULL, NULL},
+        {"/qcow2/hostile/repair/one-bit", one_bit, NULL, NULL, NULL},
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
