@@ -98,7 +98,7 @@ $(BUILD)/libblksim.a: $(OBJ_CORE) $(BUILD)/objects
 	@rm -f $@
 	@ar rcs $@ $(OBJ_CORE)
 
-LINK = @echo "  link  $@"; $(CC) $(CFLAGS) -o $@ $(filter %.o %.a,$^)
+LINK = @echo "  link  $@"; $(CC) $(CFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^)
 
 $(BUILD)/blksim: $(OBJ_CLI) $(BUILD)/libblksim.a
 	$(LINK) $(LIBS)
@@ -109,7 +109,12 @@ $(BUILD)/tests/%_test: $(BUILD)/tests/%_test.o $(BUILD)/libblksim.a
 $(BUILD)/bench/bench: $(OBJ_BENCH) $(BUILD)/libblksim.a
 	$(LINK) $(LIBS)
 
-# A fuzz target with a main of the fuzzer's, and one with our own that replays files.
+# A fuzz target is fuzz/NAME.c and its parts fuzz/NAME_*.c.
+TARGETS := $(foreach f,$(SRC_FUZZ:fuzz/%.c=%),$(if $(findstring _,$(f)),,$(f)))
+$(foreach t,$(TARGETS),$(eval \
+    $(BUILD)/fuzz/$(t)-target $(BUILD)/fuzz/$(t)-replay: $(patsubst %.c,$(BUILD)/%.o,$(filter fuzz/$(t)_%,$(SRC_FUZZ)))))
+
+# With a main of the fuzzer's, and with our own that replays files.
 $(BUILD)/fuzz/%-target: $(BUILD)/fuzz/%.o $(BUILD)/libblksim.a
 	$(LINK) $(LIBS) -fsanitize=fuzzer
 
@@ -200,7 +205,6 @@ coverage: ## lines and branches that tests and a sweep reach, build/reports/cove
 
 FUZZ_CLANG ?= clang
 FUZZ_SAN   := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-sanitize-coverage=trace-cmp
-TARGETS    := $(filter-out replay_main,$(SRC_FUZZ:fuzz/%.c=%))
 
 .PHONY: fuzz-build
 fuzz-build: ## fuzz targets: build/fuzz/NAME, NAME-cov, NAME-replay and build/afl/NAME
@@ -218,7 +222,7 @@ fuzz-build: ## fuzz targets: build/fuzz/NAME, NAME-cov, NAME-replay and build/af
 	else echo "afl-clang-fast is not installed: build/afl/ is left out (make deps-dev)"; fi
 
 .PHONY: fuzz
-fuzz: $(if $(filter-out $(TARGETS),$(T)),fuzz-unknown,fuzz-build build/blksim) ## fuzz for a while: [T=scenario] [TIME=60]
+fuzz: $(if $(filter-out $(TARGETS),$(T)),fuzz-unknown,fuzz-build build/blksim) ## fuzz for a while: [T=scenario|image] [TIME=60]
 	@tools/fuzz.sh $(or $(T),scenario) $(or $(TIME),60)
 
 .PHONY: fuzz-unknown

@@ -171,7 +171,7 @@ static int check_tables(const BlockDriverState *bs, const struct qcow2_header *h
     }
     int ret = check_table(h, "Reference count table", h->refcount_table_offset,
                           h->refcount_table_clusters << h->cluster_bits, QCOW2_MAX_REFTABLE_BYTES, errp);
-    if (ret == 0) { /* an entry has at least 40 bytes */
+    if (ret == 0 && h->nb_snapshots > 0) { /* an entry has at least 40 bytes; without any the field means nothing */
         ret = check_table(h, "Snapshot table", h->snapshots_offset, h->nb_snapshots * 40,
                           (uint64_t)QCOW2_MAX_SNAPSHOTS * 40, errp);
     }
@@ -233,7 +233,7 @@ static void set_tables(BDRVQcow2State *s, const struct qcow2_header *h)
     s->refcount_table_offset = (int64_t)h->refcount_table_offset;
     s->refcount_table_size = (uint32_t)(h->refcount_table_clusters << (h->cluster_bits - 3));
     s->nb_snapshots = (uint32_t)h->nb_snapshots;
-    s->snapshots_offset = (int64_t)h->snapshots_offset;
+    s->snapshots_offset = h->nb_snapshots > 0 ? (int64_t)h->snapshots_offset : 0;
 }
 
 /* --- the first cluster ---------------------------------------------------------------------------------------- */

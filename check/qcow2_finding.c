@@ -19,7 +19,7 @@ static const struct {
     [QCOW2_FOUND_BEYOND_END] = {"beyond-end", QCOW2_CORRUPTION},
     [QCOW2_FOUND_COMPRESSED_FLAG] = {"compressed-flag", QCOW2_CORRUPTION},
     [QCOW2_FOUND_SUBCLUSTERS] = {"subclusters", QCOW2_CORRUPTION},
-    [QCOW2_FOUND_ZERO_IN_V2] = {"zero-in-v2", QCOW2_CORRUPTION},
+    [QCOW2_FOUND_ZERO_IN_V2] = {"zero-in-v2", QCOW2_STRICT},
     [QCOW2_FOUND_DATA_FILE] = {"data-file", QCOW2_CORRUPTION},
     [QCOW2_FOUND_SNAPSHOT] = {"snapshot", QCOW2_CORRUPTION},
     [QCOW2_FOUND_BITMAPS] = {"bitmaps", QCOW2_CORRUPTION},

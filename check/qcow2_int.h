@@ -52,6 +52,7 @@ struct qcow2_image_work {
     uint32_t ref_count, ref_room;
     uint32_t *slot; /* hash by index: number of the ref + 1; power of two */
     uint32_t slot_room;
+    int64_t cluster_end; /* of the last cluster with a ref, in clusters */
     uint64_t budget;     /* table entries that may still be looked at */
     uint64_t *refblocks; /* the refcount table, host order; refcount_table_entries of them */
     int64_t refcount_table_entries;

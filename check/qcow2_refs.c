@@ -76,6 +76,7 @@ static struct cluster_ref *ref_get(struct qcow2_image *image, int64_t index)
     }
     ref = &work->ref[work->ref_count++];
     *ref = (struct cluster_ref){.index = index};
+    work->cluster_end = MAX(work->cluster_end, index + 1);
     work->slot[slot_of(work, index)] = work->ref_count;
     return ref;
 }
@@ -105,21 +106,19 @@ static void note(struct qcow2_image *image, struct cluster_ref *ref, enum cluste
 bool qcow2_ref_add(struct qcow2_image *image, int64_t offset, int64_t bytes, enum cluster_use use, uint32_t view,
                    int64_t at)
 {
-    int64_t first = offset / image->cluster_bytes;
-    int64_t end = DIV_ROUND_UP(offset + bytes, image->cluster_bytes);
-    int64_t file_end = qcow2_file_clusters(image);
-
-    SIM_ASSERT(offset >= 0 && bytes >= 0 && offset <= INT64_MAX - bytes);
     if (bytes == 0) {
-        return true;
+        return true; /* wherever it may be */
     }
-    if (end > file_end) {
+    SIM_ASSERT(offset >= 0 && bytes >= 0 && offset <= INT64_MAX - bytes);
+    /* less than a cluster of it may be missing: the last one is often cut short */
+    if (offset + bytes - image->file.length >= image->cluster_bytes) {
         qcow2_found(image, QCOW2_FOUND_BEYOND_END, at,
                     "%s at %#" PRIx64 " (%" PRId64 " bytes) lies beyond the end of the file, %#" PRIx64,
                     use_names[use], (uint64_t)offset, bytes, (uint64_t)image->file.length);
         return false;
     }
-    for (int64_t index = first; index < end; index++) {
+    int64_t end = DIV_ROUND_UP(offset + bytes, image->cluster_bytes);
+    for (int64_t index = offset / image->cluster_bytes; index < end; index++) {
         struct cluster_ref *ref = ref_get(image, index);
 
         if (!ref || !qcow2_spend(image, 1)) {
@@ -209,11 +208,17 @@ static void read_refcount_table(struct qcow2_image *image)
 #define SKIP_WORDS 64 /* of zeroes at a time; a block has at least so many */
 static const uint8_t zeroes[SKIP_WORDS * 8];
 
-/* Counts above 0 in the order of the file; those beyond its last cluster are not compared. */
+/* Counts beyond the last cluster, of the file or in use, are not compared. */
+static int64_t compared_end(const struct qcow2_image *image)
+{
+    return MAX(qcow2_file_clusters(image), image->work->cluster_end);
+}
+
+/* Counts above 0 in the order of the file. */
 static void compare_block(struct qcow2_image *image, int64_t first, const uint8_t *block)
 {
     int64_t per_block = counts_per_block(image);
-    int64_t end = qcow2_file_clusters(image);
+    int64_t end = compared_end(image);
     int64_t per_word = 64 >> image->refcount_order;
 
     for (int64_t i = 0; i < per_block; i++) {

@@ -150,6 +150,14 @@ static struct piece classify(const struct qcow2_image *image, const uint64_t *wo
     return piece;
 }
 
+/* A data file has everything at the guest's offset, and nothing compressed. */
+static bool misplaced(const struct piece *piece, int64_t offset)
+{
+    bool allocated = (piece->entry & (ENTRY_OFFSET | ENTRY_COPIED)) != 0;
+
+    return (piece->entry & ENTRY_COMPRESSED) || (allocated && piece->host != offset);
+}
+
 static struct piece piece_at(struct qcow2_image *image, const struct layer *layer, int64_t offset, int64_t bytes)
 {
     uint32_t entries = qcow2_l2_entries(image);
@@ -169,6 +177,9 @@ static struct piece piece_at(struct qcow2_image *image, const struct layer *laye
         int64_t i = cluster % entries * (image->extended_l2 ? 2 : 1);
 
         piece = classify(image, &table[i], offset % image->cluster_bytes);
+        if (image->external_data && misplaced(&piece, offset)) {
+            piece.kind = PIECE_BAD;
+        }
     }
     piece.bytes = MIN(piece.bytes, bytes);
     return piece;
