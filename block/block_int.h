@@ -104,6 +104,9 @@ struct BlockDriver {
 
     /* Reads its options (already checked against the table), opens children. */
     int (*bdrv_open)(BlockDriverState *bs, const struct qvalue *options, Error **errp);
+    /* All that the node consists of is there, its backing file too: from now on an open may write, since nothing
+     * else can refuse it. What fails here is closed. */
+    int (*bdrv_opened)(BlockDriverState *bs, Error **errp);
     void (*bdrv_close)(BlockDriverState *bs);
 
     /* Requests are aligned to request_alignment and inside max_transfer. read appends exactly bytes to out, unless

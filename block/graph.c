@@ -313,19 +313,15 @@ static int open_entry(void *opaque)
         error_setg_errno(open->errp, (int)length, "Could not get the length of '%s'", bdrv_get_node_name(bs));
         return (int)length;
     }
-    return 0;
+    return bs->drv->bdrv_opened ? bs->drv->bdrv_opened(bs, open->errp) : 0;
 }
 
-/* What is left of a node that did not open; its children go with their last reference. Stored bitmaps are in use
- * since its driver opened: they go back, or they would be lost for a backing file that was missing. */
+/* What is left of a node that did not open; its children go with their last reference. */
 static void abandon_node(void *opaque)
 {
     struct open_co *open = opaque;
     BlockDriverState *bs = open->bs;
 
-    if (open->driver_open) {
-        bdrv_close_dirty_bitmaps(bs);
-    }
     if (open->driver_open && bs->drv->bdrv_close) {
         bdrv_run_co(bs->host, "close", close_driver, bs);
     }

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "block/qcow2_check_int.h"
 #include "block/qcow2_open.h"
 
 /* --- opening -------------------------------------------------------------------------------------------------- */
@@ -60,6 +61,24 @@ static int write_header(BlockDriverState *bs, Error **errp)
     return ret;
 }
 
+static bool must_be_repaired(const BlockDriverState *bs)
+{
+    const BDRVQcow2State *s = bs->opaque;
+
+    return s->needs_repair && bdrv_is_writable(bs) && !(bs->open_flags & BDRV_O_CHECK);
+}
+
+/* Before the first write: an image that must be refused is left as it is. */
+static int check_dirty(BlockDriverState *bs, Error **errp)
+{
+    if (!must_be_repaired(bs) || qcow2_check_is_mendable(bs)) {
+        return 0;
+    }
+    SIM_MARK(bs->host->sim, qcow2_dirty_beyond_repair);
+    error_setg_errno(errp, EIO, "Could not repair dirty image");
+    return -EIO;
+}
+
 /* The counts of an image that was in use with lazy refcounts and never closed. */
 static int repair_dirty(BlockDriverState *bs, Error **errp)
 {
@@ -87,14 +106,13 @@ static int begin_use(BlockDriverState *bs, Error **errp)
     BDRVQcow2State *s = bs->opaque;
     bool writable = bdrv_is_writable(bs);
     bool unknown = writable && (s->autoclear_features & ~(uint64_t)QCOW2_AUTOCLEAR_MASK) != 0;
-    bool repair = writable && s->needs_repair && !(bs->open_flags & BDRV_O_CHECK);
     bool header_updated = false;
     int ret = 0;
 
     if (writable) {
         s->autoclear_features &= QCOW2_AUTOCLEAR_MASK;
     }
-    if (repair) {
+    if (must_be_repaired(bs)) {
         ret = qcow2_try_dirty_bitmaps(bs, errp);
         if (ret == 0 && unknown) {
             ret = write_header(bs, errp);
@@ -197,23 +215,38 @@ static int open_image(BlockDriverState *bs, const struct qvalue *options, Error 
     if (ret == 0) {
         ret = load_tables(bs, options, errp);
     }
-    return ret < 0 ? ret : begin_use(bs, errp);
+    return ret < 0 ? ret : check_dirty(bs, errp);
 }
 
-int qcow2_open_image(BlockDriverState *bs, const struct qvalue *options, Error **errp)
+static void init_state(BDRVQcow2State *s)
 {
-    BDRVQcow2State *s = bs->opaque;
-
     STAILQ_INIT(&s->unknown_header_ext);
     LIST_INIT(&s->cluster_allocs);
     LIST_INIT(&s->data_uses);
-    int ret = open_image(bs, options, errp);
+}
+
+/* What is read is believed; now others, and the guest, may see it. */
+static int take_into_use(BlockDriverState *bs, Error **errp)
+{
+    int ret = begin_use(bs, errp);
+
     if (ret < 0) {
         qcow2_forget_image(bs);
     } else {
         qcow2_cache_clean_start(bs);
     }
     return ret;
+}
+
+int qcow2_open_image(BlockDriverState *bs, const struct qvalue *options, Error **errp)
+{
+    init_state(bs->opaque);
+    int ret = open_image(bs, options, errp);
+    if (ret < 0) {
+        qcow2_forget_image(bs);
+        return ret;
+    }
+    return take_into_use(bs, errp);
 }
 
 static int qcow2_open(BlockDriverState *bs, const struct qvalue *options, Error **errp)
@@ -226,7 +259,23 @@ static int qcow2_open(BlockDriverState *bs, const struct qvalue *options, Error 
     }
     co_mutex_init(bs->host->sim, &s->lock);
     co_mutex_lock(&s->lock);
-    int ret = qcow2_open_image(bs, options, errp);
+    init_state(s);
+    int ret = open_image(bs, options, errp);
+    if (ret < 0) {
+        qcow2_forget_image(bs);
+    }
+    co_mutex_unlock(&s->lock);
+    return ret;
+}
+
+/* Whoever is refused for his backing file leaves the image as it is. */
+static int qcow2_opened(BlockDriverState *bs, Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    co_mutex_lock(&s->lock);
+    int ret = take_into_use(bs, errp);
+    s->unusable = ret < 0;
     co_mutex_unlock(&s->lock);
     return ret;
 }
@@ -435,6 +484,7 @@ const BlockDriver bdrv_qcow2 = {
     .supports_backing = true,
     .bdrv_probe = qcow2_probe,
     .bdrv_open = qcow2_open,
+    .bdrv_opened = qcow2_opened,
     .bdrv_close = qcow2_close,
     .bdrv_co_create = qcow2_co_create,
     .bdrv_reopen_prepare = qcow2_reopen_prepare,

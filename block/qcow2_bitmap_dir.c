@@ -282,9 +282,6 @@ static int overwrite(BlockDriverState *bs, const uint8_t *raw, uint64_t bytes)
     int64_t offset = (int64_t)s->bitmap_directory_offset;
     int ret = write_header_sync(bs, false);
     if (ret == 0) {
-        ret = qcow2_pre_write_overlap_check(bs, QCOW2_OL_BITMAP_DIRECTORY, offset, (int64_t)bytes, false);
-    }
-    if (ret == 0) {
         ret = qcow2_pwrite(bs, offset, (int64_t)bytes, raw);
     }
     if (ret == 0) {
@@ -299,8 +296,14 @@ int qcow2_bitmaps_write_in_place(BlockDriverState *bs, const struct qcow2_bitmap
     uint64_t bytes = qcow2_bitmaps_bytes(dir);
     SIM_ASSERT_EQ(bytes, s->bitmap_directory_size);
     SIM_ASSERT_EQ(dir->nb, s->nb_bitmaps);
+    /* first of all: an open that is refused for it has written nothing */
+    int ret = qcow2_pre_write_overlap_check(bs, QCOW2_OL_BITMAP_DIRECTORY, (int64_t)s->bitmap_directory_offset,
+                                            (int64_t)bytes, false);
+    if (ret < 0) {
+        return ret;
+    }
     uint8_t *raw = format_directory(bs, dir, bytes);
-    int ret = overwrite(bs, raw, bytes);
+    ret = overwrite(bs, raw, bytes);
     qcow2_free(bs, raw, bytes);
     /* Also after a failure: every sector of the directory is an old or a new one, and as nobody writes to the disk
      * before this succeeds, its consistent entries are still true. */

@@ -140,6 +140,7 @@ static int report(struct qcow2_check *c, uint64_t cluster, uint64_t stored, uint
     const BDRVQcow2State *s = c->bs->opaque;
     bool leak = stored > counted;
 
+    c->hopeless += counted > s->refcount_max;
     if (stored == 0) {
         c->rebuild = true;
     } else if (counted <= s->refcount_max && (fix & (leak ? BDRV_FIX_LEAKS : BDRV_FIX_ERRORS))) {
@@ -291,8 +292,9 @@ static int drop_beyond_end(struct qcow2_check *c)
     return ret;
 }
 
-/* before: what the walk through the tables found, which no count mends. */
-static int repair_counts(struct qcow2_check *c, BdrvCheckResult before)
+/* before: what the walk through the tables found, which no count mends; blocks: and what is wrong with the blocks,
+ * which is mended only by new ones. */
+static int repair_counts(struct qcow2_check *c, BdrvCheckResult before, BdrvCheckResult blocks)
 {
     BdrvCheckResult *res = c->res;
     int64_t corruptions = res->corruptions - before.corruptions;
@@ -320,8 +322,8 @@ static int repair_counts(struct qcow2_check *c, BdrvCheckResult before)
     }
     ret = 0;
     if (leaks != 0 || corruptions != 0) {
-        res->corruptions = before.corruptions;
-        res->leaks = before.leaks;
+        res->corruptions = blocks.corruptions;
+        res->leaks = blocks.leaks;
         ret = qcow2_check_compare(c, c->fix);
     }
     if (ret == 0 && (c->fix & BDRV_FIX_LEAKS) && res->corruptions == 0 && res->check_errors == 0) {
@@ -338,19 +340,22 @@ static int repair_counts(struct qcow2_check *c, BdrvCheckResult before)
 static int check_refcounts(struct qcow2_check *c)
 {
     BDRVQcow2State *s = c->bs->opaque;
+    BdrvCheckResult start = *c->res;
     int ret = qcow2_check_collect(c, false);
 
     if (ret < 0) {
         return ret;
     }
     BdrvCheckResult before = *c->res;
+    c->hopeless = before.corruptions - start.corruptions - c->mendable + before.check_errors - start.check_errors;
     if (c->fix && before.check_errors > 0) {
         return -EIO; /* what could not be read may refer to anything: no count is lowered on such grounds */
     }
     collect_blocks(c);
+    BdrvCheckResult blocks = *c->res;
     ret = qcow2_check_compare(c, 0);
     if (ret == 0 && c->fix) {
-        ret = repair_counts(c, before);
+        ret = repair_counts(c, before, blocks);
     }
     if (ret == 0) {
         ret = qcow2_check_copied(c);
@@ -373,11 +378,68 @@ static int clear_marks(BlockDriverState *bs, const BdrvCheckResult *res)
     return ret < 0 ? ret : qcow2_mark_consistent(bs);
 }
 
-int qcow2_check_locked(BlockDriverState *bs, BdrvCheckResult *res, uint32_t fix)
+/* The table of snapshots has moved: who shared a cluster with it has one to himself now. What is found now is what
+ * is left. */
+static int check_moved(BlockDriverState *bs, BdrvCheckResult *res, uint32_t fix)
+{
+    BdrvCheckResult now = {0};
+    struct qcow2_check c;
+    int ret = qcow2_check_begin(&c, bs, &now, fix);
+
+    if (ret == 0) {
+        ret = check_refcounts(&c);
+        qcow2_check_end(&c);
+    }
+    res->corruptions = now.corruptions;
+    res->leaks = now.leaks;
+    res->corruptions_fixed += now.corruptions_fixed;
+    res->leaks_fixed += now.leaks_fixed;
+    res->check_errors += now.check_errors;
+    res->image_end_offset = now.image_end_offset;
+    return ret;
+}
+
+static int mend_snapshots(BlockDriverState *bs, BdrvCheckResult *res, uint32_t fix, int64_t found)
+{
+    if (found == 0 || !(fix & BDRV_FIX_ERRORS)) {
+        return 0;
+    }
+    int ret = qcow2_check_write_snapshots(bs, res, found);
+    return ret < 0 ? ret : check_moved(bs, res, fix);
+}
+
+static int check_all(BlockDriverState *bs, BdrvCheckResult *res, uint32_t fix, int64_t *hopeless)
 {
     BDRVQcow2State *s = bs->opaque;
     struct qcow2_check c;
     int64_t found = 0;
+    int ret = qcow2_check_read_snapshots(bs, res, fix, &found);
+
+    *hopeless = 0;
+    if (ret < 0 || (ret = qcow2_check_begin(&c, bs, res, fix)) < 0) {
+        return ret;
+    }
+    ret = check_refcounts(&c);
+    *hopeless = c.hopeless;
+    qcow2_check_end(&c);
+    res->total_clusters = size_to_clusters(s, bs->total_bytes);
+    return ret < 0 ? ret : mend_snapshots(bs, res, fix, found);
+}
+
+bool qcow2_check_is_mendable(BlockDriverState *bs)
+{
+    BdrvCheckResult res = {0};
+    int64_t hopeless;
+    int ret = check_all(bs, &res, 0, &hopeless);
+
+    SIM_ASSERT(hopeless >= 0);
+    return ret == 0 && hopeless == 0;
+}
+
+int qcow2_check_locked(BlockDriverState *bs, BdrvCheckResult *res, uint32_t fix)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int64_t hopeless;
 
     SIM_ASSERT_EQ(fix & ~(uint32_t)(BDRV_FIX_LEAKS | BDRV_FIX_ERRORS), 0);
     SIM_ASSERT(fix == 0 || !bdrv_is_read_only(bs));
@@ -389,16 +451,7 @@ int qcow2_check_locked(BlockDriverState *bs, BdrvCheckResult *res, uint32_t fix)
     if (fix) {
         s->needs_repair = (s->incompatible_features & QCOW2_INCOMPAT_DIRTY) != 0;
     }
-    ret = qcow2_check_read_snapshots(bs, res, fix, &found);
-    if (ret < 0 || (ret = qcow2_check_begin(&c, bs, res, fix)) < 0) {
-        return ret;
-    }
-    ret = check_refcounts(&c);
-    qcow2_check_end(&c);
-    res->total_clusters = size_to_clusters(s, bs->total_bytes);
-    if (ret == 0 && found > 0 && (fix & BDRV_FIX_ERRORS)) {
-        ret = qcow2_check_write_snapshots(bs, res, found);
-    }
+    ret = check_all(bs, res, fix, &hopeless);
     if (ret == 0 && (fix & BDRV_FIX_ERRORS)) {
         ret = clear_marks(bs, res);
     }

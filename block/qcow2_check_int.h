@@ -73,6 +73,8 @@ struct qcow2_check {
     bool block_valid;        /* the three above mean something */
     bool rebuild;            /* a used cluster has no count, or a block is bad */
     int64_t highest_cluster; /* used or counted; -1: none */
+    int64_t mendable;        /* corruptions of the tables that a repair would mend */
+    int64_t hopeless;        /* what no repair mends */
 };
 
 /* One line of the report. */
@@ -105,6 +107,8 @@ int qcow2_check_snapshot_l1(BlockDriverState *bs, const QCowSnapshot *sn, Error 
 /* Lowers and raises counts (qcow2_repair.c). Everything stable and no table cached afterwards. */
 int qcow2_repair_settle(BlockDriverState *bs);
 int qcow2_repair_count(struct qcow2_check *c, uint64_t cluster, uint64_t stored, uint64_t counted);
+/* A repair would leave nothing to be found, unless the storage fails: nothing is written. */
+bool qcow2_check_is_mendable(BlockDriverState *bs);
 /* New refcount structures that say what is true; the header is switched to them (qcow2_rebuild.c). */
 int qcow2_rebuild_refcounts(struct qcow2_check *c);
 

@@ -89,6 +89,7 @@ static bool check_unaligned(struct l2_walk *w, unsigned index, uint64_t entry, u
             return true;
         }
     }
+    c->mendable += data ? 0 : (int64_t)(w->active + w->inactive);
     corrupt(c, w->active + w->inactive,
             data ? "data cluster is not aligned" : "preallocated cluster is not aligned", entry);
     return false;

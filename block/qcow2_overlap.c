@@ -192,7 +192,8 @@ void qcow2_signal_corruption(BlockDriverState *bs, bool fatal, int64_t offset, i
     char message[200];
     va_list args;
 
-    fatal = fatal && !bdrv_is_read_only(bs) && !(bs->open_flags & BDRV_O_INACTIVE);
+    /* Whoever is refused leaves the image as it was: it will be seen again. */
+    fatal = fatal && !bdrv_is_read_only(bs) && !(bs->open_flags & BDRV_O_INACTIVE) && !bs->opening;
     if (s->unusable || (s->signaled_corruption && !fatal)) {
         return;
     }

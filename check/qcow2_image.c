@@ -262,18 +262,19 @@ static void read_bitmap_extension(struct qcow2_image *image, int64_t at, uint32_
         return;
     }
     qcow2_read_bytes(&image->file, at, sizeof(data), data);
-    image->work->bitmap_expected = qcow2_be32(data);
-    image->work->bitmap_directory_bytes = qcow2_be64(data + 8);
-    image->work->bitmap_directory_offset = (int64_t)qcow2_be64(data + 16);
-    if (bytes != 24 || qcow2_be32(data + 4) != 0 || image->work->bitmap_expected == 0 ||
-        image->work->bitmap_expected > 65535 || image->work->bitmap_directory_bytes == 0 ||
-        image->work->bitmap_directory_bytes > 1024 * UINT64_C(65535) ||
-        !table_fits(image, qcow2_be64(data + 16), image->work->bitmap_directory_bytes)) {
+    uint32_t expected = qcow2_be32(data);
+    uint64_t size = qcow2_be64(data + 8);
+    uint64_t offset = qcow2_be64(data + 16);
+    if (bytes != 24 || qcow2_be32(data + 4) != 0 || expected == 0 || expected > 65535 || size == 0 ||
+        size > 1024 * UINT64_C(65535) || !table_fits(image, offset, size)) {
         qcow2_found(image, QCOW2_FOUND_BITMAPS, at,
                     "a bitmap extension of %u bytes: %u bitmaps, directory of %" PRIu64 " at %#" PRIx64, bytes,
-                    image->work->bitmap_expected, image->work->bitmap_directory_bytes, qcow2_be64(data + 16));
+                    expected, size, offset);
         return;
     }
+    image->work->bitmap_expected = expected;
+    image->work->bitmap_directory_bytes = size;
+    image->work->bitmap_directory_offset = (int64_t)offset;
     image->has_bitmaps = true;
 }
 

@@ -39,7 +39,7 @@ static struct verdict read_verdict(struct rig *rig)
     }
     if (v.readable) {
         const struct qcow2_finding *worst = qcow2_image_judge(image, 0);
-        v.clean = worst == NULL && image->hidden_leaks == 0;
+        v.clean = worst == NULL && image->hidden_leaks == 0 && !image->corrupt;
         v.overlaps = image->found[QCOW2_FOUND_OVERLAP] > 0;
         v.corruptions = image->corruptions;
         v.leaks = image->leaks;

@@ -18,7 +18,7 @@ static void look_co(void *opaque)
 
     bdrv_co_get_info(rig->bs, &info);
     bdrv_co_getlength(rig->bs);
-    qvalue_free(bdrv_get_specific_info(rig->bs));
+    qvalue_free(bdrv_co_get_specific_info(rig->bs));
     int nb = bdrv_snapshot_list(rig->bs, &list);
     bdrv_snapshot_list_free(list, MAX(nb, 0));
     for (BdrvDirtyBitmap *b = bdrv_dirty_bitmap_next(rig->bs, NULL); b; b = bdrv_dirty_bitmap_next(rig->bs, b)) {

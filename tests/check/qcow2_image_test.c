@@ -246,7 +246,7 @@ static const struct damage damages[] = {
     {"v2-data-4k", 0x4000, 1, QCOW2_FOUND_ZERO_IN_V2, 1, 0x4000},
     {"v3-data-4k", 72, 4, QCOW2_FOUND_DATA_FILE, 5, 0x4000},
     {"snapshots-4k", 0xe000, 0x9200, QCOW2_FOUND_SNAPSHOT, 1, 0xe000},
-    {"snapshots-4k", 0xe000, 0x11000, QCOW2_FOUND_BEYOND_END, 1, 0xe000},
+    {"snapshots-4k", 0xe000, 0x12000, QCOW2_FOUND_BEYOND_END, 1, 0xe000},
     {"bitmaps-clean-4k", 0xe008, 0x0000000100000008, QCOW2_FOUND_BITMAPS, 1, 0xe000},
     {"bitmaps-clean-4k", 0xe008, 0x0000000200000002, QCOW2_FOUND_BITMAPS, 1, 0xe000},
     {"bitmaps-clean-4k", 0xe000, 0x5200, QCOW2_FOUND_BITMAPS, 1, 0xe000},
