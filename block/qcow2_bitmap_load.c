@@ -283,6 +283,13 @@ int qcow2_try_dirty_bitmaps(BlockDriverState *bs, Error **errp)
         settle_loaded(&dir, false, false);
         qcow2_bitmaps_free(bs, &dir);
     }
+    if (ret == 0) { /* they would have to be marked in use */
+        ret = qcow2_pre_write_overlap_check(bs, QCOW2_OL_BITMAP_DIRECTORY, (int64_t)s->bitmap_directory_offset,
+                                            (int64_t)s->bitmap_directory_size, false);
+        if (ret < 0) {
+            error_setg_errno(errp, -ret, "Can't update bitmap directory");
+        }
+    }
     return ret;
 }
 
