@@ -128,9 +128,15 @@ int qcow2_get_refcount(BlockDriverState *bs, uint64_t cluster_index, uint64_t *r
 int64_t qcow2_get_last_cluster(BlockDriverState *bs, int64_t file_bytes)
 {
     const BDRVQcow2State *s = bs->opaque;
+    int64_t counted = (int64_t)s->refcount_table_size << s->refcount_block_bits;
 
-    for (int64_t i = size_to_clusters(s, file_bytes); i > 0; i--) {
+    /* The file may be a large device: where there is no block nothing need be looked at. */
+    for (int64_t i = MIN(size_to_clusters(s, file_bytes), counted); i > 0; i--) {
         uint64_t refcount;
+        if (s->refcount_table[((uint64_t)i - 1) >> s->refcount_block_bits] == 0) {
+            i = ROUND_DOWN(i - 1, INT64_C(1) << s->refcount_block_bits) + 1;
+            continue;
+        }
         int ret = qcow2_get_refcount(bs, (uint64_t)i - 1, &refcount);
         if (ret < 0 || refcount > 0) {
             return ret < 0 ? ret : i;

@@ -209,6 +209,8 @@ Q2_TEST(last_cluster, BAD)
     assert_int_equal(qcow2_get_last_cluster(q->bs, 20 * 4096), 18);
     assert_int_equal(qcow2_get_last_cluster(q->bs, 17 * 4096), 4);
     assert_int_equal(qcow2_get_last_cluster(q->bs, 17 * 4096 + 1), 18);
+    /* in no time, however large what holds the image is */
+    assert_int_equal(qcow2_get_last_cluster(q->bs, INT64_MAX - 4096), 18);
 }
 
 int main(void)
