@@ -315,6 +315,31 @@ static inline void qcow2_put_be64(uint8_t *at, uint64_t value)
     memcpy(at, &value, sizeof(value));
 }
 
+static inline uint32_t qcow2_get_be32(const uint8_t *at)
+{
+    uint32_t value;
+    memcpy(&value, at, sizeof(value));
+    return be32toh(value);
+}
+
+static inline void qcow2_put_be32(uint8_t *at, uint32_t value)
+{
+    value = htobe32(value);
+    memcpy(at, &value, sizeof(value));
+}
+
+static inline uint16_t qcow2_get_be16(const uint8_t *at)
+{
+    return (uint16_t)(at[0] << 8 | at[1]);
+}
+
+static inline void qcow2_put_be16(uint8_t *at, size_t value)
+{
+    SIM_ASSERT_LE(value, UINT16_MAX);
+    at[0] = (uint8_t)(value >> 8);
+    at[1] = (uint8_t)value;
+}
+
 /* Entries of a slice; the bitmap is 0 without extended L2. Who sets marks the table dirty. */
 static inline uint64_t get_l2_entry(const BDRVQcow2State *s, const uint8_t *slice, unsigned index)
 {

@@ -6,13 +6,6 @@
 
 /* --- header extension ------------------------------------------------------------------------------------- */
 
-static uint32_t get_be32(const uint8_t *at)
-{
-    uint32_t value;
-    memcpy(&value, at, sizeof(value));
-    return be32toh(value);
-}
-
 /* Directory and offset as a pair that makes sense; the size 0 is told when the directory is read. */
 static bool directory_valid(const BDRVQcow2State *s, uint64_t size, uint64_t offset, Error **errp)
 {
@@ -32,8 +25,8 @@ static bool directory_valid(const BDRVQcow2State *s, uint64_t size, uint64_t off
 
 static bool extension_valid(const BDRVQcow2State *s, const uint8_t *data, Error **errp)
 {
-    uint32_t nb = get_be32(data);
-    if (get_be32(data + 4) != 0) {
+    uint32_t nb = qcow2_get_be32(data);
+    if (qcow2_get_be32(data + 4) != 0) {
         error_setg(errp, "bitmaps_ext: Reserved field is not zero");
         return false;
     }
@@ -64,7 +57,7 @@ int qcow2_read_bitmaps_extension(BlockDriverState *bs, const uint8_t *data, uint
     if (!extension_valid(s, data, errp)) {
         return -EINVAL;
     }
-    s->nb_bitmaps = get_be32(data);
+    s->nb_bitmaps = qcow2_get_be32(data);
     s->bitmap_directory_size = qcow2_get_be64(data + 8);
     s->bitmap_directory_offset = qcow2_get_be64(data + 16);
     return 0;

@@ -10,32 +10,6 @@
 /* So many zeros are kept behind what the file holds: room for any entry that begins inside it. */
 #define ZEROS_BEHIND (ENTRY_BYTES + 2 * 65536)
 
-static uint32_t get_be32(const uint8_t *at)
-{
-    uint32_t value;
-    memcpy(&value, at, sizeof(value));
-    return be32toh(value);
-}
-
-static uint16_t get_be16(const uint8_t *at)
-{
-    uint16_t value;
-    memcpy(&value, at, sizeof(value));
-    return be16toh(value);
-}
-
-static void put_be32(uint8_t *at, uint32_t value)
-{
-    value = htobe32(value);
-    memcpy(at, &value, sizeof(value));
-}
-
-static void put_be16(uint8_t *at, uint16_t value)
-{
-    value = htobe16(value);
-    memcpy(at, &value, sizeof(value));
-}
-
 uint64_t qcow2_bitmap_entry_bytes(uint64_t name_bytes)
 {
     return ROUND_UP(ENTRY_BYTES + name_bytes, 8);
@@ -143,13 +117,13 @@ static bool entry_valid(const BlockDriverState *bs, const struct qcow2_bitmap *e
 static int64_t parse_entry(const BlockDriverState *bs, const uint8_t *at, uint64_t left, struct qcow2_bitmap *entry,
                            Error **errp)
 {
-    uint32_t extra = get_be32(at + 20);
+    uint32_t extra = qcow2_get_be32(at + 20);
     *entry = (struct qcow2_bitmap){
         .table_offset = qcow2_get_be64(at),
-        .table_size = get_be32(at + 8),
-        .flags = get_be32(at + 12),
+        .table_size = qcow2_get_be32(at + 8),
+        .flags = qcow2_get_be32(at + 12),
         .granularity_bits = at[17],
-        .name_bytes = get_be16(at + 18),
+        .name_bytes = qcow2_get_be16(at + 18),
         .name = (const char *)at + ENTRY_BYTES,
     };
     uint64_t bytes = qcow2_bitmap_entry_bytes((uint64_t)extra + entry->name_bytes);
@@ -254,11 +228,11 @@ static uint8_t *format_directory(BlockDriverState *bs, const struct qcow2_bitmap
     for (uint32_t i = 0; i < dir->nb; i++) {
         const struct qcow2_bitmap *entry = &dir->list[i];
         qcow2_put_be64(at, entry->table_offset);
-        put_be32(at + 8, entry->table_size);
-        put_be32(at + 12, entry->flags);
+        qcow2_put_be32(at + 8, entry->table_size);
+        qcow2_put_be32(at + 12, entry->flags);
         at[16] = TYPE_DIRTY_TRACKING;
         at[17] = entry->granularity_bits;
-        put_be16(at + 18, entry->name_bytes);
+        qcow2_put_be16(at + 18, entry->name_bytes);
         memcpy(at + ENTRY_BYTES, entry->name, entry->name_bytes);
         at += qcow2_bitmap_entry_bytes(entry->name_bytes);
     }

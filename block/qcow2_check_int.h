@@ -101,6 +101,14 @@ int qcow2_check_read_snapshots(BlockDriverState *bs, BdrvCheckResult *res, uint3
 int qcow2_check_write_snapshots(BlockDriverState *bs, BdrvCheckResult *res, int64_t found);
 /* Lookup as qemu does it: both, or the one that is not NULL. -1: none. */
 int qcow2_find_snapshot(const BDRVQcow2State *s, const char *id, const char *name);
+/* Changes of the list in memory (qcow2_snapshot_list.c), which takes over what sn points to and gives it back; what
+ * was taken out from an index is put back there. */
+void qcow2_snapshot_append(BlockDriverState *bs, const QCowSnapshot *sn);
+QCowSnapshot qcow2_snapshot_take_out(BlockDriverState *bs, uint32_t index);
+void qcow2_snapshot_put_back(BlockDriverState *bs, uint32_t index, const QCowSnapshot *sn);
+void qcow2_snapshot_free_strings(BlockDriverState *bs, QCowSnapshot *sn);
+/* Of a snapshot to be made; memory of the driver. */
+char *qcow2_snapshot_new_id(BlockDriverState *bs);
 /* Whether its L1 table can be read at all; -errno with errp. */
 int qcow2_check_snapshot_l1(BlockDriverState *bs, const QCowSnapshot *sn, Error **errp);
 

@@ -10,11 +10,6 @@
 
 #define FEATURE_RECORD_BYTES 48
 
-static uint32_t get_be32(const uint8_t *at)
-{
-    return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
-}
-
 size_t qcow2_extensions_extent(const struct qcow2_extensions *area)
 {
     size_t at = area->start;
@@ -23,8 +18,8 @@ size_t qcow2_extensions_extent(const struct qcow2_extensions *area)
         if (at + 8 > area->bytes) {
             return area->end;
         }
-        uint32_t bytes = get_be32(area->cluster + at + 4);
-        if (get_be32(area->cluster + at) == QCOW2_EXT_MAGIC_END || bytes > area->end - at - 8) {
+        uint32_t bytes = qcow2_get_be32(area->cluster + at + 4);
+        if (qcow2_get_be32(area->cluster + at) == QCOW2_EXT_MAGIC_END || bytes > area->end - at - 8) {
             return at + 8;
         }
         at += 8 + ROUND_UP((size_t)bytes, 8);
@@ -38,8 +33,8 @@ int qcow2_extension_next(const struct qcow2_extensions *area, size_t *at, struct
         return 0;
     }
     SIM_ASSERT_LE(*at + 8, area->bytes);
-    ext->magic = get_be32(area->cluster + *at);
-    ext->bytes = get_be32(area->cluster + *at + 4);
+    ext->magic = qcow2_get_be32(area->cluster + *at);
+    ext->bytes = qcow2_get_be32(area->cluster + *at + 4);
     ext->data = area->cluster + *at + 8;
     if (ext->magic == QCOW2_EXT_MAGIC_END) {
         return 0;

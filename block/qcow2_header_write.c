@@ -15,14 +15,6 @@ struct area {
     bool full;
 };
 
-static void put_be32(uint8_t *at, uint32_t value)
-{
-    for (int i = 3; i >= 0; i--) {
-        at[i] = (uint8_t)value;
-        value >>= 8;
-    }
-}
-
 /* Room for so many bytes of an extension, padded; NULL: there is none. */
 static uint8_t *add_extension(struct area *a, uint32_t magic, size_t bytes)
 {
@@ -33,8 +25,8 @@ static uint8_t *add_extension(struct area *a, uint32_t magic, size_t bytes)
         return NULL;
     }
     uint8_t *at = a->cluster + a->used;
-    put_be32(at, magic);
-    put_be32(at + 4, (uint32_t)bytes);
+    qcow2_put_be32(at, magic);
+    qcow2_put_be32(at + 4, (uint32_t)bytes);
     a->used += padded;
     return at + 8;
 }
@@ -73,7 +65,7 @@ static void add_bitmaps(struct area *a, const struct qcow2_header_content *c)
     uint8_t *at = add_extension(a, QCOW2_EXT_MAGIC_BITMAPS, 24);
 
     if (at) {
-        put_be32(at, c->nb_bitmaps);
+        qcow2_put_be32(at, c->nb_bitmaps);
         qcow2_put_be64(at + 8, c->bitmap_directory_size);
         qcow2_put_be64(at + 16, c->bitmap_directory_offset);
     }

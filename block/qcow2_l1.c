@@ -18,12 +18,6 @@
 
 /* --- entries ------------------------------------------------------------------------------------------------- */
 
-static void put_be32(uint8_t *at, uint32_t value)
-{
-    value = htobe32(value);
-    memcpy(at, &value, sizeof(value));
-}
-
 /* The block of entries around the index that the file can write without reading first. */
 static int write_entry(BlockDriverState *bs, uint32_t l1_index)
 {
@@ -225,7 +219,7 @@ static int write_header_fields(BlockDriverState *bs, uint64_t entries, int64_t o
 {
     uint8_t fields[HEADER_L1_BYTES];
 
-    put_be32(fields, (uint32_t)entries);
+    qcow2_put_be32(fields, (uint32_t)entries);
     qcow2_put_be64(fields + 4, (uint64_t)offset);
     return qcow2_pwrite_sync(bs, HEADER_L1_SIZE, sizeof(fields), fields);
 }

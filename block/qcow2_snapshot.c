@@ -12,8 +12,6 @@
  *     and last COPIED on, where a count is 1
  */
 #include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 #include "block/qcow2_check_int.h"
 
@@ -122,83 +120,6 @@ static int write_new_l1(BlockDriverState *bs, const uint64_t *l1, uint32_t size,
     return 0;
 }
 
-/* --- the list ----------------------------------------------------------------------------------------------- */
-
-static void append_snapshot(BlockDriverState *bs, const QCowSnapshot *sn)
-{
-    BDRVQcow2State *s = bs->opaque;
-    size_t bytes = s->nb_snapshots * sizeof(*sn);
-    QCowSnapshot *list = qcow2_alloc(bs, bytes + sizeof(*sn));
-
-    if (bytes > 0) {
-        memcpy(list, s->snapshots, bytes);
-    }
-    list[s->nb_snapshots] = *sn;
-    qcow2_free(bs, s->snapshots, bytes);
-    s->snapshots = list;
-    s->nb_snapshots++;
-}
-
-/* Gives back what it took out; list and number fit together again. */
-static QCowSnapshot take_out(BlockDriverState *bs, uint32_t index)
-{
-    BDRVQcow2State *s = bs->opaque;
-    QCowSnapshot sn = s->snapshots[index];
-    size_t bytes = s->nb_snapshots * sizeof(sn);
-    QCowSnapshot *list = qcow2_alloc(bs, bytes - sizeof(sn));
-
-    SIM_ASSERT_LT(index, s->nb_snapshots);
-    for (uint32_t i = 0, n = 0; i < s->nb_snapshots; i++) {
-        if (i != index) {
-            list[n++] = s->snapshots[i];
-        }
-    }
-    qcow2_free(bs, s->snapshots, bytes);
-    s->snapshots = list;
-    s->nb_snapshots--;
-    return sn;
-}
-
-/* The opposite of take_out. */
-static void put_back(BlockDriverState *bs, uint32_t index, const QCowSnapshot *sn)
-{
-    BDRVQcow2State *s = bs->opaque;
-
-    append_snapshot(bs, sn);
-    for (uint32_t i = s->nb_snapshots - 1; i > index; i--) {
-        s->snapshots[i] = s->snapshots[i - 1];
-    }
-    s->snapshots[index] = *sn;
-}
-
-static void free_strings(BlockDriverState *bs, QCowSnapshot *sn)
-{
-    qcow2_free(bs, sn->id_str, strlen(sn->id_str) + 1);
-    qcow2_free(bs, sn->name, strlen(sn->name) + 1);
-    if (sn->unknown_extra_data) {
-        qcow2_free(bs, sn->unknown_extra_data, sn->extra_data_size - 24);
-    }
-}
-
-/* One more than the largest number that is an id; behind the largest there is, the first that is free. */
-static char *new_id(BlockDriverState *bs)
-{
-    const BDRVQcow2State *s = bs->opaque;
-    unsigned long long id = 0;
-    char text[24];
-    int n;
-
-    for (uint32_t i = 0; i < s->nb_snapshots; i++) {
-        unsigned long long other = strtoull(s->snapshots[i].id_str, NULL, 10);
-        id = MAX(id, other);
-    }
-    do {
-        id++;
-        n = snprintf(text, sizeof(text), "%llu", id);
-    } while (qcow2_find_snapshot(s, text, NULL) >= 0);
-    return qcow2_strdup(bs, text, (size_t)n);
-}
-
 /* --- create ------------------------------------------------------------------------------------------------- */
 
 /* Counts are up and the copy is there: the snapshot becomes one. */
@@ -206,10 +127,10 @@ static int publish(BlockDriverState *bs, const QCowSnapshot *sn)
 {
     BDRVQcow2State *s = bs->opaque;
 
-    append_snapshot(bs, sn);
+    qcow2_snapshot_append(bs, sn);
     int ret = qcow2_write_snapshots(bs);
     if (ret < 0) {
-        take_out(bs, s->nb_snapshots - 1);
+        qcow2_snapshot_take_out(bs, s->nb_snapshots - 1);
     }
     return ret;
 }
@@ -250,7 +171,7 @@ static int make_snapshot(BlockDriverState *bs, const QEMUSnapshotInfo *info, QCo
     }
     *sn = (QCowSnapshot){
         .l1_size = s->l1_size,
-        .id_str = info->id_str ? qcow2_strdup(bs, info->id_str, strlen(info->id_str)) : new_id(bs),
+        .id_str = info->id_str ? qcow2_strdup(bs, info->id_str, strlen(info->id_str)) : qcow2_snapshot_new_id(bs),
         .name = qcow2_strdup(bs, info->name, strlen(info->name)),
         .disk_size = bs->total_bytes,
         .vm_state_size = info->vm_state_size,
@@ -281,7 +202,7 @@ int qcow2_co_snapshot_create(BlockDriverState *bs, const QEMUSnapshotInfo *info,
         }
         if (ret < 0) {
             error_setg_errno(errp, ret, "Could not create snapshot");
-            free_strings(bs, &sn);
+            qcow2_snapshot_free_strings(bs, &sn);
         }
     }
     co_mutex_unlock(&s->lock);
@@ -295,11 +216,10 @@ static int write_header(BlockDriverState *bs, int64_t size, uint32_t l1_size, in
 {
     const BDRVQcow2State *s = bs->opaque;
     uint8_t field[24];
-    uint32_t crypt = htobe32(s->crypt_method_header), entries = htobe32(l1_size);
 
     qcow2_put_be64(field, (uint64_t)size);
-    memcpy(field + 8, &crypt, sizeof(crypt));
-    memcpy(field + 12, &entries, sizeof(entries));
+    qcow2_put_be32(field + 8, s->crypt_method_header);
+    qcow2_put_be32(field + 12, l1_size);
     qcow2_put_be64(field + 16, (uint64_t)l1_offset);
     return qcow2_pwrite_sync(bs, HEADER_SIZE, sizeof(field), field);
 }
@@ -461,11 +381,11 @@ int qcow2_co_snapshot_goto(BlockDriverState *bs, const char *id, Error **errp)
 static int delete_locked(BlockDriverState *bs, uint32_t index)
 {
     BDRVQcow2State *s = bs->opaque;
-    QCowSnapshot sn = take_out(bs, index);
+    QCowSnapshot sn = qcow2_snapshot_take_out(bs, index);
     int ret = qcow2_write_snapshots(bs);
 
     if (ret < 0) {
-        put_back(bs, index, &sn);
+        qcow2_snapshot_put_back(bs, index, &sn);
         return ret;
     }
     /* Gone. */
@@ -476,7 +396,7 @@ static int delete_locked(BlockDriverState *bs, uint32_t index)
     if (sn.l1_size > 0) {
         qcow2_free_clusters(bs, sn.l1_table_offset, (int64_t)sn.l1_size * 8, QCOW2_DISCARD_SNAPSHOT);
     }
-    free_strings(bs, &sn);
+    qcow2_snapshot_free_strings(bs, &sn);
     return ret;
 }
 
@@ -508,35 +428,4 @@ int qcow2_co_snapshot_delete(BlockDriverState *bs, const char *id, const char *n
     }
     co_mutex_unlock(&s->lock);
     return ret;
-}
-
-/* --- list --------------------------------------------------------------------------------------------------- */
-
-int qcow2_snapshot_list(const BlockDriverState *bs, QEMUSnapshotInfo **list)
-{
-    const BDRVQcow2State *s = bs->opaque;
-
-    *list = NULL;
-    if (!qcow2_usable(bs)) {
-        return -ENOMEDIUM;
-    }
-    if (s->nb_snapshots == 0) {
-        return 0;
-    }
-    *list = calloc(s->nb_snapshots, sizeof(**list));
-    SIM_ASSERT(*list != NULL);
-    for (uint32_t i = 0; i < s->nb_snapshots; i++) {
-        const QCowSnapshot *sn = &s->snapshots[i];
-        (*list)[i] = (QEMUSnapshotInfo){
-            .id_str = strdup(sn->id_str),
-            .name = strdup(sn->name),
-            .vm_state_size = sn->vm_state_size,
-            .date_sec = sn->date_sec,
-            .date_nsec = sn->date_nsec,
-            .vm_clock_nsec = sn->vm_clock_nsec,
-            .icount = sn->icount,
-            .disk_size = sn->disk_size,
-        };
-    }
-    return (int)s->nb_snapshots;
 }

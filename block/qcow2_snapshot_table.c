@@ -50,18 +50,6 @@ static int read_bytes(struct reader *r, int64_t bytes, void *out)
     return 0;
 }
 
-static uint32_t get_be32(const uint8_t *at)
-{
-    uint32_t value;
-    memcpy(&value, at, sizeof(value));
-    return be32toh(value);
-}
-
-static unsigned get_be16(const uint8_t *at)
-{
-    return (unsigned)at[0] << 8 | at[1];
-}
-
 /* Up to the first zero byte: names are text. */
 static int read_string(struct reader *r, unsigned length, char **out)
 {
@@ -144,12 +132,12 @@ static int read_entry(struct reader *r, QCowSnapshot *sn, uint32_t index, struct
         return ret;
     }
     sn->l1_table_offset = (int64_t)qcow2_get_be64(head);
-    sn->l1_size = get_be32(head + 8);
-    sn->date_sec = get_be32(head + 16);
-    sn->date_nsec = get_be32(head + 20);
+    sn->l1_size = qcow2_get_be32(head + 8);
+    sn->date_sec = qcow2_get_be32(head + 16);
+    sn->date_nsec = qcow2_get_be32(head + 20);
     sn->vm_clock_nsec = qcow2_get_be64(head + 24);
-    sn->vm_state_size = get_be32(head + 32);
-    sn->extra_data_size = get_be32(head + 36);
+    sn->vm_state_size = qcow2_get_be32(head + 32);
+    sn->extra_data_size = qcow2_get_be32(head + 36);
     if (sn->extra_data_size > QCOW2_MAX_SNAPSHOT_EXTRA) {
         if (!t->res || !(t->fix & BDRV_FIX_ERRORS)) {
             error_setg(errp, "Too much extra metadata in snapshot table entry %u", index);
@@ -164,10 +152,10 @@ static int read_entry(struct reader *r, QCowSnapshot *sn, uint32_t index, struct
     }
     ret = read_extra(r, sn, dropped);
     if (ret == 0) {
-        ret = read_string(r, get_be16(head + 12), &sn->id_str);
+        ret = read_string(r, qcow2_get_be16(head + 12), &sn->id_str);
     }
     if (ret == 0) {
-        ret = read_string(r, get_be16(head + 14), &sn->name);
+        ret = read_string(r, qcow2_get_be16(head + 14), &sn->name);
     }
     if (ret < 0) {
         error_setg_errno(errp, ret, "Failed to read snapshot table");
@@ -299,7 +287,7 @@ static uint32_t header_nb(BlockDriverState *bs, int *ret)
     uint8_t field[4];
 
     *ret = qcow2_pread(bs, HEADER_NB_SNAPSHOTS, sizeof(field), field);
-    return *ret < 0 ? 0 : get_be32(field);
+    return *ret < 0 ? 0 : qcow2_get_be32(field);
 }
 
 int qcow2_check_read_snapshots(BlockDriverState *bs, BdrvCheckResult *res, uint32_t fix, int64_t *found)
@@ -365,33 +353,20 @@ static int64_t table_bytes(const BDRVQcow2State *s)
     return bytes;
 }
 
-static void put_be32(uint8_t *at, uint32_t value)
-{
-    value = htobe32(value);
-    memcpy(at, &value, sizeof(value));
-}
-
-static void put_be16(uint8_t *at, size_t value)
-{
-    SIM_ASSERT_LE(value, UINT16_MAX);
-    at[0] = (uint8_t)(value >> 8);
-    at[1] = (uint8_t)value;
-}
-
 static void put_entry(const QCowSnapshot *sn, uint8_t *at)
 {
     uint32_t extra = written_extra(sn);
     size_t id = strlen(sn->id_str), name = strlen(sn->name);
 
     qcow2_put_be64(at, (uint64_t)sn->l1_table_offset);
-    put_be32(at + 8, sn->l1_size);
-    put_be16(at + 12, id);
-    put_be16(at + 14, name);
-    put_be32(at + 16, sn->date_sec);
-    put_be32(at + 20, sn->date_nsec);
+    qcow2_put_be32(at + 8, sn->l1_size);
+    qcow2_put_be16(at + 12, id);
+    qcow2_put_be16(at + 14, name);
+    qcow2_put_be32(at + 16, sn->date_sec);
+    qcow2_put_be32(at + 20, sn->date_nsec);
     qcow2_put_be64(at + 24, sn->vm_clock_nsec);
-    put_be32(at + 32, sn->vm_state_size <= UINT32_MAX ? (uint32_t)sn->vm_state_size : 0);
-    put_be32(at + 36, extra);
+    qcow2_put_be32(at + 32, sn->vm_state_size <= UINT32_MAX ? (uint32_t)sn->vm_state_size : 0);
+    qcow2_put_be32(at + 36, extra);
     qcow2_put_be64(at + 40, sn->vm_state_size);
     qcow2_put_be64(at + 48, (uint64_t)sn->disk_size);
     qcow2_put_be64(at + 56, sn->icount);
@@ -426,7 +401,7 @@ static int write_header(BlockDriverState *bs, uint32_t nb, int64_t offset)
 {
     uint8_t field[12];
 
-    put_be32(field, nb);
+    qcow2_put_be32(field, nb);
     qcow2_put_be64(field + 4, (uint64_t)offset);
     return qcow2_pwrite_sync(bs, HEADER_NB_SNAPSHOTS, sizeof(field), field);
 }
