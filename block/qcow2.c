@@ -122,7 +122,10 @@ static int begin_use(BlockDriverState *bs, Error **errp)
             ret = repair_dirty(bs, errp);
         }
     }
-    if (ret == 0 && !bdrv_is_inactive(bs)) {
+    /* Opened to be checked: who loads bitmaps stores them again, and would take clusters by counts that are wrong.
+     */
+    bool wait = writable && s->needs_repair;
+    if (ret == 0 && !bdrv_is_inactive(bs) && !wait) {
         ret = qcow2_load_dirty_bitmaps(bs, &header_updated, errp);
     }
     return ret == 0 && unknown && !header_updated ? write_header(bs, errp) : ret;
