@@ -55,6 +55,7 @@ static BlockDriverState *open_image(struct img_call *call, const char *name, con
 
     qdict_put(options, "driver", qvalue_str(driver));
     qdict_put(options, "file", medium_options(name));
+    qdict_put(options, "read-only", qvalue_bool(!writable));
     if (alone && strcmp(driver, "qcow2") == 0) {
         qdict_put(options, "backing", qvalue_null());
     }
