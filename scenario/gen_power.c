@@ -88,8 +88,8 @@ static void open_image(struct power *p, const struct power_image *i, bool surely
 {
     struct gen *gen = p->gen;
 
-    gen_line(gen, "%sblockdev-add driver=qcow2 node-name=%s file.driver=disk file.disk=%s%s%s",
-             surely ? "" : "try ", i->node, i->image.disk, i->options,
+    gen_line(gen, "%sblockdev-add driver=qcow2 node-name=%s file.driver=disk file.disk=%s file.node-name=%sf%s%s",
+             surely ? "" : "try ", i->node, i->image.disk, i->node, i->options,
              strstr(i->options, "discard=unmap") ? " file.discard=unmap" : "");
     gen_line(gen, "%sguest %s node=%s%s", surely ? "" : "try ", i->guest, i->node,
              gen_draw(gen, "guest.cache", 12) == 0 ? " write-cache=off" : "");
@@ -179,16 +179,53 @@ static void add_resize(struct power *p, const struct power_image *i, int64_t tim
            sim_format_size(bytes * SIM_SECTOR_BYTES, size));
 }
 
+/* Power fails within the next few writes: those of a snapshot, or of the first requests to what it shares. */
+static void arm_early_cut(struct power *p, const char *what)
+{
+    if (gen_draw(p->gen, what, 3) == 0) {
+        gen_line(p->gen, "try fault-stop");
+        gen_line(p->gen, "try fault power-cut after-write=%" PRId64 " keep=%s", gen_scale(p->gen, "early.write", 6),
+                 GEN_PICK(p->gen, "early.keep", "drawn", "drawn", "none", "all"));
+    }
+}
+
+/* Nobody writes for a while: bitmaps are stored, and recorded again afterwards. */
+static void reopen(struct power *p, const struct power_image *i)
+{
+    static const char *const ways[] = {"true", "false"};
+
+    gen_line(p->gen, "try unplug %s", i->guest);
+    for (size_t n = 0; n < ARRAY_SIZE(ways); n++) {
+        gen_line(p->gen,
+                 "try blockdev-reopen options=[{\"driver\":\"qcow2\",\"node-name\":\"%s\",\"file\":\"%sf\","
+                 "\"discard\":\"unmap\",\"read-only\":%s}]",
+                 i->node, i->node, ways[n]);
+    }
+    gen_line(p->gen, "try guest %s node=%s", i->guest, i->node);
+    add_workload(p, i, 0);
+    gen_flush(p->gen);
+    gen_line(p->gen, "try settle");
+}
+
 /* Closed, perhaps changed as qemu-img would, and opened again. */
 static void close_and_open(struct power *p, const struct power_image *i)
 {
     struct gen *gen = p->gen;
 
+    if (gen_chance(gen, "reopen", 250)) {
+        reopen(p, i);
+    }
+    if (gen_chance(gen, "fault", 80)) { /* one of the few writes of a close */
+        gen_line(gen, "try settle");
+        gen_line(gen, "try fault error disk=%s op=write nth=%" PRId64, i->image.disk,
+                 gen_scale(gen, "fault.nth", 4));
+    }
     gen_line(gen, "try unplug %s", i->guest);
     gen_line(gen, "try blockdev-del node-name=%s", i->node);
     if (gen_draw(gen, "close.check", 3) == 0) {
         gen_line(gen, "try img check %s", i->image.disk);
     }
+    arm_early_cut(p, "early.snapshot");
     if (scn_verb_find("img snapshot") && !i->image.data[0] && gen_chance(gen, "snapshot", 600)) {
         for (int64_t n = gen_range(gen, "snapshot.count", 1, 3); n > 0; n--) {
             const char *how = p->snapshots ? GEN_PICK(gen, "snapshot.how", "-c", "-c", "-a", "-d") : "-c";
@@ -199,6 +236,7 @@ static void close_and_open(struct power *p, const struct power_image *i)
         }
     }
     open_image(p, i, false);
+    arm_early_cut(p, "early.open");
 }
 
 static void draw_event(struct power *p, int64_t span_ns)
@@ -256,7 +294,9 @@ static void come_back(struct power *p)
         const struct power_image *i = &p->images[n];
         bool repair = gen_chance(gen, "repair", 300);
 
-        if (repair) {
+        if (i->image.lazy && gen_draw(gen, "repair.half", 3) == 0) {
+            gen_line(gen, "try img check -r leaks %s", i->image.disk); /* leaves the rest to whoever opens it */
+        } else if (repair) {
             gen_line(gen, "img check -r %s %s", i->image.lazy ? "all" : GEN_PICK(gen, "repair.how", "leaks", "all"),
                      i->image.disk);
         } else if (!i->image.lazy) {
