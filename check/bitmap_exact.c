@@ -338,6 +338,7 @@ static void on_reply(void *opaque, const struct sim_record *record)
     const struct qmp_call *call = record->ref;
     struct bitmap_command **link = &models->commands;
     struct bitmap_command *command;
+    bool of_bitmaps;
     bool whole;
 
     while (*link && (*link)->call != call) {
@@ -348,13 +349,16 @@ static void on_reply(void *opaque, const struct sim_record *record)
         return;
     }
     *link = command->next;
-    whole = command->bitmaps || strcmp(call->command->name, "block_resize") == 0;
+    of_bitmaps = command->bitmaps;
+    whole = of_bitmaps || strcmp(call->command->name, "block_resize") == 0;
     sim_free(models->check->arena, SIM_TYPE_check_cell, command, sizeof(*command));
     if (!models->first && !whole) {
         return;
     }
     if (!call->err) {
         bitmap_command_done(models, call, record->number);
+    } else if (of_bitmaps) {
+        bitmap_command_refused(models, call);
     }
     judge_life(models, record->host, call->command->name);
     for (struct bitmap_model *m = models->first; m; m = m->next) {

@@ -46,6 +46,7 @@ struct bitmap_model {
     bool tentative; /* made by a command that is not answered yet */
     bool doomed;    /* a command removes it */
     bool unstored;  /* its image could not store it, and said so */
+    bool listed;    /* it was loaded: the image's directory has it */
     struct bitmap_model *successor;
     uint64_t frozen_at; /* event; the next two: what was before */
     bool frozen_enabled;
@@ -142,6 +143,8 @@ void bitmap_judge_stored(struct bitmap_models *models, const struct sim_record *
 void bitmap_given_up(struct bitmap_models *models, const BlockDriverState *bs);
 void bitmap_request_failed(struct bitmap_models *models, const struct disk_req *req);
 void bitmap_lost(struct bitmap_models *models, const BlockDriverState *bs);
+/* A command about bitmaps was refused: none has left its image, and none that was never stored is in the way. */
+void bitmap_command_refused(struct bitmap_models *models, const struct qmp_call *call);
 
 /* --- comparing (bitmap_compare.c); op: what has just happened, or NULL -----------------------------------------
  */

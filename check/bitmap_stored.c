@@ -33,6 +33,7 @@ void bitmap_loaded(struct bitmap_models *models, struct bitmap_model *m, uint64_
     const struct qcow2_image_bitmap *b =
         image && !image->error[0] && m->name ? qcow2_image_bitmap_find(image, m->name) : NULL;
 
+    m->listed = b != NULL;
     ranges_free(&m->lower);
     ranges_free(&m->upper);
     if (b && !b->in_use && b->table) {
@@ -159,6 +160,56 @@ void bitmap_request_failed(struct bitmap_models *models, const struct disk_req *
         const BlockDriverState *file = bdrv_primary_bs(m->bs);
 
         m->unstored |= file && check_disk_below(file) == req->disk;
+    }
+}
+
+/* --- refusals ------------------------------------------------------------------------------------------------ */
+
+/* Whoever is told of an image that cannot be used any more is told the truth. */
+static bool image_is_dead(const struct qmp_call *call)
+{
+    const char *text = error_get_pretty(call->err);
+
+    return strstr(text, "unusable") || strstr(text, "No medium");
+}
+
+static void judge_refusal(struct bitmap_models *models, const struct bitmap_model *m, const struct qmp_call *call,
+                          struct qcow2_image *image)
+{
+    if (m->listed && !qcow2_image_bitmap_find(image, m->name)) {
+        bitmap_violate(models, m, "stored-wrong", call->command->name,
+                       "the command was refused; expected it in its image still; seen: none of that name there");
+    }
+}
+
+/* "Failed to remove bitmap 'NAME' ...", and there was nothing to be removed but memory. */
+static void judge_removal(struct bitmap_models *models, const struct bitmap_model *m, const struct qmp_call *call)
+{
+    static const char text[] = "Failed to remove bitmap '";
+    const char *at = strstr(error_get_pretty(call->err), text);
+    size_t length = strlen(m->name);
+
+    if (at && !m->listed && strncmp(at + strlen(text), m->name, length) == 0 && at[strlen(text) + length] == '\'') {
+        bitmap_violate(models, m, "refused", call->command->name,
+                       "it was never stored; expected: it can be removed; seen: %s", error_get_pretty(call->err));
+    }
+}
+
+void bitmap_command_refused(struct bitmap_models *models, const struct qmp_call *call)
+{
+    for (struct bitmap_model *m = models->first; m && !image_is_dead(call); m = m->next) {
+        const BlockDriverState *file = bdrv_primary_bs(m->bs);
+
+        if (m->host != call->host || !m->name || !m->flag[BITMAP_PERSISTENT] || m->unstored || m->doomed ||
+            m->tentative || !file || strcmp(bdrv_driver_name(m->bs), "qcow2") != 0) {
+            continue;
+        }
+        judge_removal(models, m, call);
+        struct qcow2_image *image = m->listed ? image_below(file) : NULL;
+        if (image && !image->error[0]) {
+            judge_refusal(models, m, call, image);
+        }
+        qcow2_image_free(image);
     }
 }
 
