@@ -115,6 +115,9 @@ static int cor_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes, struc
     const struct cor_filter *s = bs->opaque;
     int ret = 0;
 
+    if (bdrv_is_inactive(bs)) { /* the node below may be active, but nobody may write there for us */
+        return flags & BDRV_REQ_PREFETCH ? 0 : bdrv_co_preadv(bs->file, offset, bytes, out, flags);
+    }
     if (!s->bottom) {
         return bdrv_co_preadv(bs->file, offset, bytes, out, flags | BDRV_REQ_COPY_ON_READ);
     }

@@ -42,8 +42,11 @@ static int peek_map(const BlockDriverState *bs, int64_t offset, int64_t *bytes, 
 {
     const BDRVQcow2State *s = bs->opaque;
     uint8_t copy[PEEK_ENTRIES * 16];
-    int64_t l2_offset = qcow2_map_l1(bs, offset, bytes);
 
+    if (!s->l2_table_cache) {
+        return -ENOMEDIUM; /* all was forgotten, and could not be read again */
+    }
+    int64_t l2_offset = qcow2_map_l1(bs, offset, bytes);
     *host_offset = 0;
     *type = QCOW2_SUBCLUSTER_UNALLOCATED_PLAIN;
     if (l2_offset == 0) {
@@ -164,7 +167,11 @@ bool qcow2_peek_status(const BlockDriverState *bs, int64_t offset, int64_t bytes
     int64_t host_offset;
 
     *pnum = bytes;
-    if (peek_map(bs, offset, pnum, &host_offset, &type) < 0) {
+    int ret = peek_map(bs, offset, pnum, &host_offset, &type);
+    if (ret == -ENOMEDIUM) {
+        return true;
+    }
+    if (ret < 0) {
         *pnum = MIN(bytes, s->subcluster_size - (offset & (s->subcluster_size - 1)));
         return true; /* nothing known: it may hold data */
     }

@@ -127,7 +127,9 @@ static void judge_life(struct bitmap_models *models, uint32_t host, const char *
             link = &m->next;
             continue;
         }
-        if (!m->doomed && !m->tentative && !is_read_again(models, m)) {
+        /* loaded, and let go again because the image could not be taken back: there it is as it was */
+        bool in_image = m->flag[BITMAP_PERSISTENT] && bdrv_is_inactive(m->bs);
+        if (!m->doomed && !m->tentative && !in_image && !is_read_again(models, m)) {
             bitmap_violate(models, m, "bitmap-missing", op,
                            "expected: it is there, nobody has removed it; seen: it is gone");
         }

@@ -13,10 +13,17 @@
 #include <string.h>
 
 static const char *const features[] = {
-    "empty", "huge",    "raw",    "below",       "align",  "device",  "enospc", "stamp",
-    "unmap", "limited", "pieces", "twin",        "quiet",  "fault",   "relief", "work",
-    "io",    "mirror",  "stop",   "transaction", "resize", "owner",   "merge",  "power",
-    "rest",  "fail-at", "same",   "invalid",     "qcow2",  "backing", "reload", GEN_IMAGE_FEATURES,
+    "empty",   "huge",        "raw",
+    "below",   "align",       "device",
+    "enospc",  "stamp",       "unmap",
+    "limited", "pieces",      "twin",
+    "quiet",   "fault",       "relief",
+    "work",    "io",          "mirror",
+    "stop",    "transaction", "resize",
+    "owner",   "merge",       "power",
+    "rest",    "fail-at",     "same",
+    "invalid", "qcow2",       "backing",
+    "reload",  "activity",    GEN_IMAGE_FEATURES,
     NULL,
 };
 
@@ -423,6 +430,7 @@ static void write_round(struct bitmaps *b, int64_t round)
         }
     }
     add_stop(b);
+    gen_bitmap_activity(b, span);
     add_relief(b);
     gen_flush(gen);
     if (gen_chance(gen, "rest", 700)) {

@@ -64,6 +64,8 @@ void gen_bitmap_quiet(struct bitmaps *b);
 bool gen_bitmap_image(struct bitmaps *b, struct bitmap_node *node);
 void gen_bitmap_image_open(struct bitmaps *b, const struct bitmap_node *node, bool may_fail);
 /* Perhaps images are closed, checked and opened again: what they stored comes back. */
+/* Images are given up and taken back amid everything else: bitmaps are stored and loaded on the way. */
+void gen_bitmap_activity(struct bitmaps *b, unsigned span_bits);
 void gen_bitmap_reload(struct bitmaps *b);
 void gen_bitmap_guest(struct bitmaps *b, const struct bitmap_node *node, bool may_fail);
 void gen_bitmap_images_free(struct bitmaps *b);

@@ -52,6 +52,23 @@ void gen_bitmap_reload(struct bitmaps *b)
     }
 }
 
+void gen_bitmap_activity(struct bitmaps *b, unsigned span_bits)
+{
+    struct gen *gen = b->gen;
+
+    for (size_t i = 0; i < b->guest_count; i++) {
+        const struct bitmap_node *node = &b->nodes[i];
+
+        if (!node->options || !gen_chance(gen, "activity", 250)) {
+            continue;
+        }
+        int64_t time_ns = gen_time(gen, "activity.time", span_bits);
+        gen_at(gen, time_ns, "try blockdev-set-active node-name=%s active=false", node->name);
+        time_ns += gen_time(gen, "activity.length", span_bits);
+        gen_at(gen, time_ns, "try blockdev-set-active node-name=%s active=true", node->name);
+    }
+}
+
 void gen_bitmap_images_free(struct bitmaps *b)
 {
     for (size_t i = 0; i < b->guest_count; i++) {

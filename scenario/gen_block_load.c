@@ -190,8 +190,10 @@ static void bitmap(struct blocks *b, int64_t time_ns)
     int64_t granularity = SIM_SECTOR_BYTES << gen_draw(gen, "bitmap.granularity", 9);
 
     if (gen_draw(gen, "bitmap.how", 3)) {
-        gen_at(gen, time_ns, "try block-dirty-bitmap-add node=%s name=b0 granularity=%" PRId64, node->name,
-               granularity);
+        bool keeps = node->kind == BLOCK_IMAGE && gen_draw(gen, "bitmap.persistent", 3);
+
+        gen_at(gen, time_ns, "try block-dirty-bitmap-add node=%s name=b0 granularity=%" PRId64 "%s", node->name,
+               granularity, keeps ? " persistent=true" : "");
     } else {
         gen_at(gen, time_ns, "try block-dirty-bitmap-%s node=%s name=b0",
                GEN_PICK(gen, "bitmap.what", "clear", "remove", "disable", "enable"), node->name);
@@ -217,6 +219,25 @@ static void mirror(struct blocks *b, int64_t time_ns)
     gen_at(gen, time_ns + gen_time(gen, "mirror.length", 13), "try %s", end);
 }
 
+/* Mostly a whole stack, so that it is not refused; now and then nobody takes it back before the end. */
+static void activity(struct blocks *b, int64_t time_ns)
+{
+    struct gen *gen = b->gen;
+    uint64_t which = gen_draw(gen, "activity.which", 8);
+    const struct block_node *node =
+        which < 5 ? any_stack(b, "activity.stack")->top : &b->nodes[gen_draw(gen, "activity.node", b->node_count)];
+    char name[32] = "";
+
+    if (which < 7) {
+        snprintf(name, sizeof(name), " node-name=%s", node->name);
+    }
+    gen_at(gen, time_ns, "try blockdev-set-active%s active=false", name);
+    time_ns += gen_time(gen, "activity.length", 10);
+    if (gen_draw(gen, "activity.kept", 6)) {
+        gen_at(gen, time_ns, "try blockdev-set-active%s active=true", gen_draw(gen, "activity.all", 4) ? name : "");
+    }
+}
+
 static const struct {
     const char *feature;
     void (*write)(struct blocks *b, int64_t time_ns);
@@ -224,7 +245,7 @@ static const struct {
 } events[] = {
     {"limit", limit_guest, 12},   {"group", limit_group, 12}, {"object", handle_group, 4},
     {"threshold", threshold, 14}, {"break", breakpoint, 14},  {"query", query, 10},
-    {"bitmap", bitmap, 5},        {"mirror", mirror, 2},
+    {"bitmap", bitmap, 5},        {"mirror", mirror, 2},      {"activity", activity, 5},
 };
 
 void gen_block_event(struct blocks *b, int64_t time_ns)

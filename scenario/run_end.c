@@ -9,8 +9,9 @@
 
 #define END_ROUNDS 8
 
-/* A command of the runner's own, as a client would send it: checkers see why a job resumes. Refusals are fine. */
-static void end_command(struct runner *runner, const char *name, const char *key, const char *id,
+/* A command of the runner's own, as a client would send it: checkers see why a job resumes. Refusals are fine, and
+ * false. */
+static bool end_command(struct runner *runner, const char *name, const char *key, const char *id,
                         const char *other_key, struct qvalue *other)
 {
     struct qmp_call call = {.command = qmp_find_command(name), .args = qvalue_dict()};
@@ -23,9 +24,11 @@ static void end_command(struct runner *runner, const char *name, const char *key
         qdict_put(call.args, other_key, other);
     }
     monitor_co_call(runner->host, &call);
+    bool ok = !call.err;
     qvalue_free(call.reply);
     error_free(call.err);
     qvalue_free(call.args);
+    return ok;
 }
 
 #define END_JOBS 64
@@ -78,7 +81,7 @@ static bool end_release(struct runner *runner)
         free(ids[i]);
     }
     if (!vm_is_running(runner->host)) {
-        end_command(runner, "cont", NULL, NULL, NULL, NULL);
+        runner->cont_refused = !end_command(runner, "cont", NULL, NULL, NULL, NULL);
         again = true;
     }
     return again;
@@ -162,7 +165,8 @@ static void end_violation(struct runner *runner, const char *rule, const char *j
 }
 
 /* What is left are requests that fail again however often the VM goes on: a device without medium, a write beyond
- * what its node can hold. They are held as the policy asks, and fail when the device goes. */
+ * what its node can hold. They are held as the policy asks, and fail when the device goes. So do all that wait in a
+ * VM that may not go on. */
 static bool all_held(struct runner *runner)
 {
     unsigned held = 0;
@@ -171,7 +175,7 @@ static bool all_held(struct runner *runner)
         if (guest_active(g)) {
             return false;
         }
-        held += guest_held(g);
+        held += guest_held(g) + (runner->cont_refused ? guest_waiting(g) : 0);
     }
     return held > 0 && !vm_is_running(runner->host);
 }

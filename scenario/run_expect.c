@@ -174,9 +174,8 @@ static int64_t first_difference(const BlockDriverState *a, const BlockDriverStat
         n = MIN(n, COMPARE_BYTES);
         payload_init(sim, &pa);
         payload_init(sim, &pb);
-        bdrv_peek(a, at, n, &pa);
-        bdrv_peek(b, at, n, &pb);
-        diff = payload_first_difference(&pa, &pb, n);
+        bool seen = bdrv_peek(a, at, n, &pa) >= 0 && bdrv_peek(b, at, n, &pb) >= 0;
+        diff = seen ? payload_first_difference(&pa, &pb, n) : 0;
         payload_clear(&pa);
         payload_clear(&pb);
         if (diff >= 0) {
@@ -225,9 +224,13 @@ void scn_run_expect_view(struct runner *runner, const struct scn_step *step)
         payload_init(runner->sim, &want);
         payload_init(runner->sim, &have);
         payload_append_fill(&want, byte, n);
-        bdrv_peek(bs, offset + at, n, &have);
-        diff = payload_first_difference(&want, &have, n);
-        if (diff >= 0) {
+        bool known = bdrv_peek(bs, offset + at, n, &have) >= 0;
+        diff = known ? payload_first_difference(&want, &have, n) : -1;
+        if (!known) {
+            runner_expect_failed(runner, step, "view", "the content at %lld cannot be looked at",
+                                 (long long)(offset + at));
+            at = bytes;
+        } else if (diff >= 0) {
             uint8_t seen;
 
             payload_read_bytes(&have, diff, &seen, 1);

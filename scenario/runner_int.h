@@ -82,6 +82,7 @@ struct runner {
     } wants;
     int64_t settle_limit_ns;
     bool settle_gave_up;
+    bool cont_refused;      /* at the end: an image that was given up is not to be had, so the VM stays stopped */
     size_t relieved_step;   /* step (from 1) for which faults were stopped already */
     int64_t give_up_ns;     /* when a step that only tries is given up */
     bool give_up;           /* the step in hand only tries, and nothing it waits for can come */
