@@ -39,6 +39,18 @@ for page in "$top"/README.md "$top"/docs/*.md; do
     done < sections
 done
 
+# Commands of docs/img.md run in order; "# exit N" says another status than 0.
+blocks "$top/docs/img.md" > sections
+mkdir shell
+while read -r n section; do
+    while IFS= read -r line; do
+        case $line in *'# exit '*) want=${line##*# exit } ;; *) want=0 ;; esac
+        status=0
+        (cd shell && blksim() { "$BLKSIM" "$@"; } && eval "${line#$ }") > out 2> err || status=$?
+        exits "/cli/docs/img/$section/${line#$ }" "$want"
+    done < "$n.block"
+done < sections
+
 # The walk-through of README.md is real output. When this fails, renew it: make readme
 sed -n '/^<!-- failing-seed: begin/,/^<!-- failing-seed: end/p' "$top/README.md" > story
 sed -n '/^    \$ cat small.blk$/,/^$/s/^    \([^$]\)/\1/p' story > small.blk
