@@ -30,7 +30,7 @@ int qcow2_repair_count(struct qcow2_check *c, uint64_t cluster, uint64_t stored,
     bool lower = stored > counted;
 
     SIM_ASSERT(stored != counted && stored > 0);
-    SIM_ASSERT_LE(counted, s->refcount_max);
+    SIM_ASSERT(counted <= s->refcount_max);
     qcow2_check_say(c->res, "Repairing cluster %llu refcount=%llu reference=%llu", (unsigned long long)cluster,
                     (unsigned long long)stored, (unsigned long long)counted);
     return qcow2_update_cluster_refcount(c->bs, cluster, lower ? stored - counted : counted - stored, lower,
