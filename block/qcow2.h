@@ -20,61 +20,8 @@
 #ifndef BLOCK_QCOW2_H
 #define BLOCK_QCOW2_H
 
-#include <endian.h>
-#include <string.h>
-
 #include "block/block_int.h"
-
-/* --- the format ------------------------------------------------------------------------------------------- */
-
-#define QCOW_MAGIC 0x514649fbU
-#define QCOW2_MIN_CLUSTER_BITS 9
-#define QCOW2_MAX_CLUSTER_BITS 21
-#define QCOW2_HEADER_V2_BYTES 72
-#define QCOW2_HEADER_V3_BYTES 104
-#define QCOW2_HEADER_BYTES 112 /* what we write for version 3 */
-#define QCOW2_MAX_L1_BYTES (32 * MiB)
-#define QCOW2_MAX_REFTABLE_BYTES (8 * MiB)
-#define QCOW2_MAX_SNAPSHOTS 65536
-#define QCOW2_MAX_SNAPSHOT_TABLE_BYTES (64 * MiB)
-#define QCOW2_MAX_SNAPSHOT_EXTRA 1024
-#define QCOW2_MAX_BITMAPS 65535
-#define QCOW2_MAX_BITMAP_DIRECTORY_BYTES ((int64_t)1024 * QCOW2_MAX_BITMAPS)
-
-enum {
-    QCOW2_INCOMPAT_DIRTY = 1 << 0,
-    QCOW2_INCOMPAT_CORRUPT = 1 << 1,
-    QCOW2_INCOMPAT_DATA_FILE = 1 << 2,
-    QCOW2_INCOMPAT_COMPRESSION = 1 << 3,
-    QCOW2_INCOMPAT_EXTL2 = 1 << 4,
-    QCOW2_INCOMPAT_MASK = 0x1f,
-    QCOW2_COMPAT_LAZY_REFCOUNTS = 1 << 0,
-    QCOW2_AUTOCLEAR_BITMAPS = 1 << 0,
-    QCOW2_AUTOCLEAR_DATA_FILE_RAW = 1 << 1,
-    QCOW2_AUTOCLEAR_MASK = 0x3,
-};
-
-enum {
-    QCOW2_EXT_MAGIC_END = 0,
-    QCOW2_EXT_MAGIC_BACKING_FORMAT = 0xe2792aca,
-    QCOW2_EXT_MAGIC_FEATURE_TABLE = 0x6803f857,
-    QCOW2_EXT_MAGIC_CRYPTO_HEADER = 0x0537be77,
-    QCOW2_EXT_MAGIC_BITMAPS = 0x23852875,
-    QCOW2_EXT_MAGIC_DATA_FILE = 0x44415441,
-};
-
-enum { QCOW2_COMPRESSION_ZLIB, QCOW2_COMPRESSION_ZSTD };
-
-#define QCOW_OFLAG_COPIED (1ULL << 63)
-#define QCOW_OFLAG_COMPRESSED (1ULL << 62)
-#define QCOW_OFLAG_ZERO (1ULL << 0)
-#define L1E_OFFSET_MASK 0x00fffffffffffe00ULL
-#define L1E_RESERVED_MASK 0x7f000000000001ffULL
-#define L2E_OFFSET_MASK 0x00fffffffffffe00ULL
-#define L2E_STD_RESERVED_MASK 0x3f000000000001feULL
-#define REFT_OFFSET_MASK 0xfffffffffffffe00ULL
-#define REFT_RESERVED_MASK 0x1ffULL
-#define INV_OFFSET (-1)
+#include "block/qcow2_format.h"
 
 typedef enum QCow2ClusterType {
     QCOW2_CLUSTER_UNALLOCATED,
@@ -300,44 +247,6 @@ static inline unsigned offset_to_l2_slice_index(const BDRVQcow2State *s, uint64_
 static inline unsigned offset_to_sc_index(const BDRVQcow2State *s, int64_t offset)
 {
     return (unsigned)(offset >> s->subcluster_bits) & (s->subclusters_per_cluster - 1);
-}
-
-static inline uint64_t qcow2_get_be64(const uint8_t *at)
-{
-    uint64_t value;
-    memcpy(&value, at, sizeof(value));
-    return be64toh(value);
-}
-
-static inline void qcow2_put_be64(uint8_t *at, uint64_t value)
-{
-    value = htobe64(value);
-    memcpy(at, &value, sizeof(value));
-}
-
-static inline uint32_t qcow2_get_be32(const uint8_t *at)
-{
-    uint32_t value;
-    memcpy(&value, at, sizeof(value));
-    return be32toh(value);
-}
-
-static inline void qcow2_put_be32(uint8_t *at, uint32_t value)
-{
-    value = htobe32(value);
-    memcpy(at, &value, sizeof(value));
-}
-
-static inline uint16_t qcow2_get_be16(const uint8_t *at)
-{
-    return (uint16_t)(at[0] << 8 | at[1]);
-}
-
-static inline void qcow2_put_be16(uint8_t *at, size_t value)
-{
-    SIM_ASSERT_LE(value, UINT16_MAX);
-    at[0] = (uint8_t)(value >> 8);
-    at[1] = (uint8_t)value;
 }
 
 /* Entries of a slice; the bitmap is 0 without extended L2. Who sets marks the table dirty. */
@@ -622,13 +531,6 @@ int qcow2_write_snapshots(BlockDriverState *bs);
  * others, COPIED of the active tables is made right. */
 int qcow2_update_snapshot_refcount(BlockDriverState *bs, int64_t l1_table_offset, uint32_t l1_size, int addend);
 /* The driver's hooks: on a drained, writable node; they take the lock. */
-int qcow2_co_snapshot_create(BlockDriverState *bs, const QEMUSnapshotInfo *info, Error **errp);
-int qcow2_co_snapshot_goto(BlockDriverState *bs, const char *id, Error **errp);
-int qcow2_co_snapshot_delete(BlockDriverState *bs, const char *id, const char *name, Error **errp);
-int qcow2_co_snapshot_load_tmp(BlockDriverState *bs, const char *id_or_name, Error **errp);
-int qcow2_snapshot_list(const BlockDriverState *bs, QEMUSnapshotInfo **list);
-
-/* Hooks of the driver; they take the lock themselves. */
 int qcow2_co_snapshot_create(BlockDriverState *bs, const QEMUSnapshotInfo *info, Error **errp);
 int qcow2_co_snapshot_goto(BlockDriverState *bs, const char *id, Error **errp);
 int qcow2_co_snapshot_delete(BlockDriverState *bs, const char *id, const char *name, Error **errp);

@@ -167,23 +167,12 @@ static int read_and_write(BlockDriverState *bs, BdrvChild *src, int64_t src_offs
 static int copy_to_run(BlockDriverState *bs, QCowL2Meta *m, BdrvChild *src, int64_t src_offset, int64_t offset,
                        int64_t bytes, uint32_t read_flags, uint32_t write_flags)
 {
-    BDRVQcow2State *s = bs->opaque;
+    int ret = qcow2_run_begin(bs, m, offset, bytes, 0);
 
-    co_mutex_lock(&s->lock);
-    int ret = qcow2_alloc_begin(bs, m, offset, bytes, 0);
     if (ret < 0) {
-        co_mutex_unlock(&s->lock);
         return ret;
     }
-    ret = qcow2_pre_write_overlap_check(bs, 0, m->host_offset, m->area_bytes, true);
-    co_mutex_unlock(&s->lock);
-    if (ret == 0) {
-        ret = fill_area(bs, m, src, src_offset, read_flags, write_flags);
-    }
-    co_mutex_lock(&s->lock);
-    ret = qcow2_alloc_end(bs, m, ret);
-    co_mutex_unlock(&s->lock);
-    return ret;
+    return qcow2_run_end(bs, m, fill_area(bs, m, src, src_offset, read_flags, write_flags));
 }
 
 int qcow2_co_copy_range_to(BlockDriverState *bs, BdrvChild *src, int64_t src_offset, BdrvChild *dst,

@@ -331,28 +331,42 @@ int qcow2_alloc_end(BlockDriverState *bs, QCowL2Meta *m, int ret)
 
 /* --- requests ------------------------------------------------------------------------------------------------ */
 
-/* One run. Moves *hint behind it. */
-static int write_run(BlockDriverState *bs, QCowL2Meta *m, int64_t offset, int64_t bytes, const struct payload *in,
-                     int64_t in_offset, int64_t *hint)
+int qcow2_run_begin(BlockDriverState *bs, QCowL2Meta *m, int64_t offset, int64_t bytes, int64_t host_hint)
 {
     BDRVQcow2State *s = bs->opaque;
 
     co_mutex_lock(&s->lock);
-    int ret = qcow2_alloc_begin(bs, m, offset, bytes, *hint);
-    if (ret < 0) {
-        co_mutex_unlock(&s->lock);
-        return ret;
-    }
-    *hint = m->host_offset + (m->guest_offset - m->area_offset) + m->bytes;
-    ret = qcow2_pre_write_overlap_check(bs, 0, m->host_offset, m->area_bytes, true);
-    co_mutex_unlock(&s->lock);
+    int ret = qcow2_alloc_begin(bs, m, offset, bytes, host_hint);
     if (ret == 0) {
-        ret = qcow2_write_area(bs, m, in, in_offset);
+        ret = qcow2_pre_write_overlap_check(bs, 0, m->host_offset, m->area_bytes, true);
+        if (ret < 0) {
+            qcow2_alloc_end(bs, m, ret);
+        }
     }
+    co_mutex_unlock(&s->lock);
+    return ret;
+}
+
+int qcow2_run_end(BlockDriverState *bs, QCowL2Meta *m, int ret)
+{
+    BDRVQcow2State *s = bs->opaque;
+
     co_mutex_lock(&s->lock);
     ret = qcow2_alloc_end(bs, m, ret);
     co_mutex_unlock(&s->lock);
     return ret;
+}
+
+/* One run. Moves *hint behind it. */
+static int write_run(BlockDriverState *bs, QCowL2Meta *m, int64_t offset, int64_t bytes, const struct payload *in,
+                     int64_t in_offset, int64_t *hint)
+{
+    int ret = qcow2_run_begin(bs, m, offset, bytes, *hint);
+    if (ret < 0) {
+        return ret;
+    }
+    *hint = m->host_offset + (m->guest_offset - m->area_offset) + m->bytes;
+    return qcow2_run_end(bs, m, qcow2_write_area(bs, m, in, in_offset));
 }
 
 int qcow2_co_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes, const struct payload *in, uint32_t flags)

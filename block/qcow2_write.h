@@ -47,6 +47,11 @@ int qcow2_alloc_end(BlockDriverState *bs, QCowL2Meta *m, int ret);
 /* The first half of end, for those who have changed the L2 entries themselves. */
 int qcow2_alloc_link(BlockDriverState *bs, const QCowL2Meta *m);
 
+/* The same with the lock taken and given back, and with the place compared to the metadata. Nothing is under way
+ * after a failure. */
+int qcow2_run_begin(BlockDriverState *bs, QCowL2Meta *m, int64_t offset, int64_t bytes, int64_t host_hint);
+int qcow2_run_end(BlockDriverState *bs, QCowL2Meta *m, int ret);
+
 /* Lock held; dropped while it waits for what is under way in the clusters of the range. They come in order: later
  * writes and claims wait for this one. Claims may not nest. */
 void qcow2_claim_begin(BlockDriverState *bs, QCowL2Meta *claim, int64_t offset, int64_t bytes);
