@@ -468,7 +468,12 @@ static int open_data_file(struct create *c, const struct qvalue *options, Error 
     }
     c->data = blk_bs(data);
     bdrv_ref(c->data);
-    int ret = create_data_file(c, data, errp);
+    int ret = -EINVAL;
+    if (c->data == blk_bs(c->blk)) {
+        error_setg(errp, "'data-file' is the node that is to hold the image, expected another one");
+    } else {
+        ret = create_data_file(c, data, errp);
+    }
     blk_unref(data);
     return ret;
 }

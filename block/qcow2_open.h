@@ -151,4 +151,8 @@ void qcow2_reopen_commit_post(BDRVReopenState *state);
  * that is to be. L1 reaches that far already. Lock held; on failure some have been given. */
 int qcow2_preallocate(BlockDriverState *bs, int64_t offset, int64_t end, enum bdrv_prealloc mode, Error **errp);
 
+/* Hook: format-specific information, {type, data}; takes the lock. NULL: the image cannot be used. (qcow2_info.c)
+ */
+struct qvalue *qcow2_co_get_specific_info(BlockDriverState *bs);
+
 #endif

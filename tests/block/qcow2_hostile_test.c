@@ -183,6 +183,19 @@ WORLD_TEST(one_bit)
     free(image.data);
 }
 
+/* Metadata and the guest's data in one file would be written over each other. */
+WORLD_TEST(data_file_is_image)
+{
+    make_disk(w, "d", 0);
+    add(w, "{'driver':'disk','node-name':'n','disk':'d'}");
+    struct create_call call = {.host = w->host,
+                               .options = opts("{'driver':'qcow2','file':'n','data-file':'n','size':1048576}")};
+    assert_int_equal(bdrv_run_co(w->host, "create", create_entry, &call), -EINVAL);
+    expect_error(&call.err, "'data-file' is the node that is to hold the image");
+    qvalue_free(call.options);
+    del(w, "n");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -191,6 +204,7 @@ int main(void)
         {"/qcow2/hostile/dirty/unrepairable", unrepairable, NULL, NULL, NULL},
         {"/qcow2/hostile/check/many-tables", many_tables, NULL, NULL, NULL},
         {"/qcow2/hostile/check/many-snapshots", many_snapshots, NULL, NULL, NULL},
+        {"/qcow2/hostile/create/data-file-is-image", data_file_is_image, NULL, NULL, NULL},
         {"/qcow2/hostile/repair/one-bit", one_bit, NULL, NULL, NULL},
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
