@@ -52,6 +52,12 @@ static int check_snapshots(BlockDriverState *bs, Error **errp)
     return 0;
 }
 
+static void tell(BlockDriverState *image, const char *what, const char *id, const char *name)
+{
+    SIM_EMIT(image->host->sim, image->host, image_snapshot, image, SIM_P(image->name), SIM_P(what), SIM_P(id),
+             SIM_P(name));
+}
+
 int bdrv_co_snapshot_create(BlockDriverState *bs, const char *id, const char *name, Error **errp)
 {
     BlockDriverState *image = snapshot_bs(bs);
@@ -75,6 +81,9 @@ int bdrv_co_snapshot_create(BlockDriverState *bs, const char *id, const char *na
     }
     bdrv_inc_in_flight(image);
     ret = image->drv->bdrv_co_snapshot_create(image, &info, errp);
+    if (ret >= 0) {
+        tell(image, "create", id, info.name);
+    }
     bdrv_dec_in_flight(image);
     return ret;
 }
@@ -109,6 +118,9 @@ int bdrv_co_snapshot_goto(BlockDriverState *bs, const char *id, const char *name
     }
     bdrv_inc_in_flight(bs);
     ret = bs->drv->bdrv_co_snapshot_goto(bs, found, errp);
+    if (ret >= 0) {
+        tell(bs, "goto", found, name);
+    }
     bdrv_dec_in_flight(bs);
     free(found);
     return ret;
@@ -128,6 +140,9 @@ int bdrv_co_snapshot_delete(BlockDriverState *bs, const char *id, const char *na
     }
     bdrv_inc_in_flight(image);
     ret = image->drv->bdrv_co_snapshot_delete(image, id, name, errp);
+    if (ret >= 0) {
+        tell(image, "delete", id, name);
+    }
     bdrv_dec_in_flight(image);
     return ret;
 }

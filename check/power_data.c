@@ -436,6 +436,19 @@ static void on_disk_complete(void *opaque, const struct sim_record *record)
     }
 }
 
+/* A step is about to give the image another content or size. */
+static void on_image_change(void *opaque, const struct sim_record *record)
+{
+    struct power_data *state = opaque;
+    struct disk *disk = disk_find(state->check->sim, sim_record_str(record, 0));
+    struct power_image *image = disk ? image_of_disk(state, disk) : NULL;
+
+    if (image) {
+        forget(state, image);
+        ranges_free(&image->written);
+    }
+}
+
 static void forget_written(void *opaque, const struct sim_record *record)
 {
     struct power_data *state = opaque;
@@ -502,6 +515,7 @@ void power_data_attach(struct check *check, struct power_data *state)
         {EV_JOB_STATUS_CHANGE, forget_written}, /* as bitmaps of jobs do */
         {EV_node_close, on_node_change},
         {EV_node_reopen, on_node_change},
+        {EV_image_change, on_image_change},
     };
 
     state->check = check;

@@ -14,8 +14,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "check/checkers.h"
-#include "check/qcow2_image.h"
+#include "check/qcow2_kept.h"
 
 struct medium {
     struct disk *disk;
@@ -25,6 +24,7 @@ struct medium {
     bool leaky;   /* something failed, or died */
     bool failed;  /* since it was empty: what was being made need not be finished */
     bool changed; /* since it was looked at */
+    struct kept_snapshot *kept;
     struct medium *next;
 };
 
@@ -98,31 +98,61 @@ static const char *judge(struct medium *m, const struct qcow2_image *image, unsi
     if (m->leaky || ((allow & QCOW2_ALLOW_DIRTY) && image->lazy_refcounts)) {
         allow |= QCOW2_ALLOW_LEAKS; /* lazy counts that go down wait for the close (5.5) */
     }
+    if (m->leaky && image->version == 2) {
+        allow |= QCOW2_ALLOW_COPIED; /* no mark says that a snapshot was cut short: the order must do (6) */
+    }
     found = qcow2_image_judge(image, allow);
-    m->leaky &= image->leaks > 0 || image->hidden_leaks > 0 || image->dirty;
+    m->leaky &= image->leaks > 0 || image->hidden_leaks > 0 || image->dirty || image->found[QCOW2_FOUND_COPIED] > 0;
     m->sound = !found;
     *kind = found ? qcow2_finding_name(found->kind) : NULL;
     return found ? found->text : NULL;
+}
+
+static struct violation_where place_of(const struct qcow2_metadata *state, const struct medium *m)
+{
+    const BlockDriverState *bs = node_on(state, m);
+
+    return (struct violation_where){.host = bs ? check_host_name(bdrv_host(bs)) : NULL,
+                                    .node = bs ? bdrv_get_node_name(bs) : NULL,
+                                    .driver = "qcow2"};
+}
+
+/* What a snapshot holds changes only with it, and only in an image of which nothing is known it may be anything. */
+static void look_at_snapshots(struct qcow2_metadata *state, struct medium *m, struct qcow2_image *image, bool owed)
+{
+    struct violation_where where = place_of(state, m);
+    int changed;
+
+    if (!m->sound || image->external_data || !owed) {
+        qcow2_kept_forget(state->check->arena, &m->kept);
+    }
+    if (!m->sound || image->external_data) {
+        return;
+    }
+    changed = qcow2_kept_look(state->check->arena, &m->kept, image);
+    if (changed >= 0) {
+        check_violate(state->check->set, "qcow2-metadata", "kept", &where,
+                      "the image on disk %s: snapshot '%s' (id %s) no longer holds what it held",
+                      disk_name(m->disk)->str, image->snapshot[changed].name, image->snapshot[changed].id);
+    }
 }
 
 /* Reads the image. rule NULL: nothing is owed yet, only whether it is in order. */
 static void look(struct qcow2_metadata *state, struct medium *m, const char *rule, unsigned allow)
 {
     struct qcow2_image *image = qcow2_image_read(qcow2_source_of_disk(m->disk));
-    const BlockDriverState *bs = node_on(state, m);
     const char *kind = NULL;
     const char *wrong = judge(m, image, allow, &kind);
-    struct violation_where where = {.host = bs ? check_host_name(bdrv_host(bs)) : NULL,
-                                    .node = bs ? bdrv_get_node_name(bs) : NULL,
-                                    .driver = "qcow2",
-                                    .op = kind};
+    struct violation_where where = place_of(state, m);
 
+    where.op = kind;
     if (rule && wrong) {
         check_violate(state->check->set, "qcow2-metadata", rule, &where,
                       "the image on disk %s: %s; corruptions %" PRIu64 ", leaks %" PRIu64 "%s",
                       disk_name(m->disk)->str, wrong, image->corruptions, image->leaks,
                       image->dirty ? ", the dirty bit is set" : "");
     }
+    look_at_snapshots(state, m, image, rule != NULL);
     qcow2_image_free(image);
 }
 
@@ -410,6 +440,31 @@ static void on_corrupted(void *opaque, const struct sim_record *record)
     }
 }
 
+/* Everybody waits: the disk holds what the snapshot does that was made, or gone back to, just now. */
+static void on_snapshot(void *opaque, const struct sim_record *record)
+{
+    struct qcow2_metadata *state = opaque;
+    const struct link *link = link_of(state, record->ref);
+    struct medium *m = link ? link->medium : NULL;
+    struct qcow2_image *image;
+
+    if (!m || !m->sound || m->links != 1 || strcmp(sim_record_str(record, 1), "delete") == 0) {
+        return;
+    }
+    image = qcow2_image_read(qcow2_source_of_disk(m->disk));
+    if (!image->error[0] && !image->incomplete && !image->external_data) {
+        struct violation_where where = place_of(state, m);
+
+        if (!qcow2_kept_is_active(image, sim_record_str(record, 2), sim_record_str(record, 3))) {
+            where.op = sim_record_str(record, 1);
+            check_violate(state->check->set, "qcow2-metadata", "snapshot", &where,
+                          "the image on disk %s after %s of snapshot '%s': the disk holds something else",
+                          disk_name(m->disk)->str, where.op, sim_record_str(record, 3));
+        }
+    }
+    qcow2_image_free(image);
+}
+
 static void *attach(struct check *check)
 {
     static const struct check_subscription table[] = {
@@ -419,7 +474,7 @@ static void *attach(struct check *check)
         {EV_node_close, on_node_close},           {EV_host_crash, on_crash},
         {EV_power_loss, on_power_loss},           {EV_debug_inject, on_inject},
         {EV_guest_submit, on_guest_submit},       {EV_guest_complete, on_guest_complete},
-        {EV_BLOCK_IMAGE_CORRUPTED, on_corrupted},
+        {EV_BLOCK_IMAGE_CORRUPTED, on_corrupted}, {EV_image_snapshot, on_snapshot},
     };
     struct qcow2_metadata *state =
         (struct qcow2_metadata *)sim_alloc(check->arena, SIM_TYPE_check_state, sizeof(*state));
@@ -437,6 +492,8 @@ const struct check_class check_qcow2_metadata = {
              "close: a node was closed, and the image that it leaves is not consistent\n"
              "open: an image that was in order when it was left is not when it is opened\n"
              "power: after a power loss an image cannot be opened, or has more wrong than leaks\n"
-             "reported: the driver found corruption in an image that was in order and that nobody else wrote to\n",
+             "reported: the driver found corruption in an image that was in order and that nobody else wrote to\n"
+             "snapshot: after a snapshot was made, or gone back to, the disk does not hold what the snapshot does\n"
+             "kept: a snapshot of an image that was in order all the time holds something else than it did\n",
     .attach = attach,
 };

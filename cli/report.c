@@ -138,6 +138,9 @@ static void report_images(FILE *out, const struct run_stats *s)
             (unsigned long long)s->images, (unsigned long long)s->images_opened,
             (unsigned long long)s->image_checks, (unsigned long long)s->images_corrupt,
             (unsigned long long)s->images_leaking, (unsigned long long)s->images_repaired);
+    fprintf(out, "snapshots %10llu  made within images, %llu gone back to, %llu deleted\n",
+            (unsigned long long)s->snapshots, (unsigned long long)s->snapshots_back,
+            (unsigned long long)s->snapshots_deleted);
     fprintf(out, "power     %10llu  times lost, %llu images opened after it; bitmaps: %llu loaded\n",
             (unsigned long long)s->power_losses, (unsigned long long)s->images_reopened,
             (unsigned long long)s->bitmaps_loaded);

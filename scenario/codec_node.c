@@ -63,6 +63,22 @@ static const struct codec_key quorum_keys[] = {{"children", {.kind = CODEC_CHILD
                                                {.name = NULL}};
 static const struct codec_key preallocate_keys[] = {
     NODE_KEY("file"), SIZE_KEY("prealloc-align"), SIZE_KEY("prealloc-size"), {.name = NULL}};
+static const char *const overlap_checks[] = {"none", "constant", "cached", "all", NULL};
+static const struct codec_key qcow2_keys[] = {NODE_KEY("file"),
+                                              NODE_KEY("backing"),
+                                              NODE_KEY("data-file"),
+                                              BOOL_KEY("lazy-refcounts"),
+                                              BOOL_KEY("pass-discard-request"),
+                                              BOOL_KEY("pass-discard-snapshot"),
+                                              BOOL_KEY("pass-discard-other"),
+                                              BOOL_KEY("discard-no-unref"),
+                                              {"overlap-check", {.kind = CODEC_WORD, .choices = overlap_checks}},
+                                              SIZE_KEY("cache-size"),
+                                              SIZE_KEY("l2-cache-size"),
+                                              SIZE_KEY("l2-cache-entry-size"),
+                                              SIZE_KEY("refcount-cache-size"),
+                                              {"cache-clean-interval", {.kind = CODEC_INT, .max = 4}},
+                                              {.name = NULL}};
 static const struct codec_key common_keys[] = {BOOL_KEY("read-only"),
                                                BOOL_KEY("auto-read-only"),
                                                {"detect-zeroes", {.kind = CODEC_WORD, .choices = zeroes}},
@@ -79,11 +95,12 @@ static const struct {
     {"null-co", null_keys, 0},        {"throttle", throttle_keys, 2},
     {"copy-on-read", cor_keys, 1},    {"blkdebug", blkdebug_keys, 1},
     {"quorum", quorum_keys, 2},       {"preallocate", preallocate_keys, 1},
-    {"blkverify", blkverify_keys, 2},
+    {"blkverify", blkverify_keys, 2}, {"qcow2", qcow2_keys, 1},
 };
 
-const char *const codec_drivers[] = {"disk",     "raw",    "disk",        "null-co",   "throttle", "copy-on-read",
-                                     "blkdebug", "quorum", "preallocate", "blkverify", "raw",      NULL};
+const char *const codec_drivers[] = {"disk",         "raw",      "disk",   "null-co",     "throttle",
+                                     "copy-on-read", "blkdebug", "quorum", "preallocate", "blkverify",
+                                     "raw",          "qcow2",    "qcow2",  "qcow2",       NULL};
 
 static const char *text_of(const struct qvalue *args, const char *key)
 {

@@ -327,16 +327,17 @@ static struct qvalue *file_node(const struct coder *c, uint8_t byte)
     return dict;
 }
 
-/* What blockdev-create is to make: a disk, or raw in a node that is there. */
+/* What blockdev-create is to make: a disk, or raw or qcow2 in a node that is there. */
 static struct qvalue *image(const struct coder *c, uint8_t byte)
 {
     const struct codec_hint disk = {.kind = CODEC_NAME, .domain = SCN_DOM_DISK};
     const struct codec_hint node = {.kind = CODEC_NAME, .domain = SCN_DOM_NODE};
-    bool raw = byte % 4 == 3;
+    static const char *const drivers[] = {"disk", "disk", "qcow2", "raw"};
+    bool format = byte % 4 >= 2;
     struct qvalue *dict = qvalue_dict();
 
-    qdict_put(dict, "driver", qvalue_str(raw ? "raw" : "disk"));
-    qdict_put(dict, raw ? "file" : "disk", qvalue_str(short_name(c, raw ? &node : &disk, byte / 4 % 4)));
+    qdict_put(dict, "driver", qvalue_str(drivers[byte % 4]));
+    qdict_put(dict, format ? "file" : "disk", qvalue_str(short_name(c, format ? &node : &disk, byte / 4 % 4)));
     qdict_put(dict, "size", qvalue_int(small_size(c, byte / 16)));
     return dict;
 }

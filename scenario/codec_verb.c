@@ -135,6 +135,8 @@ static const char *const verbs[] = {
     "blockdev-snapshot-internal-sync",
     "blockdev-snapshot-delete-internal-sync",
     "blockdev-set-active",
+    "img snapshot",
+    "img resize",
 };
 
 const struct scn_verb *code_verb(struct coder *c, const struct scn_verb *verb)

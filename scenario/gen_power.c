@@ -13,25 +13,9 @@
 #include "scenario/gen_image.h"
 
 static const char *const features[] = {
-    GEN_IMAGE_FEATURES,
-    "second",
-    "backing",
-    "align",
-    "no-cache",
-    "cut",
-    "rounds",
-    "repair",
-    "compressed",
-    "bitmap",
-    "snapshot",
-    "resize",
-    "reopen",
-    "close",
-    "fault",
-    "io",
-    "flush",
-    "no-unmap",
-    NULL,
+    GEN_IMAGE_FEATURES, "second",   "backing",  "align",  "no-cache", "cut",   "rounds", "repair", "compressed",
+    "bitmap",           "snapshot", "internal", "resize", "reopen",   "close", "fault",  "io",     "flush",
+    "no-unmap",         NULL,
 };
 
 #define POWER_IMAGES 2
@@ -42,13 +26,14 @@ struct power_image {
     char node[12];
     char guest[12];
     char *options; /* with which it is opened */
+    bool bitmaps;  /* those keep snapshots from being applied */
+    bool made[4];  /* internal snapshots that are likely there, by the number in their name */
 };
 
 struct power {
     struct gen *gen;
     struct power_image images[POWER_IMAGES];
     unsigned count;
-    unsigned snapshots;
 };
 
 /* --- the world --------------------------------------------------------------------------------------------- */
@@ -81,6 +66,7 @@ static void write_image(struct power *p, struct power_image *i, unsigned number)
     }
     gen_line(gen, "%s", gen_chance(gen, "no-cache", 40) ? " write-cache=off" : "");
     gen_image_write(gen, "image", &i->image, i->levels);
+    i->bitmaps = gen_chance(gen, "bitmaps", 650);
     i->options = gen_image_options(gen, "image.options", &i->image, false);
 }
 
@@ -207,8 +193,70 @@ static void reopen(struct power *p, const struct power_image *i)
     gen_line(p->gen, "try settle");
 }
 
+/* A name: of one that is there, or, wanted or not, any. */
+static int64_t snapshot_name(struct power *p, const struct power_image *i, bool there)
+{
+    int64_t name = gen_range(p->gen, "snapshot.name", 1, ARRAY_SIZE(i->made) - 1);
+
+    for (size_t n = 1; there && !i->made[name] && n < ARRAY_SIZE(i->made); n++) {
+        name = name % (int64_t)(ARRAY_SIZE(i->made) - 1) + 1;
+    }
+    return name;
+}
+
+static bool has_snapshots(const struct power_image *i)
+{
+    bool any = false;
+
+    for (size_t n = 0; n < ARRAY_SIZE(i->made); n++) {
+        any = any || i->made[n];
+    }
+    return any;
+}
+
+static void add_snapshot(struct power *p, struct power_image *i, int64_t time_ns)
+{
+    struct gen *gen = p->gen;
+    bool delete = has_snapshots(i) && gen_draw(gen, "internal.delete", 3) == 0;
+    int64_t name = snapshot_name(p, i, delete);
+
+    if (delete) {
+        gen_at(gen, time_ns, "try blockdev-snapshot-delete-internal-sync device=%s name=s%" PRId64, i->node, name);
+    } else if (gen_draw(gen, "internal.txn", 4) == 0) {
+        gen_at(gen, time_ns,
+               "try transaction actions=[{\"type\": \"blockdev-snapshot-internal-sync\", "
+               "\"data\": {\"device\": \"%s\", \"name\": \"s%" PRId64 "\"}}%s]",
+               i->node, name, gen_draw(gen, "internal.abort", 2) ? ", {\"type\": \"abort\", \"data\": {}}" : "");
+    } else {
+        gen_at(gen, time_ns, "try blockdev-snapshot-internal-sync device=%s name=s%" PRId64, i->node, name);
+    }
+    i->made[name] = true; /* a deleted one may still be there when the power fails */
+}
+
+/* What qemu-img does to an image that nobody has open. */
+static void add_image_steps(struct power *p, struct power_image *i)
+{
+    struct gen *gen = p->gen;
+    bool snapshots = !i->image.data[0] && gen_chance(gen, "snapshot", 600);
+
+    for (int64_t n = snapshots ? gen_range(gen, "snapshot.count", 1, 3) : 0; n > 0; n--) {
+        const char *how = has_snapshots(i) ? GEN_PICK(gen, "snapshot.how", "-c", "-a", "-a", "-d") : "-c";
+        int64_t name = snapshot_name(p, i, how[1] != 'c');
+
+        gen_line(gen, "try img snapshot %s s%" PRId64 " %s", how, name, i->image.disk);
+        i->made[name] = true;
+    }
+    if (gen_chance(gen, "resize", 200)) {
+        int64_t bytes = gen_range(gen, "resize.to", 0, MIN(2 * i->image.bytes, 64 * MiB) / SIM_SECTOR_BYTES);
+        char size[24];
+
+        gen_line(gen, "try img resize --shrink %s %s", i->image.disk,
+                 sim_format_size(bytes * SIM_SECTOR_BYTES, size));
+    }
+}
+
 /* Closed, perhaps changed as qemu-img would, and opened again. */
-static void close_and_open(struct power *p, const struct power_image *i)
+static void close_and_open(struct power *p, struct power_image *i)
 {
     struct gen *gen = p->gen;
 
@@ -226,15 +274,7 @@ static void close_and_open(struct power *p, const struct power_image *i)
         gen_line(gen, "try img check %s", i->image.disk);
     }
     arm_early_cut(p, "early.snapshot");
-    if (scn_verb_find("img snapshot") && !i->image.data[0] && gen_chance(gen, "snapshot", 600)) {
-        for (int64_t n = gen_range(gen, "snapshot.count", 1, 3); n > 0; n--) {
-            const char *how = p->snapshots ? GEN_PICK(gen, "snapshot.how", "-c", "-c", "-a", "-d") : "-c";
-
-            gen_line(gen, "try img snapshot %s s%" PRId64 " %s", how, gen_range(gen, "snapshot.name", 1, 3),
-                     i->image.disk);
-            p->snapshots++;
-        }
-    }
+    add_image_steps(p, i);
     open_image(p, i, false);
     arm_early_cut(p, "early.open");
 }
@@ -242,13 +282,15 @@ static void close_and_open(struct power *p, const struct power_image *i)
 static void draw_event(struct power *p, int64_t span_ns)
 {
     struct gen *gen = p->gen;
-    const struct power_image *i = &p->images[gen_draw(gen, "event.image", p->count)];
+    struct power_image *i = &p->images[gen_draw(gen, "event.image", p->count)];
     int64_t time_ns = (int64_t)gen_draw(gen, "event.time", (uint64_t)span_ns);
 
-    if (gen_chance(gen, "bitmap", 200)) {
+    if (i->bitmaps && gen_chance(gen, "bitmap", 250)) {
         add_bitmap(p, i, time_ns);
     } else if (gen_chance(gen, "resize", 80)) {
         add_resize(p, i, time_ns);
+    } else if (!i->image.data[0] && gen_chance(gen, "internal", 70)) {
+        add_snapshot(p, i, time_ns);
     } else if (gen_chance(gen, "flush", 200)) {
         gen_at(gen, time_ns, "try io %s %s", i->guest, gen_draw(gen, "flush.wait", 2) ? "flush" : "aio_flush");
     } else if (gen_chance(gen, "io", 700)) {
@@ -284,7 +326,8 @@ static void arm_cut(struct power *p)
              GEN_PICK(gen, "cut.keep", "drawn", "drawn", "drawn", "none", "all"));
 }
 
-/* What is left is checked and opened. An image with lazy counts is repaired first, by somebody. */
+/* What is left is checked and opened. An image with lazy counts, and one in the middle of a snapshot, whose COPIED
+ * bits are off then, is repaired first, by somebody. */
 static void come_back(struct power *p)
 {
     struct gen *gen = p->gen;
@@ -293,13 +336,14 @@ static void come_back(struct power *p)
     for (unsigned n = 0; n < p->count; n++) {
         const struct power_image *i = &p->images[n];
         bool repair = gen_chance(gen, "repair", 300);
+        bool loose = i->image.lazy || has_snapshots(i);
 
-        if (i->image.lazy && gen_draw(gen, "repair.half", 3) == 0) {
+        if (loose && gen_draw(gen, "repair.half", 3) == 0) {
             gen_line(gen, "try img check -r leaks %s", i->image.disk); /* leaves the rest to whoever opens it */
         } else if (repair) {
-            gen_line(gen, "img check -r %s %s", i->image.lazy ? "all" : GEN_PICK(gen, "repair.how", "leaks", "all"),
+            gen_line(gen, "img check -r %s %s", loose ? "all" : GEN_PICK(gen, "repair.how", "leaks", "all"),
                      i->image.disk);
-        } else if (!i->image.lazy) {
+        } else if (!loose) {
             gen_line(gen, "img check %s", i->image.disk);
         }
         open_image(p, i, true);
@@ -344,7 +388,9 @@ static void write_end(struct power *p)
 
         gen_line(gen, "try unplug %s", i->guest);
         gen_line(gen, "try blockdev-del node-name=%s", i->node);
-        gen_line(gen, "img check%s %s", gen_draw(gen, "end.repair", 2) ? " -r all" : "", i->image.disk);
+        /* no mark says of version 2 that somebody should have repaired it */
+        bool repair = gen_draw(gen, "end.repair", 2) || (i->image.v2 && has_snapshots(i));
+        gen_line(gen, "img check%s %s", repair ? " -r all" : "", i->image.disk);
     }
 }
 

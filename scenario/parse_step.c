@@ -18,7 +18,7 @@ static const struct {
 } first_words[] = {
     {"expect", "job, same, bitmap, event, view, img or error"},
     {"bitmap", "freeze, abdicate, reclaim or iterate"},
-    {"img", "create or check"},
+    {"img", "create, check, snapshot or resize"},
 };
 
 /* First words of all verbs and of what is no step. */

@@ -223,6 +223,16 @@ static void on_node_open(void *opaque, const struct sim_record *r)
     runner->stats.images_reopened += image && runner->stats.power_losses;
 }
 
+static void on_snapshot(void *opaque, const struct sim_record *r)
+{
+    struct runner *runner = opaque;
+    const char *what = sim_record_str(r, 1);
+
+    runner->stats.snapshots += strcmp(what, "create") == 0;
+    runner->stats.snapshots_back += strcmp(what, "goto") == 0;
+    runner->stats.snapshots_deleted += strcmp(what, "delete") == 0;
+}
+
 static void on_bitmap_load(void *opaque, const struct sim_record *r)
 {
     (void)r;
@@ -372,6 +382,7 @@ void recorder_attach(struct runner *runner)
         {EV_qmp_reply, on_reply},
         {EV_bitmap_create, on_bitmap_create},
         {EV_bitmap_load, on_bitmap_load},
+        {EV_image_snapshot, on_snapshot},
         {EV_node_open, on_node_open},
         {EV_bitmap_release, on_bitmap_release},
         {EV_bitmap_merge, on_bitmap_change},

@@ -1,6 +1,6 @@
 /*
- * Images on media: img create, img check, expect img. Through the same drivers as everything else, in time of the
- * world, by nodes that live as long as the step.
+ * Images on media: img create, check, snapshot and resize, expect img. Through the same drivers as everything else,
+ * in time of the world, by nodes that live as long as the step.
  */
 #include "scenario/runner_int.h"
 
@@ -272,4 +272,74 @@ void scn_run_expect_img(struct runner *runner, const struct scn_step *step)
                              call.err ? error_get_pretty(call.err) : call.lines);
     }
     error_free(call.err);
+}
+
+/* --- img snapshot, img resize ------------------------------------------------------------------------------ */
+
+/* Only while the step lasts is anything below the image open, so nobody needs to be quiesced. */
+static void snapshot(void *opaque)
+{
+    struct img_call *call = opaque;
+    const struct scn_step *step = call->step;
+    BlockDriverState *bs = open_image(call, step_str(step, "name", ""), step_str(step, "-f", NULL), true, false);
+
+    if (!bs) {
+        return;
+    }
+    if (step_has(step, "-c")) {
+        bdrv_co_snapshot_create(bs, NULL, step_str(step, "-c", ""), &call->err);
+    } else if (step_has(step, "-a")) {
+        bdrv_co_snapshot_goto(bs, NULL, step_str(step, "-a", ""), &call->err);
+    } else {
+        bdrv_co_snapshot_delete(bs, NULL, step_str(step, "-d", ""), &call->err);
+    }
+    bdrv_unref(bs);
+}
+
+static void resize(void *opaque)
+{
+    struct img_call *call = opaque;
+    const struct scn_step *step = call->step;
+    int64_t bytes = step_int(step, "size", 0);
+    BlockDriverState *bs = open_image(call, step_str(step, "name", ""), step_str(step, "-f", NULL), true, false);
+    BlockBackend *blk = bs ? blk_new(call->runner->host, BLK_PERM_WRITE | BLK_PERM_RESIZE, BLK_PERM_ALL) : NULL;
+
+    if (!bs) {
+        return;
+    }
+    if (bytes < bdrv_getlength_cached(bs) && !step_has(step, "--shrink")) {
+        error_setg(&call->err, "Use the --shrink option to perform a shrink operation.");
+    } else if (blk_insert_bs(blk, bs, &call->err) >= 0) {
+        int ret = blk_co_truncate(blk, bytes, false, PREALLOC_OFF, 0, &call->err);
+
+        ret = ret < 0 ? ret : blk_co_flush(blk);
+        if (ret < 0 && !call->err) {
+            error_setg_errno(&call->err, ret, "Could not resize");
+        }
+    }
+    blk_unref(blk);
+    bdrv_unref(bs);
+}
+
+static void change_image(struct runner *runner, const struct scn_step *step, const char *how, host_fn *fn)
+{
+    struct img_call call = {.runner = runner, .step = step};
+
+    if (!runner->dark) {
+        SIM_EMIT(runner->sim, runner->host, image_change, step, SIM_P(step_str(step, "name", "")), SIM_P(how));
+    }
+    runner_in_host(runner, how, fn, &call);
+    runner->stats.image_changes += !call.err && !runner->dark;
+    runner_judge_reply(runner, step, call.err);
+    error_free(call.err);
+}
+
+void scn_run_img_snapshot(struct runner *runner, const struct scn_step *step)
+{
+    change_image(runner, step, "img snapshot", snapshot);
+}
+
+void scn_run_img_resize(struct runner *runner, const struct scn_step *step)
+{
+    change_image(runner, step, "img resize", resize);
 }

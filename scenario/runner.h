@@ -61,6 +61,8 @@ struct run_stats {
     uint64_t breakpoints;              /* requests that stopped at one */
     uint64_t injected;                 /* requests that a rule of blkdebug failed */
     uint64_t images, image_checks;     /* img create, img check */
+    uint64_t image_changes;            /* img snapshot, img resize */
+    uint64_t snapshots, snapshots_back, snapshots_deleted;    /* internal ones */
     uint64_t images_leaking, images_corrupt, images_repaired; /* of the checks */
     uint64_t images_opened, images_reopened;                  /* qcow2 nodes; after a power loss */
     uint64_t bitmaps_loaded;                                  /* from images */

@@ -12,6 +12,8 @@ void scn_run_disk(struct runner *runner, const struct scn_step *step);
 void scn_run_export(struct runner *runner, const struct scn_step *step);
 void scn_run_img_create(struct runner *runner, const struct scn_step *step);
 void scn_run_img_check(struct runner *runner, const struct scn_step *step);
+void scn_run_img_snapshot(struct runner *runner, const struct scn_step *step);
+void scn_run_img_resize(struct runner *runner, const struct scn_step *step);
 void scn_run_expect_img(struct runner *runner, const struct scn_step *step);
 void scn_run_guest(struct runner *runner, const struct scn_step *step);
 void scn_run_unplug(struct runner *runner, const struct scn_step *step);

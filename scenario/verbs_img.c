@@ -56,6 +56,26 @@ static const struct scn_arg_def check_args[] = {
     END,
 };
 
+static const struct scn_arg_def snapshot_args[] = {
+    {"-c", SCN_STR, .doc = "makes a snapshot of that name"},
+    {"-a", SCN_STR, .doc = "goes back to it"},
+    {"-d", SCN_STR, .doc = "deletes it"},
+    {"-f", SCN_ENUM, .choices = formats, .doc = "format, default: look"},
+    {"-q", SCN_FLAG, .doc = "be quiet: accepted for qemu-img's sake"},
+    MEDIUM,
+    END,
+};
+
+static const struct scn_arg_def resize_args[] = {
+    {"--shrink", SCN_FLAG, .doc = "what lies behind the new end may be lost"},
+    {"-f", SCN_ENUM, .choices = formats, .doc = "format, default: look"},
+    {"-q", SCN_FLAG, .doc = "be quiet: accepted for qemu-img's sake"},
+    MEDIUM,
+    {"size", SCN_SIZE, .positional = true, .required = true, .min = 0, .max = IMAGE_SIZE_MAX,
+     .doc = "what a guest will see"},
+    END,
+};
+
 static const struct scn_arg_def expect_args[] = {
     MEDIUM,
     {"condition", SCN_ENUM, .positional = true, .required = true, .choices = conditions,
@@ -107,6 +127,15 @@ static bool check_create(const struct scn_step *step, Error **errp)
     return true;
 }
 
+static bool check_snapshot(const struct scn_step *step, Error **errp)
+{
+    if (!!text(step, "-c") + !!text(step, "-a") + !!text(step, "-d") != 1) {
+        error_setg(errp, "expected one of '-c NAME', '-a NAME' and '-d NAME'");
+        return false;
+    }
+    return true;
+}
+
 const struct scn_verb scn_img_verbs[] = {
     {.name = "img create",
      .form = SCN_FORM_WORLD,
@@ -121,6 +150,19 @@ const struct scn_verb scn_img_verbs[] = {
      .run = scn_run_img_check,
      .doc = "checks the image on a disk that no node has open, and repairs it; corruption that stays is a failure",
      .example = "img check -r all src"},
+    {.name = "img snapshot",
+     .form = SCN_FORM_WORLD,
+     .args = snapshot_args,
+     .check = check_snapshot,
+     .run = scn_run_img_snapshot,
+     .doc = "makes, applies or deletes an internal snapshot of the image on a disk that no node has open",
+     .example = "img snapshot -a s1 src"},
+    {.name = "img resize",
+     .form = SCN_FORM_WORLD,
+     .args = resize_args,
+     .run = scn_run_img_resize,
+     .doc = "changes the virtual size of the image on a disk that no node has open",
+     .example = "img resize --shrink src 1M"},
     {.name = "expect img",
      .form = SCN_FORM_WORLD,
      .args = expect_args,
