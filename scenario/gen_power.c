@@ -66,7 +66,7 @@ static void write_image(struct power *p, struct power_image *i, unsigned number)
     }
     gen_line(gen, "%s", gen_chance(gen, "no-cache", 40) ? " write-cache=off" : "");
     gen_image_write(gen, "image", &i->image, i->levels);
-    i->bitmaps = gen_chance(gen, "bitmaps", 650);
+    i->bitmaps = !gen_chance(gen, "no-bitmaps", 350);
     i->options = gen_image_options(gen, "image.options", &i->image, false);
 }
 
