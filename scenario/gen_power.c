@@ -13,9 +13,9 @@
 #include "scenario/gen_image.h"
 
 static const char *const features[] = {
-    GEN_IMAGE_FEATURES, "second",   "backing",  "align",  "no-cache", "cut",   "rounds", "repair", "compressed",
-    "bitmap",           "snapshot", "internal", "resize", "reopen",   "close", "fault",  "io",     "flush",
-    "no-unmap",         NULL,
+    GEN_IMAGE_FEATURES, "second",     "backing",  "align",  "no-cache", "cut",   "rounds", "repair", "compressed",
+    "bitmap",           "snapshot",   "internal", "resize", "reopen",   "close", "fault",  "io",     "flush",
+    "no-unmap",         "no-bitmaps", NULL,
 };
 
 #define POWER_IMAGES 2
