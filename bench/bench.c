@@ -6,6 +6,7 @@
 #include "bench/bitmap.h"
 #include "bench/floor.h"
 #include "bench/measure.h"
+#include "bench/qcow2.h"
 #include "bench/requests.h"
 #include "scenario/runner.h"
 #include "sim/payload.h"
@@ -338,8 +339,12 @@ int main(int argc, char **argv)
         bench_request_paths();
         return 0;
     }
+    if (argc == 2 && strcmp(argv[1], "qcow2") == 0) {
+        bench_qcow2();
+        return 0;
+    }
     if (argc != 1) {
-        fprintf(stderr, "bench: there is no part '%s', expected bitmaps or requests\n", argv[1]);
+        fprintf(stderr, "bench: there is no part '%s', expected bitmaps, qcow2 or requests\n", argv[1]);
         return 2;
     }
     floor_setup();
@@ -348,6 +353,7 @@ int main(int argc, char **argv)
     bench_seeds();
     bench_requests();
     bench_request_paths();
+    bench_qcow2();
     bench_sparse();
     bench_reset();
     bench_bitmaps();
