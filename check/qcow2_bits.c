@@ -54,6 +54,11 @@ static uint8_t byte_at(struct qcow2_image *image, const struct qcow2_image_bitma
     return left >= 8 ? byte : (uint8_t)(byte & ((1u << left) - 1));
 }
 
+static bool all_zero(const uint8_t *bytes, int64_t count)
+{
+    return count == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, (size_t)count - 1) == 0);
+}
+
 bool qcow2_bitmap_tail_is_set(struct qcow2_image *image, const struct qcow2_image_bitmap *b)
 {
     int64_t first = b->bits / 8; /* the first byte with bits that do not exist */
@@ -63,16 +68,14 @@ bool qcow2_bitmap_tail_is_set(struct qcow2_image *image, const struct qcow2_imag
         const uint8_t *data = piece(image, b, i, &fill);
         int64_t at = MAX(first - (int64_t)i * image->cluster_bytes, 0);
 
-        for (; at < image->cluster_bytes; at++) {
-            uint8_t byte = data ? data[at] : fill;
-            int64_t bit = ((int64_t)i * image->cluster_bytes + at) * 8;
-
-            if (bit < b->bits) {
-                byte = (uint8_t)(byte >> (b->bits - bit));
-            }
-            if (byte) {
+        if (i == first / image->cluster_bytes) { /* the byte that has bits of both kinds */
+            if ((data ? data[at] : fill) >> (b->bits % 8)) {
                 return true;
             }
+            at++;
+        }
+        if (at < image->cluster_bytes && (data ? !all_zero(data + at, image->cluster_bytes - at) : fill != 0)) {
+            return true;
         }
     }
     return false;

@@ -119,8 +119,9 @@ static bool cut_one(struct cut_command *c)
     if (c->terminal) {
         double spent = now_seconds() - c->started;
 
-        fprintf(stderr, "\r%llu workloads  %llu cuts  %.0f runs/s  %llu failed ", (unsigned long long)c->workloads,
-                (unsigned long long)c->all_cuts, spent > 0 ? (double)c->runs / spent : 0.0,
+        fprintf(stderr, "\r%llu workloads  %llu cuts  %.0f cuts/s  %.0f runs/s  %llu failed ",
+                (unsigned long long)c->workloads, (unsigned long long)c->all_cuts,
+                spent > 0 ? (double)c->all_cuts / spent : 0.0, spent > 0 ? (double)c->runs / spent : 0.0,
                 (unsigned long long)c->failures);
     }
     return !c->max_failures || c->failures < c->max_failures;
@@ -174,10 +175,15 @@ static void summary(const struct cut_command *c)
 {
     double spent = now_seconds() - c->started;
 
-    printf("%llu workloads, %llu writes: %llu cuts tried in %llu runs (nothing, everything and a drawn part kept), "
-           "%.1f s, %.0f cuts/s\n",
-           (unsigned long long)c->workloads, (unsigned long long)c->all_writes, (unsigned long long)c->all_cuts,
-           (unsigned long long)c->runs, spent, spent > 0 ? (double)c->runs / spent : 0.0);
+    double per_second = spent > 0 ? 1 / spent : 0.0;
+
+    printf(
+        "%llu workloads, %llu writes: %llu cuts (positions of a write), %llu runs (nothing, everything and a drawn "
+        "part kept at each)\n",
+        (unsigned long long)c->workloads, (unsigned long long)c->all_writes, (unsigned long long)c->all_cuts,
+        (unsigned long long)c->runs);
+    printf("%.1f s: %.1f cuts/s, %.1f runs/s\n", spent, (double)c->all_cuts * per_second,
+           (double)c->runs * per_second);
     printf("%llu failed; power lost in %llu; %llu checks of images: %llu corrupt, %llu with leaks, %llu repaired\n",
            (unsigned long long)c->failures, (unsigned long long)c->reached, (unsigned long long)c->checks,
            (unsigned long long)c->corrupt, (unsigned long long)c->leaking, (unsigned long long)c->repaired);

@@ -4,7 +4,7 @@
 
 good good.blk
 blksim cut good.blk -j2
-says "/cli/cut/good" 0 out '^1 workloads, [1-9][0-9]* writes: ([1-9][0-9]*) cuts tried in'
+says "/cli/cut/good" 0 out '^1 workloads, [1-9][0-9]* writes: ([1-9][0-9]*) cuts [(]positions of a write[)], [1-9][0-9]* runs'
 says "/cli/cut/good/no-failure" 0 out '^0 failed; power lost in [1-9]'
 blksim cut good.blk --json --max-cuts 4
 says "/cli/cut/json" 0 out '"cuts":4,"runs":12,"power_lost":12,"failed":0'
