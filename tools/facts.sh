@@ -105,10 +105,10 @@ pending != "" && /^(static )?void [a-z_0-9]+\(/ {
     sub(/.* /, "", fn)
     claim(fn)
 }
-pending != "" && /^[A-Z][A-Z_]*\([a-z_0-9]+\)/ {
+pending != "" && /^[A-Z][A-Z_0-9]*\([a-z_0-9]+[,)]/ {
     fn = $0
-    sub(/^[A-Z_]*\(/, "", fn)
-    sub(/\).*/, "", fn)
+    sub(/^[A-Z_0-9]*\(/, "", fn)
+    sub(/[,)].*/, "", fn)
     claim(fn)
 }
 pending != "" && $0 != "" { problem("no test follows:" pending); pending = "" }

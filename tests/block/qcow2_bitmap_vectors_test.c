@@ -192,7 +192,7 @@ static void recorded_body(struct world *w)
     close_image(&i);
 }
 
-/* fact: bitmaps 1.7/vectors; qcow2 4.1/auto, 4.2/load */
+/* fact: bitmaps 1.7/vectors; qcow2 4.1/auto, 4.2/load, 8/bitmaps */
 static void test_recorded(void **state)
 {
     FILE *file = fopen("tests/vectors/bitmap-sha256.tsv", "r");

@@ -361,7 +361,8 @@ WORLD_TEST(test_same_cluster)
     close_blk(w, blk);
 }
 
-/* fact: qcow2 5.2/compressed: the room of one that fails is free again */
+/* The room of one that fails is free again.
+ * fact: qcow2 5.4/compressed-packing */
 WORLD_TEST(test_write_error)
 {
     load(w, "v3-data-4k", "d");

@@ -146,8 +146,6 @@ static void test_snapshot(void **state)
     rig_end(0);
 }
 
-/* A read of what lies around fails: so does the write, nothing is lost, and the next one works.
- * fact: qcow2 5.2/cow */
 static void fail_read(struct disk_interposer *self, struct disk_req *req)
 {
     if (req->op == SIM_OP_READ && seen.reads++ == 1) {
@@ -155,6 +153,8 @@ static void fail_read(struct disk_interposer *self, struct disk_req *req)
     }
 }
 
+/* A read of what lies around fails: so does the write, nothing is lost, and the next one works.
+ * fact: qcow2 5.2/cow */
 static void test_read_fails(void **state)
 {
     rig_begin((struct rig_spec){.size = MiB, .backing = MiB});

@@ -214,7 +214,7 @@ Q2_TEST(tables_move, {.cluster_bits = 12, .refcount_order = 4, .size = 16 * MiB}
 /* --- afterwards
  * ----------------------------------------------------------------------------------------------------- */
 
-/* fact: qcow2 5.8/runtime */
+/* fact: qcow2 5.8/runtime; block 9/image-corrupted */
 Q2_TEST(unusable_and_silent, IMAGE())
 {
     struct payload p;

@@ -213,19 +213,21 @@ BAD_TEST(test_unaligned_zero, version3, (6 * 64 * KiB + 512) | 1 | COPIED, 0)
 /* fact: qcow2 5.2/v2-zero-flag, edge/34 */
 BAD_TEST(test_zero_in_v2, version2, 1, 0)
 BAD_TEST(test_zero_allocated_in_v2, version2, (6 * 64 * KiB) | 1, 0)
-/* fact: qcow2 5.2/extl2-bitmap, edge/36: a conflict in another part of the cluster, too */
+/* A conflict in another part of the cluster, too.
+ * fact: qcow2 5.2/extl2-bitmap, edge/36 */
 BAD_TEST(test_both_bits, extended, (6 * 64 * KiB) | COPIED, 0x8000000080000000)
 /* fact: qcow2 5.2/extl2-no-host */
 BAD_TEST(test_bits_without_cluster, extended, 0, 0x80000000)
-/* fact: qcow2 5.2/compressed-descriptor: streams beyond the end of the file, at absurd places, and no streams */
+/* Streams beyond the end of the file, at absurd places, and no streams.
+ * fact: qcow2 5.2/compressed-descriptor */
 BAD_TEST(test_compressed_beyond, version3, QCOW_OFLAG_COMPRESSED | 200 * MiB, 0)
 BAD_TEST(test_compressed_far, version3, QCOW_OFLAG_COMPRESSED | 0x3fffffffffffff, 0)
 BAD_TEST(test_compressed_all_ones, version3, QCOW_OFLAG_COMPRESSED | 0x3fffffffffffffff, 0)
 BAD_TEST(test_compressed_noise, version3, QCOW_OFLAG_COMPRESSED | 5 * 64 * KiB, 0)
 BAD_TEST(test_compressed_header, extended, QCOW_OFLAG_COMPRESSED, 0)
 
-/* fact: qcow2 edge/32: offset 0 is a place only in an external data file; the entry's low bit means nothing in
- * extended L2 */
+/* Offset 0 is a place only in an external data file; the entry's low bit means nothing in extended L2.
+ * fact: qcow2 edge/32 */
 WORLD_TEST(test_not_placed)
 {
     uint8_t seen[512];

@@ -153,7 +153,7 @@ static void expect_refused(BlockDriverState *bs, int64_t bytes, enum bdrv_preall
     assert_int_equal(bdrv_getlength_cached(bs), before);
 }
 
-/* fact: qcow2 5.7/v2-resize, 5.9/max-size */
+/* fact: qcow2 5.7/v2-resize, 5.9/max-size; block 5/qcow2 */
 WORLD_TEST(test_refused)
 {
     make_image(w, "d", "{'size':1048576,'cluster-size':512,'version':'v2'}");

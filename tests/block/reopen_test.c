@@ -23,7 +23,7 @@ WORLD_TEST(test_queue)
     drop_two(w);
 }
 
-/* fact: block 6/order */
+/* fact: block 6/order, edge/35 */
 WORLD_TEST(test_order)
 {
     two_disks(w);

@@ -54,6 +54,7 @@ static void snapshots_are(const char *expected)
     assert_string_equal(names, expected);
 }
 
+/* fact: block 9/internal-snapshot */
 static void create_and_delete(void **state)
 {
     ok(CREATE, "{\"device\":\"q\",\"name\":\"one\"}");
