@@ -61,6 +61,17 @@ static int write_header(BlockDriverState *bs, Error **errp)
     return ret;
 }
 
+/* Before anything is written, and only who repairs gets further. */
+static int check_refblocks(BlockDriverState *bs, Error **errp)
+{
+    if (!bdrv_is_writable(bs) || (bs->open_flags & BDRV_O_CHECK) || qcow2_refblocks_are_distinct(bs)) {
+        return 0;
+    }
+    SIM_MARK(bs->host->sim, qcow2_refblock_named_twice);
+    error_setg(errp, "Refcount block is named twice; image cannot be opened read/write");
+    return -EINVAL;
+}
+
 static bool must_be_repaired(const BlockDriverState *bs)
 {
     const BDRVQcow2State *s = bs->opaque;
@@ -206,33 +217,38 @@ static int open_data_file(BlockDriverState *bs, const struct qvalue *options, Er
     return 0;
 }
 
-static int open_image(BlockDriverState *bs, const struct qvalue *options, Error **errp)
+static int open_header(BlockDriverState *bs, const struct qvalue *options, Error **errp)
 {
     BDRVQcow2State *s = bs->opaque;
 
+    STAILQ_INIT(&s->unknown_header_ext);
+    LIST_INIT(&s->cluster_allocs);
+    LIST_INIT(&s->data_uses);
     int ret = qcow2_header_load(bs, errp);
     if (ret == 0) {
         s->needs_repair = (s->incompatible_features & QCOW2_INCOMPAT_DIRTY) != 0;
         ret = open_data_file(bs, options, errp);
     }
-    if (ret == 0) {
-        ret = load_tables(bs, options, errp);
+    if (ret < 0) {
+        qcow2_forget_image(bs);
     }
-    return ret < 0 ? ret : check_dirty(bs, errp);
+    return ret;
 }
 
-static void init_state(BDRVQcow2State *s)
+/* The rest, after the header. All of it is read and believed before anything is written. */
+static int open_rest(BlockDriverState *bs, const struct qvalue *options, Error **errp)
 {
-    STAILQ_INIT(&s->unknown_header_ext);
-    LIST_INIT(&s->cluster_allocs);
-    LIST_INIT(&s->data_uses);
-}
+    int ret = load_tables(bs, options, errp);
 
-/* What is read is believed; now others, and the guest, may see it. */
-static int take_into_use(BlockDriverState *bs, Error **errp)
-{
-    int ret = begin_use(bs, errp);
-
+    if (ret == 0) {
+        ret = check_refblocks(bs, errp);
+    }
+    if (ret == 0) {
+        ret = check_dirty(bs, errp);
+    }
+    if (ret == 0) {
+        ret = begin_use(bs, errp);
+    }
     if (ret < 0) {
         qcow2_forget_image(bs);
     } else {
@@ -243,15 +259,12 @@ static int take_into_use(BlockDriverState *bs, Error **errp)
 
 int qcow2_open_image(BlockDriverState *bs, const struct qvalue *options, Error **errp)
 {
-    init_state(bs->opaque);
-    int ret = open_image(bs, options, errp);
-    if (ret < 0) {
-        qcow2_forget_image(bs);
-        return ret;
-    }
-    return take_into_use(bs, errp);
+    int ret = open_header(bs, options, errp);
+
+    return ret < 0 ? ret : open_rest(bs, options, errp);
 }
 
+/* The header only: it names the files below. */
 static int qcow2_open(BlockDriverState *bs, const struct qvalue *options, Error **errp)
 {
     BDRVQcow2State *s = bs->opaque;
@@ -262,22 +275,22 @@ static int qcow2_open(BlockDriverState *bs, const struct qvalue *options, Error 
     }
     co_mutex_init(bs->host->sim, &s->lock);
     co_mutex_lock(&s->lock);
-    init_state(s);
-    int ret = open_image(bs, options, errp);
-    if (ret < 0) {
-        qcow2_forget_image(bs);
-    }
+    int ret = open_header(bs, options, errp);
+    s->unusable = true; /* so far */
     co_mutex_unlock(&s->lock);
     return ret;
 }
 
-/* Whoever is refused for his backing file leaves the image as it is. */
+/* Whoever is refused for his backing file leaves the image as it is, and images that name each other without an end
+ * have not taken up memory for their tables when that is noticed. */
 static int qcow2_opened(BlockDriverState *bs, Error **errp)
 {
     BDRVQcow2State *s = bs->opaque;
 
     co_mutex_lock(&s->lock);
-    int ret = take_into_use(bs, errp);
+    SIM_ASSERT(s->unusable && s->l1_table == NULL);
+    s->unusable = false;
+    int ret = open_rest(bs, bs->options, errp);
     s->unusable = ret < 0;
     co_mutex_unlock(&s->lock);
     return ret;

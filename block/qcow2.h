@@ -356,6 +356,9 @@ int qcow2_flush_caches(BlockDriverState *bs);
 
 int qcow2_refcount_init(BlockDriverState *bs, Error **errp); /* reads the refcount table */
 void qcow2_refcount_close(BlockDriverState *bs);
+/* No block counts for two stretches of the file: else what is allocated in one is in the other, and a search for
+ * free clusters may take as long as a table of 8 MiB can say. */
+bool qcow2_refblocks_are_distinct(BlockDriverState *bs);
 int qcow2_get_refcount(BlockDriverState *bs, uint64_t cluster_index, uint64_t *refcount);
 /* Adds or subtracts 1..max on every cluster that the range touches; all or none (increments are taken back; only an
  * I/O error in the middle of a decrease leaves the rest counted, which is a leak). -EINVAL: beyond refcount_max or

@@ -8,6 +8,7 @@
  * across anything that might load another one.
  */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "block/qcow2.h"
 
@@ -33,6 +34,36 @@ int qcow2_refcount_init(BlockDriverState *bs, Error **errp)
         }
     }
     return 0;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
+
+    return left < right ? -1 : left > right;
+}
+
+bool qcow2_refblocks_are_distinct(BlockDriverState *bs)
+{
+    const BDRVQcow2State *s = bs->opaque;
+    size_t bytes = (size_t)s->refcount_table_size * sizeof(uint64_t);
+    uint64_t *used = qcow2_alloc(bs, bytes);
+    size_t nb = 0;
+    bool distinct = true;
+
+    for (uint32_t i = 0; i < s->refcount_table_size; i++) {
+        uint64_t offset = s->refcount_table[i] & REFT_OFFSET_MASK;
+        used[nb] = offset;
+        nb += offset != 0;
+    }
+    if (nb > 1) {
+        qsort(used, nb, sizeof(*used), by_value);
+    }
+    for (size_t i = 1; distinct && i < nb; i++) {
+        distinct = used[i] != used[i - 1];
+    }
+    qcow2_free(bs, used, bytes);
+    return distinct;
 }
 
 void qcow2_refcount_close(BlockDriverState *bs)

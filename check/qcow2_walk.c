@@ -141,7 +141,7 @@ static void walk_l1(struct walk *walk, const uint64_t *l1, uint32_t entries, int
         if (l1[i] & L1_RESERVED) {
             qcow2_found(image, QCOW2_FOUND_RESERVED, at, "reserved bits in L1 entry %u: %016" PRIx64, i, l1[i]);
         }
-        if (offset == 0) {
+        if (l1[i] == 0) { /* other bits without an offset name the header, for a check */
             continue;
         }
         if (offset % image->cluster_bytes) {
