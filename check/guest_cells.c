@@ -162,7 +162,7 @@ void guest_model_reset(struct guest_model *model)
     guest_model_init(model, model->boundary);
 }
 
-void guest_model_truncate(struct guest_model *model, int64_t bytes)
+void guest_model_truncate(struct guest_model *model, int64_t bytes, uint64_t since)
 {
     for (uint32_t i = 0; i < model->leaf_count; i++) {
         struct model_leaf *leaf = model->leaves[i];
@@ -171,7 +171,7 @@ void guest_model_truncate(struct guest_model *model, int64_t bytes)
         if (base >= bytes) {
             guest_leaf_drop_cells(model, leaf);
             leaf->wild = true;
-            leaf->start = leaf->end = 0;
+            leaf->start = leaf->end = since;
         } else if (base + MODEL_LEAF_BYTES > bytes) {
             struct model_cell *cells = guest_leaf_cells(model, leaf);
 
@@ -179,7 +179,8 @@ void guest_model_truncate(struct guest_model *model, int64_t bytes)
                 if (base + (page + 1) * SIM_PAGE_BYTES > bytes) { /* coarse: a page with both forgets both */
                     guest_cell_page_drop(model, &cells[page]);
                     unspill(model, &cells[page]);
-                    cells[page] = (struct model_cell){.id = cells[page].id, .wild = 0xff};
+                    cells[page] =
+                        (struct model_cell){.id = cells[page].id, .start = since, .end = since, .wild = 0xff};
                 }
             }
         }
@@ -285,14 +286,24 @@ static void cell_forget_before(struct guest_model *model, struct model_cell *cel
     }
 }
 
-void guest_model_forget_before(struct guest_model *model, uint64_t start)
+void guest_model_forget_before(struct guest_model *model, int64_t from, uint64_t start)
 {
+    int64_t first = from / SIM_PAGE_BYTES; /* coarse: a page with both forgets both */
+
     for (uint32_t i = 0; i < model->leaf_count; i++) {
         struct model_leaf *leaf = model->leaves[i];
+        int64_t skipped = first - leaf->index * MODEL_LEAF_PAGES;
 
-        for (int page = 0; leaf->cells && page < MODEL_LEAF_PAGES; page++) {
+        if (skipped >= MODEL_LEAF_PAGES) {
+            continue;
+        }
+        if (skipped > 0) {
+            guest_leaf_cells(model, leaf);
+        } else {
+            leaf->wild |= leaf->start <= start;
+        }
+        for (int64_t page = MAX(skipped, (int64_t)0); leaf->cells && page < MODEL_LEAF_PAGES; page++) {
             cell_forget_before(model, &leaf->cells[page], start);
         }
-        leaf->wild |= leaf->start <= start;
     }
 }

@@ -77,11 +77,12 @@ struct model_mismatch {
 void guest_model_init(struct guest_model *model, const struct check_boundary *boundary);
 /* Forgets everything: all content is wild again. */
 void guest_model_reset(struct guest_model *model);
-/* The disk became shorter: what lies beyond is wild again. */
-void guest_model_truncate(struct guest_model *model, int64_t bytes);
-/* What lies below has been changed for something that holds only what was written since `start`: everything else
- * may be anything. */
-void guest_model_forget_before(struct guest_model *model, uint64_t start);
+/* The disk became shorter, by event `since` at the latest: what lies beyond is wild again, and a write that began
+ * before that event need not replace it. 0: all writes on their way began, or will be done, after the cut. */
+void guest_model_truncate(struct guest_model *model, int64_t bytes, uint64_t since);
+/* From that byte on, what lies below has been changed for something that holds only what was written since event
+ * `start`: everything else may be anything. */
+void guest_model_forget_before(struct guest_model *model, int64_t from, uint64_t start);
 /* A write, zero write or discard of this model's guests completed now. in: the data of a write. */
 void guest_model_wrote(struct guest_model *model, const struct flight *flight, uint64_t now, bool ok);
 /* A read that began at rs returned data at offset now. False with the first mismatch. */

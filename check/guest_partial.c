@@ -132,7 +132,7 @@ static void on_replace(void *opaque, const struct sim_record *record)
         }
         for (struct view *view = state->views; view; view = view->next) {
             if (view->host == p->host && (sees(view, p->source) || sees(view, p->target))) {
-                guest_model_forget_before(&view->model->model, p->start);
+                guest_model_forget_before(&view->model->model, 0, p->start);
                 forget_discarded(view, p, record->number);
             }
         }

@@ -35,7 +35,7 @@ static void on_resize(void *opaque, const struct sim_record *record)
         int64_t cut = guest_below_cut(bs, record->ref, (int64_t)record->field[1]);
 
         if (cut >= 0) {
-            guest_model_truncate(&view->model->model, cut);
+            guest_model_truncate(&view->model->model, cut, 0);
         } else if (cut_by_other_node(bs, record->ref, (int64_t)record->field[1])) {
             forget_all(state, view);
         }
@@ -52,12 +52,12 @@ bool guest_is_being_cut(const BlockDriverState *bs)
 }
 
 /* What the guest sees from there on, if the medium has it at the same place; else all of it. */
-static void forget_from(struct guest_view *state, struct view *view, int64_t bytes)
+static void forget_from(struct guest_view *state, struct view *view, int64_t bytes, uint64_t now)
 {
     const BlockDriverState *bs = guest_view_bs(view->guest);
 
     if (bs && check_disk_below(bs)) {
-        guest_model_truncate(&view->model->model, bytes);
+        guest_model_truncate(&view->model->model, bytes, now);
     } else {
         forget_all(state, view);
     }
@@ -77,7 +77,7 @@ static void on_disk_complete(void *opaque, const struct sim_record *record)
             continue;
         }
         if (disk_length(req->disk) != length) { /* the last sector may have lost its end */
-            forget_from(state, view, length - SIM_SECTOR_BYTES);
+            forget_from(state, view, length - SIM_SECTOR_BYTES, record->number);
         }
         view->cut = view->cut < 0 ? length : MIN(view->cut, length);
     }
@@ -108,27 +108,30 @@ static void overlay_is_in(struct guest_view *state, const struct qmp_call *call,
         BlockDriverState *bs = guest_view_bs(view->guest);
 
         if (bs && check_stands_on(bs, overlay)) { /* what is on its way comes after it */
-            guest_model_forget_before(&view->model->model, now);
+            guest_model_forget_before(&view->model->model, 0, now);
         }
     }
     state->used_overlay = NULL;
 }
 
-/* An image that could not become shorter has given up its tail by then: the client wanted to be rid of that. */
-static void shrink_failed(struct guest_view *state, const struct qmp_call *call)
+/* An image that could not become shorter may have given up its tail by then (bitmaps-qcow2.md 5.5): the client
+ * wanted to be rid of that. What a command that was refused at the door left in place is a candidate still. */
+static void shrink_failed(struct guest_view *state, const struct qmp_call *call, uint64_t now)
 {
     const char *node = check_call_str(call, "node-name");
-    const BlockDriverState *bs = bdrv_lookup_bs(call->host, node ? node : check_call_str(call, "device"), NULL);
+    const BlockDriverState *resized =
+        bdrv_lookup_bs(call->host, node ? node : check_call_str(call, "device"), NULL);
     int64_t bytes;
 
-    if (!bs || !qdict_get_int(call->args, "size", &bytes, 0, NULL)) {
+    if (!resized || !qdict_get_int(call->args, "size", &bytes, 0, NULL)) {
         return;
     }
     for (struct view *view = state->views; view; view = view->next) {
-        int64_t cut = guest_below_cut(guest_view_bs(view->guest), bs, bytes);
+        const BlockDriverState *bs = guest_view_bs(view->guest);
+        int64_t cut = bs && !check_disk_below(bs) ? guest_below_cut(bs, resized, bytes) : -1;
 
         if (cut >= 0) {
-            guest_model_truncate(&view->model->model, cut);
+            guest_model_forget_before(&view->model->model, cut, now);
         }
     }
 }
@@ -139,28 +142,22 @@ static void on_reply(void *opaque, const struct sim_record *record)
     struct guest_view *state = opaque;
     const struct qmp_call *call = record->ref;
     bool failed = sim_record_str(record, 2) != NULL;
-    bool resize = strcmp(sim_record_str(record, 0), "block_resize") == 0;
 
     if (failed && call && call->args && strcmp(sim_record_str(record, 0), "block_resize") == 0) {
-        shrink_failed(state, call);
+        shrink_failed(state, call, record->number);
     }
     if (call && call == state->used_overlay) {
         overlay_is_in(state, call, record->number);
     }
     for (struct view *view = state->views; view; view = view->next) {
         const BlockDriverState *bs = guest_view_bs(view->guest);
-
-        if (failed && resize && bs && !check_disk_below(bs)) {
-            /* an image may have let go of what was to be cut off (bitmaps-qcow2.md 5.5) */
-            guest_model_forget_before(&view->model->model, record->number);
-        }
         const struct disk *disk = bs ? check_disk_below(check_bottom(bs)) : NULL;
 
         if (failed && disk && guest_is_being_cut(bs) && view->cut < 0) {
             view->cut = ROUND_UP(disk_length(disk), SIM_SECTOR_BYTES);
         }
         if (failed && disk && view->cut >= 0) {
-            forget_from(state, view, view->cut);
+            forget_from(state, view, view->cut, record->number);
         }
         view->cut = -1;
     }

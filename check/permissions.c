@@ -129,27 +129,6 @@ static void look_at_children(struct permissions *state, const struct host *host,
     }
 }
 
-/* A command may take away the reason why a loosening was refused before, but not the rights kept then. */
-static void on_command(void *opaque, const struct sim_record *record)
-{
-    struct permissions *state = opaque;
-    struct host *host = ((const struct qmp_call *)record->ref)->host;
-
-    if (!host->graph || !permissions_may_keep(host)) {
-        return;
-    }
-    for (BlockDriverState *bs = bdrv_next_node(host, NULL); bs; bs = bdrv_next_node(host, bs)) {
-        for (BdrvChild *edge = bdrv_first_child(bs); edge; edge = bdrv_next_child(edge)) {
-            struct edge_rights want;
-
-            permissions_model(bs, edge, &want);
-            if (holds_too_much(edge, &want)) {
-                permissions_kept(state, host, edge);
-            }
-        }
-    }
-}
-
 /* Who makes an image locks its medium, and has no node there. */
 static bool images_are_made(const struct host *host)
 {
@@ -164,9 +143,16 @@ static bool images_are_made(const struct host *host)
 }
 
 /* What nodes over a medium are asked for is locked there, for other nodes and hosts to find (8.11). */
-static void look_at_locks(struct permissions *state, const struct host *host, const BlockDriverState *bs)
+struct locks {
+    uint64_t taken, unshared;        /* asked for */
+    uint64_t locked, locked_against; /* found */
+    bool too_little, too_much;
+};
+
+/* False: nobody can say. */
+static bool compare_locks(const struct host *host, const BlockDriverState *bs, struct locks *locks)
 {
-    uint64_t taken = 0, unshared = 0, locked, locked_against;
+    *locks = (struct locks){.taken = 0};
 
     for (const BlockDriverState *over = bdrv_next_node((struct host *)host, NULL); over;
          over = bdrv_next_node((struct host *)host, over)) {
@@ -176,20 +162,56 @@ static void look_at_locks(struct permissions *state, const struct host *host, co
             continue;
         }
         if (bdrv_is_inactive(over)) {
-            return; /* its locks are not touched any more */
+            return false; /* its locks are not touched any more */
         }
         users_of(over, &perm, &shared);
-        taken |= perm;
-        unshared |= BLK_PERM_ALL & ~shared;
+        locks->taken |= perm;
+        locks->unshared |= BLK_PERM_ALL & ~shared;
     }
-    disk_locks_of(disk_find(host->sim, bdrv_filename(bs)), host, &locked, &locked_against);
-    bool too_little = (taken & ~locked) || (unshared & ~locked_against);
-    bool too_much = (locked & ~taken) || (locked_against & ~unshared);
-    if (too_little || (too_much && !images_are_made(host))) {
+    disk_locks_of(disk_find(host->sim, bdrv_filename(bs)), host, &locks->locked, &locks->locked_against);
+    locks->too_little = (locks->taken & ~locks->locked) || (locks->unshared & ~locks->locked_against);
+    locks->too_much = (locks->locked & ~locks->taken) || (locks->locked_against & ~locks->unshared);
+    return true;
+}
+
+static void look_at_locks(struct permissions *state, const struct host *host, const BlockDriverState *bs)
+{
+    struct locks l;
+
+    if (!compare_locks(host, bs, &l)) {
+        return;
+    }
+    if (l.too_little || (l.too_much && !images_are_made(host) &&
+                         !permissions_locks_kept(state, host, bs, l.locked, l.locked_against))) {
         permissions_violate(state, host, bs, "lock-wrong", NULL,
                             "its users hold %#" PRIx64 " and forbid %#" PRIx64 "; the medium's locks say %#" PRIx64
                             " and %#" PRIx64,
-                            taken, unshared, locked, locked_against);
+                            l.taken, l.unshared, l.locked, l.locked_against);
+    }
+}
+
+/* A command may take away the reason why a loosening was refused before, but not the rights kept then. */
+static void on_command(void *opaque, const struct sim_record *record)
+{
+    struct permissions *state = opaque;
+    struct host *host = ((const struct qmp_call *)record->ref)->host;
+    struct locks locks;
+
+    if (!host->graph || !permissions_may_keep(host)) {
+        return;
+    }
+    for (BlockDriverState *bs = bdrv_next_node(host, NULL); bs; bs = bdrv_next_node(host, bs)) {
+        for (BdrvChild *edge = bdrv_first_child(bs); edge; edge = bdrv_next_child(edge)) {
+            struct edge_rights want;
+
+            permissions_model(bs, edge, &want);
+            if (holds_too_much(edge, &want)) {
+                permissions_kept(state, host, edge);
+            }
+        }
+        if (strcmp(bdrv_driver_name(bs), "disk") == 0 && compare_locks(host, bs, &locks) && locks.too_much) {
+            permissions_locks_kept(state, host, bs, locks.locked, locks.locked_against);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
  *
  *   permissions.c         what it listens to; conflicts, writers of what nobody may write, locks, leftovers
  *   permissions_model.c   what an edge must hold and share, from the users above it and the reference alone
- *   permissions_kept.c    edges that keep rights because giving them up was refused below
+ *   permissions_kept.c    edges and locks that keep rights because giving them up was refused below
  *   permissions_io.c      changes of a medium, and the way through the graph that they must have had
  *   permissions_links.c   links: frozen ones, and nodes that were not drained when a link changed
  *   permissions_ops.c     op blockers, and the commands that ask for them
@@ -15,7 +15,7 @@
 
 struct permissions {
     struct check *check;
-    struct kept_edge *kept;     /* permissions_kept.c */
+    struct kept_rights *kept;   /* permissions_kept.c */
     struct disk_node *disks;    /* permissions_io.c */
     struct frozen_link *frozen; /* permissions_links.c */
     struct asked *asked;        /* permissions_ops.c */
@@ -41,6 +41,10 @@ bool permissions_writes_by_itself(const BlockDriverState *parent, const BdrvChil
 bool permissions_may_keep(struct host *host);
 /* For an edge that holds too much: it kept what it holds, now or when this was asked before. */
 bool permissions_kept(struct permissions *state, const struct host *host, const BdrvChild *edge);
+/* The same for a node over a medium that is locked more than its users ask for: a user who went, edge and all, may
+ * leave behind what the others must not be without. */
+bool permissions_locks_kept(struct permissions *state, const struct host *host, const BlockDriverState *bs,
+                            uint64_t locked, uint64_t locked_against);
 
 void permissions_io_attach(struct permissions *state);
 void permissions_links_attach(struct permissions *state);

@@ -5,12 +5,14 @@
  */
 #include "check/permissions.h"
 
-/* An edge that was found with rights kept. The reason may go, the rights stay until somebody changes them. */
-struct kept_edge {
+/* An edge, or the locks of a node's medium, found with rights kept. The reason may go, the rights stay until
+ * somebody changes them. */
+struct kept_rights {
     const struct host *host;
-    uint64_t number;
+    const struct sim_name *node; /* whose medium is locked; NULL: an edge */
+    uint64_t number;             /* of the edge */
     uint64_t perm, shared;
-    struct kept_edge *next;
+    struct kept_rights *next;
 };
 
 /* bs has users who write and an end that they must not pad. */
@@ -53,27 +55,49 @@ bool permissions_may_keep(struct host *host)
     return false;
 }
 
-bool permissions_kept(struct permissions *state, const struct host *host, const BdrvChild *edge)
+/* As they were when they were found kept, or kept now for a reason that there is. */
+static bool is_kept(struct permissions *state, const struct kept_rights *found, bool reason)
 {
-    struct kept_edge *kept = state->kept;
-    uint64_t perm, shared;
+    struct kept_rights *kept = state->kept;
 
-    bdrv_child_perms(edge, &perm, &shared);
-    while (kept && !(kept->host == host && kept->number == bdrv_child_number(edge))) {
+    while (kept && !(kept->host == found->host && kept->node == found->node && kept->number == found->number)) {
         kept = kept->next;
     }
-    if (kept && kept->perm == perm && kept->shared == shared) {
+    if (kept && kept->perm == found->perm && kept->shared == found->shared) {
         return true;
     }
-    if (!refuses_from(bdrv_child_bs(edge))) {
+    if (!reason) {
         return false;
     }
     if (!kept) {
-        kept = (struct kept_edge *)sim_alloc(state->check->arena, SIM_TYPE_check_state, sizeof(*kept));
-        *kept = (struct kept_edge){.host = host, .number = bdrv_child_number(edge), .next = state->kept};
+        kept = (struct kept_rights *)sim_alloc(state->check->arena, SIM_TYPE_check_state, sizeof(*kept));
+        *kept = *found;
+        kept->next = state->kept;
         state->kept = kept;
     }
-    kept->perm = perm;
-    kept->shared = shared;
+    kept->perm = found->perm;
+    kept->shared = found->shared;
     return true;
+}
+
+bool permissions_kept(struct permissions *state, const struct host *host, const BdrvChild *edge)
+{
+    struct kept_rights found = {.host = host, .number = bdrv_child_number(edge)};
+
+    bdrv_child_perms(edge, &found.perm, &found.shared);
+    return is_kept(state, &found, refuses_from(bdrv_child_bs(edge)));
+}
+
+bool permissions_locks_kept(struct permissions *state, const struct host *host, const BlockDriverState *bs,
+                            uint64_t locked, uint64_t locked_against)
+{
+    struct kept_rights found = {
+        .host = host, .node = bdrv_node_sim_name(bs), .perm = locked, .shared = BLK_PERM_ALL & ~locked_against};
+    bool reason = false;
+
+    for (const BlockDriverState *over = bdrv_next_node((struct host *)host, NULL); over && !reason;
+         over = bdrv_next_node((struct host *)host, over)) {
+        reason = check_same_medium(bs, over) && refuses(over);
+    }
+    return is_kept(state, &found, reason);
 }
