@@ -351,7 +351,8 @@ static void over(struct power_data *state, struct power_image *image, struct pow
     const struct guest_req *req = f->req;
     bool through = !guest_get_config(f->guest)->write_cache || (req->flags & BDRV_REQ_FUA);
 
-    if (req->ret >= 0 && image->bs && w->op != SIM_OP_DISCARD) { /* a discard may be ignored (2.3) */
+    if (req->ret >= 0 && !req->ignored && image->bs &&
+        w->op != SIM_OP_DISCARD) { /* a discard may be ignored (2.3) */
         ranges_add(&image->written, w->offset, w->offset + w->bytes);
     }
     w->req = NULL;
