@@ -77,14 +77,15 @@ static bool has_way(const BlockDriverState *bs, uint64_t rights, int64_t end)
         if (!parent || permissions_writes_by_itself(parent, edge)) {
             return true;
         }
-        /* who stores data for writers may make its file longer for them (1.11) */
+        /* who stores data for writers, copies of what lies below included, may make its file longer for them (1.11)
+         */
         bool stores =
             (bdrv_child_role(edge) & BDRV_CHILD_DATA) && parent && strcmp(bdrv_driver_name(parent), "qcow2") == 0;
         bool pads = rights == BLK_PERM_RESIZE && (stores || pads_last_sector(parent, edge, end));
+        uint64_t writes = BLK_PERM_WRITE | BLK_PERM_RESIZE | (stores ? BLK_PERM_WRITE_UNCHANGED : 0);
         bool moves = end != INT64_MAX && strcmp(bdrv_driver_name(parent), "raw") == 0;
 
-        if (has_way(parent, pads ? BLK_PERM_WRITE | BLK_PERM_RESIZE : rights,
-                    moves ? end - check_raw_offset(parent) : end)) {
+        if (has_way(parent, pads ? writes : rights, moves ? end - check_raw_offset(parent) : end)) {
             return true;
         }
     }

@@ -272,6 +272,17 @@ static bool is_of_the_world(enum sim_type type)
     return false;
 }
 
+/* What the power could take away is a disk's own. */
+static bool disks_hold_payloads(const struct resources *state)
+{
+    struct disk *disk = disk_first(state->check->sim);
+
+    while (disk && disk_unflushed(disk) == 0) {
+        disk = disk_next(disk);
+    }
+    return disk != NULL;
+}
+
 static void empty(struct resources *state, const struct sim_arena *arena, const char *where_name)
 {
     struct violation_where where = {.host = where_name};
@@ -280,7 +291,7 @@ static void empty(struct resources *state, const struct sim_arena *arena, const 
         uint64_t live = sim_arena_live(arena, (enum sim_type)type);
 
         if (live > 0 && !is_of_the_world((enum sim_type)type) &&
-            !(state->crashed && type == SIM_TYPE_payload_elem)) {
+            !(type == SIM_TYPE_payload_elem && (state->crashed || disks_hold_payloads(state)))) {
             where.op = sim_type_name((enum sim_type)type);
             check_violate(state->check->set, "resources", "left-over", &where,
                           "at the end of everything %" PRIu64 " of %s (%s) are left", live,

@@ -47,6 +47,10 @@ void gen_bitmap_reload(struct bitmaps *b)
         if (gen_draw(gen, "reload.check", 3) == 0) {
             gen_line(gen, "try img check %s", node->disk);
         }
+        if (gen_chance(gen, "internal", 150)) {
+            gen_line(gen, "try img snapshot %s s%" PRId64 " %s", GEN_PICK(gen, "reload.how", "-c", "-a", "-d"),
+                     gen_range(gen, "reload.snapshot", 1, 3), node->disk);
+        }
         gen_bitmap_image_open(b, node, true);
         gen_bitmap_guest(b, node, true);
     }

@@ -220,6 +220,11 @@ void gen_bitmap_operation(struct bitmaps *b, int64_t time_ns)
         resize(b, time_ns);
         return;
     }
+    if (gen_chance(b->gen, "internal", 40)) {
+        gen_image_snapshot(b->gen, "internal.how", b->nodes[gen_draw(b->gen, "internal.node", b->guest_count)].name,
+                           time_ns);
+        return;
+    }
     for (size_t k = 0; k < ARRAY_SIZE(operations); k++) {
         total += operations[k].weight;
     }

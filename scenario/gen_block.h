@@ -1,7 +1,7 @@
 /*
  * Profile block from inside: gen_block.c (the story: world, rounds, end), gen_block_node.c (nodes and how their
- * options are written), gen_block_graph.c (the graph changes under load) and gen_block_load.c (what goes through
- * it: requests, limits, thresholds, breakpoints, faults).
+ * options are written), gen_block_graph.c (the graph changes under load), gen_block_chain.c (overlays and
+ * snapshots) and gen_block_load.c (what goes through it: requests, limits, thresholds, breakpoints, faults).
  */
 #ifndef SCENARIO_GEN_BLOCK_H
 #define SCENARIO_GEN_BLOCK_H
@@ -89,6 +89,10 @@ const char *gen_block_limits(struct blocks *b, const char *what, char buf[256]);
 /* --- what happens ------------------------------------------------------------------------------------------ */
 
 void gen_block_graph_change(struct blocks *b, int64_t time_ns);
+/* Chains and images (gen_block_chain.c): a new overlay on a node, another name in a header, a snapshot within. */
+void gen_block_overlay(struct blocks *b, int64_t time_ns);
+void gen_block_header(struct blocks *b, int64_t time_ns);
+void gen_block_internal(struct blocks *b, int64_t time_ns);
 void gen_block_event(struct blocks *b, int64_t time_ns);
 void gen_block_load(struct blocks *b, unsigned span_bits);
 

@@ -260,15 +260,6 @@ static void change_quorum(struct blocks *b, int64_t time_ns)
     }
 }
 
-/* No driver here has a backing file: all of them are refused, each for its own reason. */
-static void snapshot(struct blocks *b, int64_t time_ns)
-{
-    struct block_node *node = pick(b, "snapshot.node", NULL);
-    struct block_node *overlay = pick(b, "snapshot.overlay", is_unused);
-
-    gen_at(b->gen, time_ns, "try blockdev-snapshot node=%s overlay=%s", node->name, overlay ? overlay->name : "n0");
-}
-
 static int64_t draw_length(struct blocks *b, const struct block_node *node)
 {
     struct gen *gen = b->gen;
@@ -335,7 +326,9 @@ static const struct {
     {"add", add, 8},
     {"del", remove_node, 7},
     {"quorum-change", change_quorum, 6},
-    {"snapshot", snapshot, 3},
+    {"snapshot", gen_block_overlay, 7},
+    {"header", gen_block_header, 2},
+    {"internal", gen_block_internal, 6},
     {"resize", resize, 12},
 };
 

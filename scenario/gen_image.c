@@ -241,3 +241,25 @@ char *gen_image_options(struct gen *gen, const char *what, struct gen_image *ima
     }
     return list.text.bytes;
 }
+
+/* --- snapshots within ---------------------------------------------------------------------------------------- */
+
+void gen_image_snapshot(struct gen *gen, const char *what, const char *node, int64_t time_ns)
+{
+    int64_t name = gen_range(gen, what, 1, 3);
+
+    switch (gen_draw(gen, what, 8)) {
+    case 0:
+    case 1:
+        gen_at(gen, time_ns, "try blockdev-snapshot-delete-internal-sync device=%s name=s%" PRId64, node, name);
+        break;
+    case 2:
+        gen_at(gen, time_ns,
+               "try transaction actions=[{\"type\": \"blockdev-snapshot-internal-sync\", "
+               "\"data\": {\"device\": \"%s\", \"name\": \"s%" PRId64 "\"}}%s]",
+               node, name, gen_draw(gen, what, 2) ? ", {\"type\": \"abort\", \"data\": {}}" : "");
+        break;
+    default:
+        gen_at(gen, time_ns, "try blockdev-snapshot-internal-sync device=%s name=s%" PRId64, node, name);
+    }
+}

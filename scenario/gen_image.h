@@ -28,6 +28,11 @@ void gen_image_write(struct gen *gen, const char *what, const struct gen_image *
  * Notes in image what matters later. Caller frees. */
 char *gen_image_options(struct gen *gen, const char *what, struct gen_image *image, bool json);
 
+/* A command that makes or deletes a snapshot within the image of a node, by names that come again; it may be
+ * refused.
+ */
+void gen_image_snapshot(struct gen *gen, const char *what, const char *node, int64_t time_ns);
+
 /* Features that weights may name; they stand in the lists of all profiles with images. */
 #define GEN_IMAGE_FEATURES \
     "v2", "lazy", "narrow", "extended", "zstd", "prealloc", "external", "small-clusters", "small-cache", "overlap"
