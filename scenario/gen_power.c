@@ -263,10 +263,10 @@ static void close_and_open(struct power *p, struct power_image *i)
     if (gen_chance(gen, "reopen", 250)) {
         reopen(p, i);
     }
-    if (gen_chance(gen, "fault", 80)) { /* one of the few writes of a close */
+    if (gen_chance(gen, "fault", i->image.lazy ? 400 : 120)) { /* one of the few writes of a close */
         gen_line(gen, "try settle");
         gen_line(gen, "try fault error disk=%s op=write nth=%" PRId64, i->image.disk,
-                 gen_scale(gen, "fault.nth", 4));
+                 gen_scale(gen, "fault.nth", 3));
     }
     gen_line(gen, "try unplug %s", i->guest);
     gen_line(gen, "try blockdev-del node-name=%s", i->node);
