@@ -174,7 +174,7 @@ static void mixed_is_the_others(void **state)
     assert_true(bitmaps > 20 && bitmaps < 100);
     assert_true(blocks > 20 && blocks < 100);
     assert_true(powers > 10 && powers < 60);
-    assert_int_equal(count_with("mixed:bitmaps=4,transaction=0,quiet=0", "transaction"), 0);
+    assert_int_equal(count_with("mixed:bitmaps=4,transaction=0,internal=0,quiet=0", "transaction"), 0);
     assert_int_equal(count_with("mixed:bitmaps=0,graphs=0,powers=0,power=0", "powerloss"), 0);
 }
 
