@@ -18,7 +18,8 @@ struct l2_walk {
     int64_t offset;
     uint64_t active; /* times named */
     uint64_t inactive;
-    int64_t next; /* where the next data cluster would lie if nothing were fragmented; 0: nothing yet */
+    int64_t zeroed; /* entries that were mended and are not written yet */
+    int64_t next;   /* where the next data cluster would lie if nothing were fragmented; 0: nothing yet */
 };
 
 static void corrupt(struct qcow2_check *c, uint64_t times, const char *what, uint64_t entry)
@@ -56,23 +57,16 @@ static void check_compressed(struct l2_walk *w, uint64_t entry, uint64_t bitmap)
     res->fragmented_clusters += (int64_t)w->active;
 }
 
-/* The cluster was only reserved, so the entry can do without it. 0: done; -errno with check_errors counted. */
-static int zero_entry(struct l2_walk *w, unsigned index)
+/* The cluster was only reserved, so the entry can do without it. */
+static void zero_entry(struct l2_walk *w, unsigned index)
 {
-    struct qcow2_check *c = w->c;
-    const BDRVQcow2State *s = c->bs->opaque;
-    int64_t at = w->offset + (int64_t)index * s->l2_entry_size;
-    uint8_t entry[16];
+    const BDRVQcow2State *s = w->c->bs->opaque;
 
-    qcow2_put_be64(entry, has_subclusters(s) ? 0 : QCOW_OFLAG_ZERO);
-    qcow2_put_be64(entry + 8, 0xffffffffULL << 32);
-    int ret = qcow2_pre_write_overlap_check(c->bs, QCOW2_OL_ACTIVE_L2 | QCOW2_OL_INACTIVE_L2, at, s->l2_entry_size,
-                                            false);
-    if (ret == 0) {
-        ret = qcow2_pwrite_sync(c->bs, at, s->l2_entry_size, entry);
+    set_l2_entry(s, w->c->table, index, has_subclusters(s) ? 0 : QCOW_OFLAG_ZERO);
+    if (has_subclusters(s)) {
+        set_l2_bitmap(s, w->c->table, index, 0xffffffffULL << 32);
     }
-    c->res->check_errors += ret < 0;
-    return ret;
+    w->zeroed++;
 }
 
 /* True: the entry has been changed and refers to nothing any more. */
@@ -80,16 +74,15 @@ static bool check_unaligned(struct l2_walk *w, unsigned index, uint64_t entry, u
 {
     struct qcow2_check *c = w->c;
     bool data = has_subclusters(c->bs->opaque) ? (bitmap & 0xffffffffU) != 0 : !(entry & QCOW_OFLAG_ZERO);
+    bool mendable = !data && offset_into_cluster(c->bs->opaque, w->offset) == 0;
 
-    if (!data && (c->fix & BDRV_FIX_ERRORS)) {
+    if (mendable && (c->fix & BDRV_FIX_ERRORS)) {
         qcow2_check_say(c->res, "Repairing: preallocated cluster is not aligned (entry 0x%llx)",
                         (unsigned long long)entry);
-        if (zero_entry(w, index) == 0) {
-            c->res->corruptions_fixed++;
-            return true;
-        }
+        zero_entry(w, index);
+        return true;
     }
-    c->mendable += data ? 0 : (int64_t)(w->active + w->inactive);
+    c->mendable += mendable ? (int64_t)(w->active + w->inactive) : 0;
     corrupt(c, w->active + w->inactive,
             data ? "data cluster is not aligned" : "preallocated cluster is not aligned", entry);
     return false;
@@ -183,6 +176,34 @@ static bool may_read(struct qcow2_check *c, int64_t offset)
     return c->odd_room >= 0;
 }
 
+static int write_l2(struct qcow2_check *c, int64_t offset)
+{
+    const BDRVQcow2State *s = c->bs->opaque;
+    int ret = qcow2_pre_write_overlap_check(c->bs, QCOW2_OL_ACTIVE_L2 | QCOW2_OL_INACTIVE_L2, offset,
+                                            s->cluster_size, false);
+
+    if (ret == 0) {
+        ret = qcow2_pwrite(c->bs, offset, s->cluster_size, c->table);
+    }
+    c->res->check_errors += ret < 0;
+    return ret;
+}
+
+/* All entries of a table at once: looking for what a write would overlap with takes long. */
+static void write_zeroed(struct l2_walk *w, int64_t bytes)
+{
+    struct qcow2_check *c = w->c;
+    const BDRVQcow2State *s = c->bs->opaque;
+
+    memset(c->table + bytes, 0, (size_t)(s->cluster_size - bytes));
+    int ret = write_l2(c, w->offset);
+    if (ret == 0) {
+        ret = bdrv_co_flush(c->bs->file->bs);
+        c->res->check_errors += ret < 0;
+    }
+    *(ret < 0 ? &c->res->corruptions : &c->res->corruptions_fixed) += w->zeroed;
+}
+
 static int check_l2_table(struct qcow2_check *c, int64_t offset, uint64_t active, uint64_t inactive)
 {
     const BDRVQcow2State *s = c->bs->opaque;
@@ -199,6 +220,9 @@ static int check_l2_table(struct qcow2_check *c, int64_t offset, uint64_t active
         if (entry != 0 || bitmap != 0) {
             check_l2_entry(&w, i, entry, bitmap);
         }
+    }
+    if (w.zeroed > 0) {
+        write_zeroed(&w, bytes);
     }
     return (int)MIN(bytes, 0);
 }
@@ -397,19 +421,6 @@ static void copied_finding(struct qcow2_check *c, bool repaired, const char *wha
     qcow2_check_say(c->res, "%s: the copied flag of %s contradicts its refcount (entry 0x%llx)",
                     repaired ? "Repairing" : "ERROR", what, (unsigned long long)entry);
     *(repaired ? &c->res->corruptions_fixed : &c->res->corruptions) += (int64_t)times;
-}
-
-static int write_l2(struct qcow2_check *c, int64_t offset)
-{
-    const BDRVQcow2State *s = c->bs->opaque;
-    int ret = qcow2_pre_write_overlap_check(c->bs, QCOW2_OL_ACTIVE_L2 | QCOW2_OL_INACTIVE_L2, offset,
-                                            s->cluster_size, false);
-
-    if (ret == 0) {
-        ret = qcow2_pwrite(c->bs, offset, s->cluster_size, c->table);
-    }
-    c->res->check_errors += ret < 0;
-    return ret;
 }
 
 static int copied_l2(struct qcow2_check *c, int64_t offset, uint64_t times, bool repair)

@@ -372,6 +372,64 @@ WORLD_TEST(test_directory_overlaps)
     expect_untouched(w, i, "", "Can't update bitmap directory");
 }
 
+/* --- a repair tells what is left
+ * ------------------------------------------------------------------------------------ */
+
+static BdrvCheckResult mend(struct world *w, uint32_t fix)
+{
+    struct qvalue *options = opts("{'node-name':'n'," Q_FILE("d") "}");
+    BlockDriverState *bs = bdrv_open(w->host, options, BDRV_O_CHECK, NULL);
+    struct checking c = {.bs = bs, .fix = fix};
+
+    qvalue_free(options);
+    assert_non_null(bs);
+    assert_int_equal(bdrv_run_co(w->host, "check", checking_entry, &c), 0);
+    bdrv_unref(bs);
+    return c.res;
+}
+
+/* Two snapshots whose table lies in a data cluster: when it has moved, that cluster has one user, and COPIED. */
+/* fact: qcow2 5.8/repair-all, 5.8/snapshot-extra */
+WORLD_TEST(test_table_in_data)
+{
+    struct disk *disk = load_vector(w, "d", "zero-types-4k.qcow2");
+
+    poke_be(w, disk, 60, 2, 4);
+    poke_be(w, disk, 64, 0xe000, 8);
+    BdrvCheckResult res = mend(w, BDRV_FIX_LEAKS | BDRV_FIX_ERRORS);
+    assert_int_equal(res.corruptions, 0);
+    assert_int_equal(res.check_errors, 0);
+    res = mend(w, 0);
+    assert_int_equal(res.corruptions, 0);
+    assert_int_equal(res.leaks, 0);
+}
+
+/* A block beyond the end is not mended along with leaks, and so not forgotten. */
+/* fact: qcow2 5.8/repair-leaks */
+WORLD_TEST(test_block_beyond_end)
+{
+    struct disk *disk = load_vector(w, "d", "leaks-unaligned-4k.qcow2");
+
+    poke_be(w, disk, 0x1000 + 6 * 8, 0xfffffff000, 8);
+    BdrvCheckResult res = mend(w, BDRV_FIX_LEAKS);
+    assert_int_equal(res.leaks_fixed, 1);
+    assert_int_equal(res.corruptions, 1);
+    res = mend(w, BDRV_FIX_LEAKS | BDRV_FIX_ERRORS);
+    assert_int_equal(res.corruptions, 0);
+    assert_int_equal(mend(w, 0).corruptions, 0);
+}
+
+/* Without snapshots nobody looks where they would be. */
+WORLD_TEST(test_no_snapshots_anywhere)
+{
+    struct disk *disk = load_vector(w, "d", "v3-data-4k.qcow2");
+
+    poke_be(w, disk, 64, 0xfffffffffffffffeULL, 8);
+    BlockDriverState *bs = add(w, "{'node-name':'n'," Q_FILE("d") "}");
+    expect_clean(bs);
+    del(w, "n");
+}
+
 /* --- malformed.tsv -----------------------------------------------------------------------------------------------
  */
 
@@ -457,6 +515,9 @@ int main(void)
         T("/qcow2/bounds/untouched/narrow", test_dirty_too_narrow),
         T("/qcow2/bounds/untouched/backing", test_backing_missing),
         T("/qcow2/bounds/untouched/directory", test_directory_overlaps),
+        T("/qcow2/bounds/repair/table-in-data", test_table_in_data),
+        T("/qcow2/bounds/repair/block-beyond-end", test_block_beyond_end),
+        T("/qcow2/bounds/no-snapshots", test_no_snapshots_anywhere),
         T("/qcow2/bounds/malformed", test_malformed),
     };
 
