@@ -258,12 +258,14 @@ static int read_more(BlockDriverState *bs, struct first_cluster *first, size_t c
     return ret;
 }
 
+/* Last: an image that is taken back in vain names below it what it did before. */
 static int load_names(BlockDriverState *bs, const struct qcow2_header *h, const uint8_t *bytes, const char *format,
                       Error **errp)
 {
     uint64_t room = (1ULL << h->cluster_bits) - h->backing_file_offset;
 
     if (h->backing_file_offset == 0) {
+        bdrv_set_backing_strings(bs, NULL, NULL);
         return 0; /* a format alone says nothing: it goes when the header is next written */
     }
     if (h->backing_file_size > MIN(room, (uint64_t)QCOW2_MAX_BACKING_NAME)) {
@@ -272,9 +274,8 @@ static int load_names(BlockDriverState *bs, const struct qcow2_header *h, const 
     }
     char *name = strndup((const char *)bytes + h->backing_file_offset, h->backing_file_size);
     SIM_ASSERT(name != NULL);
-    if (name[0] != 0) {
-        bdrv_set_backing_strings(bs, name, format[0] ? format : NULL);
-    }
+    bool named = name[0] != 0;
+    bdrv_set_backing_strings(bs, named ? name : NULL, named && format[0] ? format : NULL);
     free(name);
     return 0;
 }
@@ -364,7 +365,6 @@ int qcow2_header_load(BlockDriverState *bs, Error **errp)
 {
     struct first_cluster first = {NULL, 0};
 
-    bdrv_set_backing_strings(bs, NULL, NULL);
     int ret = load_first(bs, &first, errp);
     qcow2_free(bs, first.bytes, first.count);
     return ret;
