@@ -116,16 +116,8 @@ static void overlay_is_in(struct guest_view *state, const struct qmp_call *call,
 
 /* An image that could not become shorter may have given up its tail by then (bitmaps-qcow2.md 5.5): the client
  * wanted to be rid of that. What a command that was refused at the door left in place is a candidate still. */
-static void shrink_failed(struct guest_view *state, const struct qmp_call *call, uint64_t now)
+static void shrink_failed(struct guest_view *state, const BlockDriverState *resized, int64_t bytes, uint64_t now)
 {
-    const char *node = check_call_str(call, "node-name");
-    const BlockDriverState *resized =
-        bdrv_lookup_bs(call->host, node ? node : check_call_str(call, "device"), NULL);
-    int64_t bytes;
-
-    if (!resized || !qdict_get_int(call->args, "size", &bytes, 0, NULL)) {
-        return;
-    }
     for (struct view *view = state->views; view; view = view->next) {
         const BlockDriverState *bs = guest_view_bs(view->guest);
         int64_t cut = bs && !check_disk_below(bs) ? guest_below_cut(bs, resized, bytes) : -1;
@@ -136,19 +128,22 @@ static void shrink_failed(struct guest_view *state, const struct qmp_call *call,
     }
 }
 
-/* A resize that could not tell its outcome: what was cut off is gone, and the node will hear of it some day. */
-static void on_reply(void *opaque, const struct sim_record *record)
+static void resize_refused(struct guest_view *state, const struct qmp_call *call, uint64_t now)
 {
-    struct guest_view *state = opaque;
-    const struct qmp_call *call = record->ref;
-    bool failed = sim_record_str(record, 2) != NULL;
+    const char *node = check_call_str(call, "node-name");
+    const BlockDriverState *resized =
+        bdrv_lookup_bs(call->host, node ? node : check_call_str(call, "device"), NULL);
+    int64_t bytes;
 
-    if (failed && call && call->args && strcmp(sim_record_str(record, 0), "block_resize") == 0) {
-        shrink_failed(state, call, record->number);
+    if (resized && qdict_get_int(call->args, "size", &bytes, 0, NULL)) {
+        shrink_failed(state, resized, bytes, now);
     }
-    if (call && call == state->used_overlay) {
-        overlay_is_in(state, call, record->number);
-    }
+}
+
+/* Something that may have been a resize is over. One that could not tell its outcome: what was cut off is gone, and
+ * the node will hear of it some day. */
+static void cuts_are_over(struct guest_view *state, bool failed, uint64_t now)
+{
     for (struct view *view = state->views; view; view = view->next) {
         const BlockDriverState *bs = guest_view_bs(view->guest);
         const struct disk *disk = bs ? check_disk_below(check_bottom(bs)) : NULL;
@@ -157,19 +152,43 @@ static void on_reply(void *opaque, const struct sim_record *record)
             view->cut = ROUND_UP(disk_length(disk), SIM_SECTOR_BYTES);
         }
         if (failed && disk && view->cut >= 0) {
-            forget_from(state, view, view->cut, record->number);
+            forget_from(state, view, view->cut, now);
         }
         view->cut = -1;
     }
 }
 
+static void on_reply(void *opaque, const struct sim_record *record)
+{
+    struct guest_view *state = opaque;
+    const struct qmp_call *call = record->ref;
+    bool failed = sim_record_str(record, 2) != NULL;
+
+    if (failed && call && call->args && strcmp(sim_record_str(record, 0), "block_resize") == 0) {
+        resize_refused(state, call, record->number);
+    }
+    if (call && call == state->used_overlay) {
+        overlay_is_in(state, call, record->number);
+    }
+    cuts_are_over(state, failed, record->number);
+}
+
+/* The same without a command. */
+static void on_truncate(void *opaque, const struct sim_record *record)
+{
+    bool failed = (int64_t)record->field[2] < 0;
+
+    if (failed) {
+        shrink_failed(opaque, record->ref, (int64_t)record->field[1], record->number);
+    }
+    cuts_are_over(opaque, failed, record->number);
+}
+
 void guest_resize_attach(struct guest_view *state)
 {
     static const struct check_subscription table[] = {
-        {EV_node_resize, on_resize},
-        {EV_qmp_command, on_command},
-        {EV_qmp_reply, on_reply},
-        {EV_disk_complete, on_disk_complete},
+        {EV_node_resize, on_resize},   {EV_qmp_command, on_command},         {EV_qmp_reply, on_reply},
+        {EV_io_truncate, on_truncate}, {EV_disk_complete, on_disk_complete},
     };
 
     check_subscribe(state->check->sim, table, ARRAY_SIZE(table), state);

@@ -166,13 +166,20 @@ static void truncate_co(void *opaque)
     struct io_question *q = opaque;
 
     BlockDriverState *bs = blk_bs(guest_blk(q->guest));
+    int64_t bytes = step_int(q->step, "length", 0);
 
     /* The guest itself may not resize its disk, so this is what block_resize does. */
     if (!bs) {
         q->ret = -ENOMEDIUM;
-    } else if (!qmp_block_resize_node(bs, step_int(q->step, "length", 0), &q->err)) {
+        return;
+    }
+    bdrv_ref(bs);
+    if (!qmp_block_resize_node(bs, bytes, &q->err)) {
         q->ret = -EIO;
     }
+    SIM_EMIT(q->runner->sim, q->runner->host, io_truncate, bs, SIM_P(bdrv_node_sim_name(bs)), (uint64_t)bytes,
+             (uint64_t)(int64_t)q->ret);
+    bdrv_unref(bs);
 }
 
 static void status_co(void *opaque)
