@@ -65,11 +65,6 @@ static bool bits_allowed(struct bitmap_models *models, const struct bitmap_model
     return true;
 }
 
-static bool has_upper(const struct bitmap_model *m)
-{
-    return m->disk && !m->upper_open;
-}
-
 /* The dirty run around or after `at`, as whole groups; false: none before end. */
 static bool next_run(const struct bitmap_model *m, int64_t at, int64_t end, int64_t *start, int64_t *stop)
 {
@@ -99,7 +94,7 @@ void bitmap_compare_range(struct bitmap_models *models, struct bitmap_model *m, 
             return;
         }
     }
-    for (int64_t at = start; has_upper(m) && next_run(m, at, end, &at, &stop); at = stop) {
+    for (int64_t at = start; bitmap_is_bounded(m) && next_run(m, at, end, &at, &stop); at = stop) {
         if (!bits_allowed(models, m, except, at, stop, op)) {
             return;
         }
@@ -162,7 +157,7 @@ static void compare_runs(struct bitmap_models *models, struct bitmap_model *m, c
             return;
         }
         if ((runs++ < RUNS_PROBED && !edges_agree(models, m, start, stop, op)) ||
-            (has_upper(m) && !bits_allowed(models, m, NULL, start, stop, op))) {
+            (bitmap_is_bounded(m) && !bits_allowed(models, m, NULL, start, stop, op))) {
             return;
         }
         bytes += stop - start;
@@ -191,7 +186,7 @@ void bitmap_compare(struct bitmap_models *models, struct bitmap_model *m, const 
         }
     }
     compare_runs(models, m, op);
-    if ((m->blurred || !m->disk) && m->due.count == 0 && bitmap_is_quiet(models, m)) {
+    if ((m->blurred || !bitmap_is_bounded(m)) && m->due.count == 0 && bitmap_is_quiet(models, m)) {
         bitmap_adopt(m);
     }
 }
@@ -201,7 +196,7 @@ void bitmap_compare_count(struct bitmap_models *models, struct bitmap_model *m, 
 {
     int64_t count = m->bitmap ? bdrv_get_dirty_count(m->bitmap) : m->lower.bytes;
 
-    if (count < m->lower.bytes || (has_upper(m) && count > m->upper.bytes + m->due.bytes)) {
+    if (count < m->lower.bytes || (bitmap_is_bounded(m) && count > m->upper.bytes + m->due.bytes)) {
         bitmap_compare(models, m, op);
     }
 }

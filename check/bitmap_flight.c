@@ -8,6 +8,8 @@
 #include "check/bitmap_model.h"
 #include "jobs/mirror.h"
 
+#define BLOCK_MAX (4 * KiB) /* the largest that requests are padded to */
+
 /* --- paths ------------------------------------------------------------------------------------------------- */
 
 /* What writes into top are padded to before they come through bs; 0: they do not come there. */
@@ -46,41 +48,15 @@ static enum passing discards_pass(BlockDriverState *top, const BlockDriverState 
         if (top == bs) {
             const char *driver = bdrv_driver_name(bs);
 
-            return strcmp(driver, "raw") == 0 || strcmp(driver, "disk") == 0 ? passing : PERHAPS;
+            return strcmp(driver, "raw") == 0 || strcmp(driver, "disk") == 0 || strcmp(driver, "qcow2") == 0
+                       ? passing
+                       : PERHAPS;
         }
         if (may_keep_edges(top, flight)) {
             passing = PERHAPS;
         }
     }
     return DROPPED;
-}
-
-/* Whatever comes into the node from nodes above it is what came into those: no format or window is among them. */
-static bool is_seen_through(const BlockDriverState *bs)
-{
-    for (const BdrvChild *edge = bdrv_first_parent(bs); edge; edge = bdrv_next_parent(edge)) {
-        const BlockDriverState *above = bdrv_child_parent_bs(edge);
-
-        if (above && (check_passes_to(above) != bs || !is_seen_through(above))) {
-            return false;
-        }
-    }
-    return true;
-}
-
-void bitmap_refresh(struct bitmap_models *models, struct bitmap_model *m)
-{
-    uint64_t graph = check_boundary(models->check)->graph_changes + 1;
-    struct disk *disk;
-
-    if (m->graph != graph) {
-        disk = is_seen_through(m->bs) ? check_disk_below(m->bs) : NULL;
-        /* what came while it could not be seen is known when everything is quiet */
-        m->upper_open |= m->graph != 0 && m->disk != disk;
-        m->blurred |= m->upper_open;
-        m->disk = disk;
-        m->graph = graph;
-    }
 }
 
 /* --- guests ------------------------------------------------------------------------------------------------ */
@@ -383,19 +359,33 @@ static void on_disk_complete(void *opaque, const struct sim_record *record)
     }
 }
 
+/* Without a medium nobody can say where a request has been: whatever does not come to the node now may have. */
+static void look_at_strays(struct bitmap_models *models, struct bitmap_model *m)
+{
+    for (const struct flight *f = check_boundary(models->check)->first; f && m->guests_only; f = f->next) {
+        if (check_op_writes(f->op) && f->host == m->host && padding(top_of(f), m->bs) == 0) {
+            bitmap_maybe(m, ROUND_DOWN(f->offset, BLOCK_MAX), f->offset + f->bytes + BLOCK_MAX);
+        }
+    }
+}
+
 /* Where a request has been before its path changed: it may go another way when it is tried again. */
 static void on_edge(void *opaque, const struct sim_record *record)
 {
     struct bitmap_models *models = opaque;
 
+    for (struct bitmap_model *m = models->first; m; m = m->next) {
+        if (m->bitmap && !m->disk) {
+            look_at_strays(models, m);
+            bitmap_refresh(models, m);
+        }
+    }
     for (const struct flight *f = check_boundary(models->check)->first; f; f = f->next) {
         bool seen = f->disk_asked > 0 || f->injected;
 
         for (struct bitmap_model *m = seen && check_op_writes(f->op) ? models->first : NULL; m; m = m->next) {
             if (m->bitmap && f->injected && f->host == m->host) {
-                int64_t align = 4 * KiB; /* the largest there is */
-
-                bitmap_maybe(m, ROUND_DOWN(f->offset, align), ROUND_UP(f->offset + f->bytes, align));
+                bitmap_maybe(m, ROUND_DOWN(f->offset, BLOCK_MAX), ROUND_UP(f->offset + f->bytes, BLOCK_MAX));
             } else if (m->bitmap && f->disk && f->disk == m->disk) {
                 int64_t align = disk_get_config(m->disk)->align_bytes;
 
@@ -403,6 +393,19 @@ static void on_edge(void *opaque, const struct sim_record *record)
                         record->number);
                 m->due_blurred = true;
             }
+        }
+    }
+}
+
+/* Somebody may begin to write into a node, or cease to. */
+static void on_perm(void *opaque, const struct sim_record *record)
+{
+    struct bitmap_models *models = opaque;
+
+    for (struct bitmap_model *m = models->first; m; m = m->next) {
+        if (m->bitmap && !m->disk) {
+            m->graph = MIN(m->graph, 1u);
+            bitmap_refresh(models, m);
         }
     }
 }
@@ -516,7 +519,7 @@ void bitmap_flight_attach(struct bitmap_models *models)
     static const struct check_subscription subscriptions[] = {
         {EV_disk_complete, on_disk_complete}, {EV_edge_attach, on_edge},         {EV_edge_detach, on_edge},
         {EV_edge_replace, on_edge},           {EV_mirror_op_begin, on_op_begin}, {EV_debug_inject, on_inject},
-        {EV_guest_submit, on_submit},         {EV_host_crash, on_crash},
+        {EV_guest_submit, on_submit},         {EV_host_crash, on_crash},         {EV_edge_perm, on_perm},
     };
 
     check_subscribe(models->check->sim, subscriptions, ARRAY_SIZE(subscriptions), models);

@@ -227,7 +227,7 @@ void bitmap_merge(struct bitmap_models *models, struct bitmap_model *m, const st
     add_groups(m, &m->upper, &source->upper);
     add_groups(m, &m->upper, &source->due);
     m->blurred |= source->blurred || source->due.count > 0;
-    m->upper_open |= source->upper_open || !source->disk;
+    m->upper_open |= !bitmap_is_bounded(source);
     bitmap_blur_by_flights(models, m, source);
 }
 
@@ -308,7 +308,7 @@ void bitmap_reclaim(struct bitmap_models *models, struct bitmap_model *parent, u
 
 void bitmap_adopt(struct bitmap_model *m)
 {
-    if (m->blurred || !m->disk) {
+    if (m->blurred || !bitmap_is_bounded(m)) {
         check_read_bits(m->bitmap, &m->upper);
         ranges_free(&m->lower);
         ranges_add_all(&m->lower, &m->upper);

@@ -37,7 +37,9 @@ struct bitmap_model {
     int64_t size;
     int64_t kept; /* frozen: the shortest that its node was meanwhile; it takes part in no resize */
     int64_t granularity;
-    struct disk *disk; /* below the node, as of graph - 1; NULL: no upper bound can be given */
+    struct disk *disk; /* below the node, as of graph - 1; NULL: none that all of its requests come to */
+    bool
+        guests_only; /* none is, and nobody but guests writes into the node; neither: no upper bound can be given */
     uint64_t graph;
     bool enabled;
     uint64_t enabled_at; /* event of the last change */
@@ -53,7 +55,7 @@ struct bitmap_model {
     uint64_t frozen_enabled_at;
     struct ranges lower;
     struct ranges upper;
-    bool upper_open; /* merged from one without upper bound */
+    bool upper_open; /* merged from one without upper bound, or there was none for a while */
     bool blurred;
     struct ranges due;
     bool due_blurred; /* not all of it was marked in one and the same state */
@@ -110,9 +112,15 @@ void bitmap_marked(struct bitmap_model *m, int64_t start, int64_t end, uint64_t 
 /* Nothing is in flight: lower and upper become what is there. */
 void bitmap_adopt(struct bitmap_model *m);
 
+/* --- who writes (bitmap_sight.c) ---------------------------------------------------------------------------- */
+
+/* Disk and guests_only, if the graph has changed since. */
+void bitmap_refresh(struct bitmap_models *models, struct bitmap_model *m);
+/* The upper set holds. */
+bool bitmap_is_bounded(const struct bitmap_model *m);
+
 /* --- guests and media (bitmap_flight.c) --------------------------------------------------------------------- */
 
-void bitmap_refresh(struct bitmap_models *models, struct bitmap_model *m);
 /* A request other than `except` may have marked any of [start, end) by now, and is not over. */
 bool bitmap_in_flight(const struct bitmap_models *models, const struct bitmap_model *m, const struct flight *except,
                       int64_t start, int64_t end);
