@@ -282,6 +282,8 @@ void bitmap_abdicate(struct bitmap_model *parent)
     child->child = false;
     child->name = parent->name;
     child->flag[BITMAP_PERSISTENT] = parent->flag[BITMAP_PERSISTENT];
+    /* the image says of that name that it is stored in order: nobody may write under it (2.3; block.md 8.4) */
+    child->flag[BITMAP_READONLY] = parent->flag[BITMAP_READONLY];
     parent->name = NULL;
     parent->flag[BITMAP_PERSISTENT] = false;
     parent->flag[BITMAP_BUSY] = false;

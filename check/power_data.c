@@ -345,18 +345,41 @@ static void flushed(struct power_data *state, const struct flight *f)
     }
 }
 
+/* The guest has moved to another medium meanwhile, with what was on its way: the request may have come to either.
+ */
+static void moved(struct power_data *state, struct power_write *w, const struct flight *f, uint64_t now)
+{
+    struct power_image *image = image_of(state, f->guest);
+    struct power_write *there;
+
+    w->vague = true;
+    if (image) {
+        there = (struct power_write *)sim_alloc(state->check->arena, SIM_TYPE_check_cell, sizeof(*there));
+        *there = (struct power_write){.op = w->op, .offset = w->offset, .bytes = w->bytes, .start = w->start};
+        there->end = now;
+        there->vague = true;
+        *(image->last ? &image->last->next : &image->first) = there;
+        image->last = there;
+    }
+}
+
 static void over(struct power_data *state, struct power_image *image, struct power_write *w, const struct flight *f,
                  uint64_t now)
 {
     const struct guest_req *req = f->req;
     bool through = !guest_get_config(f->guest)->write_cache || (req->flags & BDRV_REQ_FUA);
+    const BlockDriverState *bs;
 
+    w->req = NULL;
+    w->end = now;
+    if (medium_below(f->guest, &bs) != image->disk) {
+        moved(state, w, f, now);
+        return;
+    }
     if (req->ret >= 0 && !req->ignored && image->bs &&
         w->op != SIM_OP_DISCARD) { /* a discard may be ignored (2.3) */
         ranges_add(&image->written, w->offset, w->offset + w->bytes);
     }
-    w->req = NULL;
-    w->end = now;
     w->ok = req->ret >= 0 && !req->ignored;
     w->vague |= w->ids && payload_content_id(&req->data) != w->content; /* its buffer changed under way */
     w->stable = w->ok && through && w->op != SIM_OP_DISCARD && promises(f->guest);
