@@ -191,7 +191,10 @@ static void open_backing_main(void *opaque)
     if (!tree) {
         return;
     }
+    struct co_cleanup cleanup;
+    coroutine_cleanup_push(o->bs->host->sim, &cleanup, qvalue_cleanup, tree);
     BdrvChild *edge = bdrv_open_child_value(o->bs, tree, "backing", BDRV_CHILD_COW, &o->err);
+    coroutine_cleanup_pop(&cleanup);
     qvalue_free(tree);
     if (edge && probed && str_is(edge->bs->drv->format_name, "raw")) {
         edge->bs->open_flags |= BDRV_O_PROBED; /* nobody has used it so far */

@@ -113,7 +113,10 @@ static int create_medium(const struct img_create *c, int64_t size_bytes)
     qdict_put(options, "driver", qvalue_str(c->protocol->format_name));
     qdict_put(options, c->protocol->filename_option, qvalue_str(c->filename));
     qdict_put(options, "size", qvalue_int(size_bytes));
+    struct co_cleanup cleanup;
+    coroutine_cleanup_push(c->host->sim, &cleanup, qvalue_cleanup, options);
     int ret = bdrv_co_create(c->host, options, c->errp);
+    coroutine_cleanup_pop(&cleanup);
     qvalue_free(options);
     return ret;
 }
@@ -124,7 +127,10 @@ static BlockDriverState *open_medium(const struct img_create *c)
 
     qdict_put(options, "driver", qvalue_str(c->protocol->format_name));
     qdict_put(options, c->protocol->filename_option, qvalue_str(c->filename));
+    struct co_cleanup cleanup;
+    coroutine_cleanup_push(c->host->sim, &cleanup, qvalue_cleanup, options);
     BlockDriverState *bs = bdrv_open(c->host, options, 0, c->errp);
+    coroutine_cleanup_pop(&cleanup);
     qvalue_free(options);
     return bs;
 }
@@ -142,7 +148,10 @@ static int create_format(const struct img_create *c, const BlockDriverState *fil
     if (c->backing_format) {
         qdict_put(options, "backing-fmt", qvalue_str(c->backing_format));
     }
+    struct co_cleanup cleanup;
+    coroutine_cleanup_push(c->host->sim, &cleanup, qvalue_cleanup, options);
     int ret = bdrv_co_create(c->host, options, c->errp);
+    coroutine_cleanup_pop(&cleanup);
     qvalue_free(options);
     return ret;
 }

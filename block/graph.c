@@ -373,7 +373,10 @@ BlockDriverState *bdrv_open(struct host *host, const struct qvalue *options, uin
     if (!expanded) {
         return NULL;
     }
+    struct co_cleanup cleanup;
+    coroutine_cleanup_push(host->sim, &cleanup, qvalue_cleanup, expanded);
     BlockDriverState *bs = open_node(host, expanded, flags | BDRV_O_RDWR, NULL, NULL, errp);
+    coroutine_cleanup_pop(&cleanup);
     qvalue_free(expanded);
     return bs;
 }

@@ -116,12 +116,15 @@ int bdrv_co_snapshot_goto(BlockDriverState *bs, const char *id, const char *name
         error_setg(errp, "Can't find snapshot '%s'", name ? name : id ? id : "");
         return -ENOENT;
     }
+    struct co_cleanup cleanup;
+    coroutine_cleanup_push(bs->host->sim, &cleanup, free, found);
     bdrv_inc_in_flight(bs);
     ret = bs->drv->bdrv_co_snapshot_goto(bs, found, errp);
     if (ret >= 0) {
         tell(bs, "goto", found, name);
     }
     bdrv_dec_in_flight(bs);
+    coroutine_cleanup_pop(&cleanup);
     free(found);
     return ret;
 }

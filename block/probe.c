@@ -101,7 +101,10 @@ static BlockBackend *open_to_read(struct host *host, const struct qvalue *file, 
     if (qdict_put(options, "read-only", qvalue_bool(true))) {
         qdict_put(options, "force-share", qvalue_bool(true));
     }
+    struct co_cleanup cleanup;
+    coroutine_cleanup_push(host->sim, &cleanup, qvalue_cleanup, options);
     BlockDriverState *bs = bdrv_open(host, options, 0, errp);
+    coroutine_cleanup_pop(&cleanup);
     qvalue_free(options);
     if (!bs) {
         return NULL;

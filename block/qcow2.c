@@ -152,7 +152,10 @@ static BdrvChild *open_named_data_file(BlockDriverState *bs, Error **errp)
 
     qdict_put(options, "driver", qvalue_str(protocol->format_name));
     qdict_put(options, protocol->filename_option, qvalue_str(s->image_data_file));
+    struct co_cleanup cleanup;
+    coroutine_cleanup_push(bs->host->sim, &cleanup, qvalue_cleanup, options);
     BdrvChild *child = bdrv_open_child_value(bs, options, "data-file", BDRV_CHILD_DATA, errp);
+    coroutine_cleanup_pop(&cleanup);
     qvalue_free(options);
     return child;
 }

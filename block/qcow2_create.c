@@ -434,7 +434,10 @@ static int fill(const struct create *c, Error **errp)
     if (c->data) {
         qdict_put(options, "data-file", qvalue_str(bdrv_get_node_name(c->data)));
     }
+    struct co_cleanup cleanup;
+    coroutine_cleanup_push(c->host->sim, &cleanup, qvalue_cleanup, options);
     BlockDriverState *bs = bdrv_open(c->host, options, 0, errp);
+    coroutine_cleanup_pop(&cleanup);
     qvalue_free(options);
     if (!bs) {
         return -EIO;
@@ -461,7 +464,10 @@ static int open_data_file(struct create *c, const struct qvalue *options, Error 
     }
     struct qvalue *alone = qvalue_dict();
     qdict_put(alone, "file", qvalue_copy(qdict_get(options, "data-file")));
+    struct co_cleanup cleanup;
+    coroutine_cleanup_push(c->host->sim, &cleanup, qvalue_cleanup, alone);
     BlockBackend *data = bdrv_create_backend(c->host, alone, errp);
+    coroutine_cleanup_pop(&cleanup);
     qvalue_free(alone);
     if (!data) {
         return -EINVAL;

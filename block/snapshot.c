@@ -77,7 +77,10 @@ static BlockDriverState *open_overlay(BlockDriverState *old, const struct bdrv_o
         return NULL;
     }
     struct qvalue *options = overlay_options(old, file);
+    struct co_cleanup cleanup;
+    coroutine_cleanup_push(old->host->sim, &cleanup, qvalue_cleanup, options);
     BlockDriverState *overlay = bdrv_open(old->host, options, old->open_flags & kept, errp);
+    coroutine_cleanup_pop(&cleanup);
     qvalue_free(options);
     return overlay;
 }

@@ -173,7 +173,11 @@ static bool delete_snapshot(BlockDriverState *bs, const struct qvalue *args, str
                    name ? name : "null", device);
         return false;
     }
-    if (internal_snapshot_delete(bs, id, name, errp) < 0) {
+    struct co_cleanup cleanup;
+    coroutine_cleanup_push(bdrv_host(bs)->sim, &cleanup, qvalue_cleanup, info);
+    int ret = internal_snapshot_delete(bs, id, name, errp);
+    coroutine_cleanup_pop(&cleanup);
+    if (ret < 0) {
         qvalue_free(info);
         return false;
     }

@@ -227,12 +227,15 @@ bool qmp_run_action(struct host *host, const char *name, const struct qvalue *da
     struct qvalue *actions = qvalue_list();
     struct qvalue *item = qvalue_dict();
     struct qmp_transaction transaction = {.host = host};
+    struct co_cleanup cleanup;
     qdict_put(item, "type", qvalue_str(name));
     qdict_put(item, "data", qvalue_copy(data));
     qlist_append(actions, item);
+    coroutine_cleanup_push(host->sim, &cleanup, qvalue_cleanup, actions);
     bdrv_drain_all_begin(host);
     bool ok = run_actions(&transaction, actions, errp);
     bdrv_drain_all_end(host);
+    coroutine_cleanup_pop(&cleanup);
     qvalue_free(actions);
     return ok;
 }

@@ -61,7 +61,10 @@ static BlockDriverState *open_image(struct img_call *call, const char *name, con
     }
     /* alone: to be checked or looked at, so what a repair is for must not keep it from being opened */
     uint32_t flags = (writable ? BDRV_O_RDWR : 0) | (alone ? BDRV_O_CHECK : 0);
+    struct co_cleanup cleanup;
+    coroutine_cleanup_push(call->runner->host->sim, &cleanup, qvalue_cleanup, options);
     bs = bdrv_open(call->runner->host, options, flags, &call->err);
+    coroutine_cleanup_pop(&cleanup);
     qvalue_free(options);
     return bs;
 }
@@ -75,13 +78,15 @@ static BlockDriverState *empty_medium(struct img_call *call, const char *name)
     struct qvalue *options = medium_options(name);
     BlockDriverState *bs = NULL;
 
-    qdict_put(options, "size", qvalue_int(0));
-    if (bdrv_co_create(host, options, &call->err) >= 0) {
-        struct qvalue *node = medium_options(name);
+    struct co_cleanup cleanup;
 
-        bs = bdrv_open(host, node, BDRV_O_RDWR, &call->err);
-        qvalue_free(node);
+    qdict_put(options, "size", qvalue_int(0));
+    coroutine_cleanup_push(host->sim, &cleanup, qvalue_cleanup, options);
+    if (bdrv_co_create(host, options, &call->err) >= 0) {
+        qvalue_free(qdict_take(options, "size"));
+        bs = bdrv_open(host, options, BDRV_O_RDWR, &call->err);
     }
+    coroutine_cleanup_pop(&cleanup);
     qvalue_free(options);
     return bs;
 }
@@ -153,7 +158,10 @@ static void create(void *opaque)
             qdict_put(options, "backing-file", qvalue_str(step_str(step, "-b", "")));
             qdict_put(options, "backing-fmt", qvalue_str(step_str(step, "-F", "")));
         }
+        struct co_cleanup cleanup;
+        coroutine_cleanup_push(call->runner->host->sim, &cleanup, qvalue_cleanup, options);
         bdrv_co_create(call->runner->host, options, &call->err);
+        coroutine_cleanup_pop(&cleanup);
         qvalue_free(options);
     }
     if (data) {

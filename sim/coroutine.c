@@ -86,6 +86,10 @@ static void retire(Coroutine *co)
 {
     struct sim_coroutines *all = &co->sim->co;
 
+    for (struct co_cleanup *cleanup = co->cleanups; cleanup; cleanup = cleanup->next) {
+        cleanup->fn(cleanup->opaque);
+    }
+    co->cleanups = NULL;
     if (co->state != CO_ENDED && co->state != CO_CREATED) {
         co->warm = false;
 #if SIM_ASAN
@@ -108,6 +112,7 @@ void co_main(Coroutine *co)
     for (;;) {
         co->entry(co->opaque);
         SIM_ASSERT_EQ(co->locks_held, 0);
+        SIM_ASSERT(co->cleanups == NULL);
         co->state = CO_ENDED;
         co->warm = true;
         co_switch_out(co);
@@ -129,6 +134,23 @@ void coroutine_resume(void *opaque)
     if (co->state == CO_ENDED) {
         sim_timer_disarm(sim, &co->wake);
         retire(co);
+    }
+}
+
+void coroutine_cleanup_push(struct sim *sim, struct co_cleanup *cleanup, void (*fn)(void *opaque), void *opaque)
+{
+    *cleanup = (struct co_cleanup){.co = sim->co.current, .fn = fn, .opaque = opaque};
+    if (cleanup->co) {
+        cleanup->next = cleanup->co->cleanups;
+        cleanup->co->cleanups = cleanup;
+    }
+}
+
+void coroutine_cleanup_pop(struct co_cleanup *cleanup)
+{
+    if (cleanup->co) {
+        SIM_ASSERT(cleanup->co->cleanups == cleanup);
+        cleanup->co->cleanups = cleanup->next;
     }
 }
 

@@ -49,6 +49,22 @@ void coroutine_wake(Coroutine *co);
 Coroutine *coroutine_self(struct sim *sim); /* NULL outside of coroutines */
 const char *coroutine_what(const Coroutine *co);
 struct host *coroutine_host(const Coroutine *co);
+
+/*
+ * Memory from outside of the arenas that a coroutine owns while it waits: fn(opaque) runs if the coroutine is
+ * dropped in mid-run, as its host crashes or the world ends. The handle lies on the stack of the owner, who pops it
+ * before giving the memory up; the newest goes first. Outside of coroutines nothing is dropped, and both do
+ * nothing.
+ */
+struct co_cleanup {
+    Coroutine *co;
+    void (*fn)(void *opaque);
+    void *opaque;
+    struct co_cleanup *next;
+};
+void coroutine_cleanup_push(struct sim *sim, struct co_cleanup *cleanup, void (*fn)(void *opaque), void *opaque);
+void coroutine_cleanup_pop(struct co_cleanup *cleanup);
+
 /* Sleep of the full time unless woken through the handle. */
 void co_sleep_ns(struct sim *sim, int64_t delay_ns);
 

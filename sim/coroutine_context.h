@@ -50,8 +50,9 @@ struct Coroutine {
     struct sim_timer wake;
     uint64_t origin_key;
     struct sim_origin origin;
-    CoQueueEntry *waiting; /* its place in a lock's queue, on its own stack */
-    Coroutine *next;       /* live list or pool */
+    struct co_cleanup *cleanups; /* newest first, on its own stack */
+    CoQueueEntry *waiting;       /* its place in a lock's queue, on its own stack */
+    Coroutine *next;             /* live list or pool */
     Coroutine *prev;
     struct co_context context;
     char *stack; /* lowest usable byte */

@@ -98,6 +98,11 @@ void qvalue_free(struct qvalue *v)
     free(v);
 }
 
+void qvalue_cleanup(void *value)
+{
+    qvalue_free(value);
+}
+
 /* Takes over key (NULL in lists) and item. */
 static void seq_append(struct qvalue *seq, char *key, struct qvalue *item)
 {

@@ -46,6 +46,7 @@ struct qvalue *qvalue_list(void);
 struct qvalue *qvalue_dict(void);
 struct qvalue *qvalue_copy(const struct qvalue *v);
 void qvalue_free(struct qvalue *v); /* NULL is fine */
+void qvalue_cleanup(void *value);   /* the same, for coroutine_cleanup_push */
 bool qvalue_equal(const struct qvalue *a, const struct qvalue *b);
 
 /* Takes over item. */

@@ -11,13 +11,6 @@
 
 #include "scenario/runner.h"
 
-/* A host that dies in the middle of a command takes the library memory of that command along. */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void)
-{
-    return "detect_leaks=0";
-}
-
 #define OPEN \
     "blockdev-add driver=raw node-name=s file.driver=disk file.disk=a\n" \
     "guest g node=s\n"

@@ -324,6 +324,40 @@ static void test_crash_drops(void **state)
     assert_int_equal(host_new(world, "a")->number, 3);
 }
 
+static void tell(void *opaque)
+{
+    say(*(char *)opaque);
+}
+
+/* Owns three things for a while, two of them for ever. */
+static void owner(void *opaque)
+{
+    struct co_cleanup a, b, c;
+
+    coroutine_cleanup_push(world, &a, tell, TEXT("a"));
+    coroutine_cleanup_push(world, &b, tell, TEXT("b"));
+    coroutine_cleanup_push(world, &c, tell, TEXT("c"));
+    co_sleep_ns(world, 10);
+    coroutine_cleanup_pop(&c);
+    co_sleep_ns(world, 100);
+    coroutine_cleanup_pop(&b);
+    coroutine_cleanup_pop(&a);
+}
+
+static void test_crash_cleans_up(void **state)
+{
+    struct host *a = host_new(world, "a");
+    struct host *b = host_new(world, "b");
+
+    spawn(a, owner, NULL);
+    spawn(b, owner, NULL);
+    assert_int_equal(sim_run(world, NULL, NULL, 25), SIM_STOP_TIME);
+    assert_string_equal(trail, "");
+    host_crash(a);
+    assert_string_equal(trail, "ba"); /* the newest first, and what was given up does not count */
+    settle("ba");                     /* who gets to the end has nothing to leave */
+}
+
 static void test_dump(void **state)
 {
     struct host *host = host_new(world, "h");
@@ -399,6 +433,7 @@ int main(void)
         T_SETUP("/sim/coroutine/origin-inherited", test_origin_inherited, setup, teardown),
         T_SETUP("/sim/coroutine/stray-wake", test_stray_wake, setup, teardown),
         T_SETUP("/sim/coroutine/crash-drops", test_crash_drops, setup, teardown),
+        T_SETUP("/sim/coroutine/crash-cleans-up", test_crash_cleans_up, setup, teardown),
         T_SETUP("/sim/coroutine/dump", test_dump, setup, teardown),
         T_SETUP("/sim/colock/mutex-fifo", test_mutex_fifo, setup, teardown),
         T_SETUP("/sim/colock/queue", test_queue, setup, teardown),
