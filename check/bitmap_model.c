@@ -284,6 +284,7 @@ void bitmap_abdicate(struct bitmap_model *parent)
     child->flag[BITMAP_PERSISTENT] = parent->flag[BITMAP_PERSISTENT];
     /* the image says of that name that it is stored in order: nobody may write under it (2.3; block.md 8.4) */
     child->flag[BITMAP_READONLY] = parent->flag[BITMAP_READONLY];
+    child->unstored = parent->unstored; /* what its image said of storing that name */
     parent->name = NULL;
     parent->flag[BITMAP_PERSISTENT] = false;
     parent->flag[BITMAP_BUSY] = false;
