@@ -68,7 +68,10 @@ static int prepare_locked(BDRVReopenState *state, struct qcow2_reopen *r, Error 
         return ret;
     }
     if (bdrv_is_writable(bs)) {
-        ret = !writable || !r->options.lazy_refcounts ? give_up_lazy(bs, r) : qcow2_flush_caches(bs);
+        /* caches that go take the counts along that lazy refcounts leave in them */
+        bool lazy = writable && r->options.lazy_refcounts && same_caches(s, &r->options);
+
+        ret = lazy ? qcow2_flush_caches(bs) : give_up_lazy(bs, r);
     }
     if (ret < 0) {
         error_setg_errno(errp, ret, "Failed to flush the metadata of '%s'", bdrv_get_node_name(bs));
