@@ -45,8 +45,9 @@ void qcow2_sparse_sorted_free(const struct qcow2_sparse *sparse, struct qcow2_le
 struct qcow2_counts {
     struct qcow2_sparse map; /* by cluster */
     int64_t file_bytes;
-    uint64_t nb_clusters; /* of the file, the last may be cut short; more if one beyond is referred to */
-    int64_t long_room;    /* clusters of long tables still to be counted; < 0: no more */
+    uint64_t nb_clusters;  /* of the file, the last may be cut short; more if one beyond is referred to */
+    uint64_t first_beyond; /* first cluster of what ends beyond the file and is not counted; UINT64_MAX: none */
+    int64_t long_room;     /* clusters of long tables still to be counted; < 0: no more */
 };
 
 /* 0 or -errno. */

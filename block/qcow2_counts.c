@@ -147,6 +147,7 @@ int qcow2_counts_init(BlockDriverState *bs, struct qcow2_counts *counts)
     qcow2_sparse_init(&counts->map, bs);
     counts->file_bytes = MAX(bytes, 0);
     counts->nb_clusters = (uint64_t)size_to_clusters(bs->opaque, counts->file_bytes);
+    counts->first_beyond = UINT64_MAX;
     counts->long_room = (int64_t)counts->nb_clusters * 2 + LONG_ROOM;
     return bytes < 0 ? (int)bytes : 0;
 }
@@ -188,6 +189,9 @@ bool qcow2_counts_add_times(BlockDriverState *bs, struct qcow2_counts *counts, B
                         "size 0x%llx",
                         (unsigned long long)offset, (unsigned long long)bytes);
         res->corruptions += (int64_t)times;
+        if (offset >= 0) {
+            counts->first_beyond = MIN(counts->first_beyond, (uint64_t)(offset >> s->cluster_bits));
+        }
         return false;
     }
     uint64_t first = (uint64_t)(offset >> s->cluster_bits);

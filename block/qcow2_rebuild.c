@@ -19,7 +19,8 @@ struct rebuild {
     uint64_t cursor; /* no free cluster below */
 };
 
-/* A run of clusters that nobody uses, first fit; counted from now on. */
+/* A run of clusters that nobody uses, first fit; counted from now on. What the image refers to beyond the end of
+ * its file is not counted, and must not be what the file grows over: -EFBIG. */
 static int64_t take_clusters(struct rebuild *r, uint64_t n)
 {
     struct qcow2_check *c = r->c;
@@ -31,7 +32,7 @@ static int64_t take_clusters(struct rebuild *r, uint64_t n)
         run = qcow2_sparse_get(&c->counts.map, at++) == 0 ? run + 1 : 0;
     }
     uint64_t first = at - n;
-    if (at > (uint64_t)(INT64_MAX >> s->cluster_bits)) {
+    if (at > (uint64_t)(INT64_MAX >> s->cluster_bits) || at > c->counts.first_beyond) {
         return -EFBIG;
     }
     for (uint64_t i = 0; i < n; i++) {
