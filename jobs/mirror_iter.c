@@ -152,7 +152,8 @@ void mirror_iteration(MirrorJob *s)
     bytes = mirror_dirty_run(s, offset);
     s->cursor = offset + bytes < s->length ? offset + bytes : 0;
     /* Clean before the status query and before the read: what the guest writes from here on marks it again. */
-    bdrv_reset_dirty_bitmap(s->dirty_bitmap, offset, bytes);
+    /* Whole chunks: the source may have become longer by another file below it. */
+    bdrv_reset_dirty_bitmap(s->dirty_bitmap, offset, ROUND_UP(bytes, s->granularity));
     mirror_placeholder_begin(s, offset, bytes);
     mirror_placeholder_end(s, mirror_split(s, offset, offset + bytes));
 }

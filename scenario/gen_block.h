@@ -91,6 +91,8 @@ const char *gen_block_limits(struct blocks *b, const char *what, char buf[256]);
 void gen_block_graph_change(struct blocks *b, int64_t time_ns);
 /* Chains and images (gen_block_chain.c): a new overlay on a node, another name in a header, a snapshot within. */
 void gen_block_overlay(struct blocks *b, int64_t time_ns);
+/* Its content is what images above it show: it is exchanged for nothing else. */
+bool gen_block_is_below_overlay(const struct blocks *b, const struct block_node *node);
 void gen_block_header(struct blocks *b, int64_t time_ns);
 void gen_block_internal(struct blocks *b, int64_t time_ns);
 void gen_block_event(struct blocks *b, int64_t time_ns);

@@ -43,6 +43,29 @@ static void put_on_top(struct blocks *b, struct block_node *lower, struct block_
     lower->parents++;
 }
 
+/* depth: what was refused may look like a circle here. */
+static bool reaches(const struct block_node *from, const struct block_node *node, unsigned depth)
+{
+    bool any = from == node;
+
+    for (unsigned i = 0; i < from->child_count && !any && depth < BLOCK_NODES; i++) {
+        any = reaches(from->child[i], node, depth + 1);
+    }
+    return any;
+}
+
+bool gen_block_is_below_overlay(const struct blocks *b, const struct block_node *node)
+{
+    bool any = false;
+
+    for (unsigned n = 0; n < b->node_count; n++) {
+        const struct block_node *image = &b->nodes[n];
+
+        any = any || (image->kind == BLOCK_IMAGE && image->child_count && reaches(image->child[0], node, 0));
+    }
+    return any;
+}
+
 /* An image made beforehand, opened without what lies below it. */
 static void put_image(struct blocks *b, struct block_node *overlay, const struct block_node *lower, int64_t time_ns)
 {
@@ -51,6 +74,8 @@ static void put_image(struct blocks *b, struct block_node *overlay, const struct
 
     gen_line(b->gen, "disk %s", overlay->disk);
     gen_image_draw(b->gen, "overlay", overlay->disk, overlay->bytes, 0, &image);
+    image.preallocation = NULL; /* nothing of its own: what lies below shows */
+    image.raw_data = false;
     gen_image_write(b->gen, "overlay", &image, 0);
     options = gen_image_options(b->gen, "overlay.options", &image, true);
     snprintf(overlay->own, sizeof(overlay->own), "%s%s\"backing\":null", options, *options ? "," : "");
@@ -83,6 +108,7 @@ void gen_block_overlay(struct blocks *b, int64_t time_ns)
 {
     struct block_node *lower = pick_lower(b);
     struct block_node *overlay;
+    bool sync = gen_draw(b->gen, "overlay.how", 2) || compares(b);
 
     if (!lower || gen_draw(b->gen, "overlay.refused", 5) == 0) {
         refused(b, lower ? lower : &b->nodes[0], time_ns);
@@ -93,9 +119,12 @@ void gen_block_overlay(struct blocks *b, int64_t time_ns)
         return;
     }
     overlay->bytes = lower->bytes;
+    if (!sync) { /* as long as the other may have become: a short one would cut what guests see */
+        overlay->bytes = 2 * lower->bytes + 4 * MiB;
+    }
     overlay->unmap = true; /* as its file inherits */
     snprintf(overlay->disk, sizeof(overlay->disk), "disk%u", b->disk_count++);
-    if (gen_draw(b->gen, "overlay.how", 2) || compares(b)) {
+    if (sync) {
         gen_at(b->gen, time_ns, "try blockdev-snapshot-sync node-name=%s snapshot-file=%s snapshot-node-name=%s",
                lower->name, overlay->disk, overlay->name);
     } else {

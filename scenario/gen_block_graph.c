@@ -106,7 +106,7 @@ static void reopen_window(struct blocks *b, int64_t time_ns)
     struct block_node *node = pick(b, "window.node", is_raw);
     int64_t sectors;
 
-    if (!node) {
+    if (!node || gen_block_is_below_overlay(b, node)) {
         return;
     }
     sectors = node->child[0]->bytes / SIM_SECTOR_BYTES;
@@ -138,7 +138,8 @@ static void swap(struct blocks *b, int64_t time_ns)
     struct block_node *two = pick(b, "swap.two", is_swappable);
     struct block_node *below;
 
-    if (!one || !two || one == two || one->child[0] == two || two->child[0] == one) {
+    if (!one || !two || one == two || one->child[0] == two || two->child[0] == one ||
+        gen_block_is_below_overlay(b, one) || gen_block_is_below_overlay(b, two)) {
         return;
     }
     below = one->child[0];
@@ -160,7 +161,7 @@ static void move(struct blocks *b, int64_t time_ns)
         gen_draw(b->gen, "move.any", 3) ? pick(b, "move.child", is_unused) : pick(b, "move.child", NULL);
     struct block_node was;
 
-    if (!node || !child || child == node) {
+    if (!node || !child || child == node || gen_block_is_below_overlay(b, node)) {
         return;
     }
     was = *node;
