@@ -191,7 +191,7 @@ static void judge_removal(struct bitmap_models *models, const struct bitmap_mode
     size_t length = strlen(m->name);
 
     if (at && !m->listed && strncmp(at + strlen(text), m->name, length) == 0 && at[strlen(text) + length] == '\'') {
-        bitmap_violate(models, m, "refused", call->command->name,
+        bitmap_violate(models, m, "stored-wrong", call->command->name,
                        "it was never stored; expected: it can be removed; seen: %s", error_get_pretty(call->err));
     }
 }

@@ -281,16 +281,19 @@ static void move_block(struct mutator *m)
 static void resize(struct mutator *m)
 {
     size_t length = m->input.length;
+    size_t cut;
 
     switch (draw(m, 3)) {
     case 0:
-        length = draw(m, 2) ? length / 2 : length - MIN(length, (size_t)draw(m, 4096));
+        cut = (size_t)draw(m, 4096);
+        length = draw(m, 2) ? length / 2 : length - MIN(length, cut);
         break;
     case 1:
         length = MIN(length + cluster_bytes(m), IMAGE_MAX_BYTES);
         break;
     default:
-        length = (size_t)MIN(some_cluster(m) + cluster_bytes(m), IMAGE_MAX_BYTES);
+        cut = (size_t)(some_cluster(m) + cluster_bytes(m));
+        length = MIN(cut, IMAGE_MAX_BYTES);
         break;
     }
     uint8_t *bytes = calloc(1, length + 1);
