@@ -259,9 +259,6 @@ static void draw_rules(struct blocks *b, struct scn_text *text)
         if (gen_draw(gen, "inject.state?", 3) == 0) {
             put(text, ",\"state\":%" PRId64, gen_range(gen, "inject.state", 0, 3));
         }
-        if (gen_draw(gen, "inject.type?", 2)) {
-            put(text, ",\"iotype\":\"%s\"", gen_pick(gen, "inject.type", types, ARRAY_SIZE(types)));
-        }
         if (gen_draw(gen, "inject.errno?", 2)) {
             put(text, ",\"errno\":%s", GEN_PICK(gen, "inject.errno", "5", "28", "28", "0"));
         }
@@ -269,7 +266,12 @@ static void draw_rules(struct blocks *b, struct scn_text *text)
             put(text, ",\"sector\":%" PRId64, gen_range(gen, "inject.sector", 0, 200));
         }
         put(text, "%s", gen_draw(gen, "inject.once", 8) ? ",\"once\":true" : "");
-        put(text, "%s}", gen_draw(gen, "inject.at-once", 3) == 0 ? ",\"immediately\":true" : "");
+        put(text, "%s", gen_draw(gen, "inject.at-once", 3) == 0 ? ",\"immediately\":true" : "");
+        /* last, as the byte form has it */
+        if (gen_draw(gen, "inject.type?", 2)) {
+            put(text, ",\"iotype\":\"%s\"", gen_pick(gen, "inject.type", types, ARRAY_SIZE(types)));
+        }
+        put(text, "}");
     }
     put(text, "%s", injects ? "]" : "");
     for (int64_t i = 0; i < states; i++) {
