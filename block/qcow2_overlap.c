@@ -83,19 +83,19 @@ static int hits_inactive_l1(BlockDriverState *bs, const struct target *t)
 
 #define L1_PIECE_ENTRIES 512
 
-static int snapshot_l2_hit(BlockDriverState *bs, const QCowSnapshot *snapshot, const struct target *t)
+static int snapshot_l2_hit(BlockDriverState *bs, int64_t l1_offset, int64_t entries, const struct target *t)
 {
     const BDRVQcow2State *s = bs->opaque;
     uint8_t piece[L1_PIECE_ENTRIES * 8];
 
-    for (uint32_t first = 0; first < snapshot->l1_size; first += L1_PIECE_ENTRIES) {
-        uint32_t count = MIN(snapshot->l1_size - first, (uint32_t)L1_PIECE_ENTRIES);
-        int ret = qcow2_pread(bs, snapshot->l1_table_offset + (int64_t)first * 8, (int64_t)count * 8, piece);
+    for (int64_t first = 0; first < entries; first += L1_PIECE_ENTRIES) {
+        int64_t count = MIN(entries - first, (int64_t)L1_PIECE_ENTRIES);
+        int ret = qcow2_pread(bs, l1_offset + first * 8, count * 8, piece);
         if (ret < 0) {
             return ret;
         }
-        for (uint32_t i = 0; i < count; i++) {
-            int64_t l2 = (int64_t)(qcow2_get_be64(piece + (size_t)i * 8) & L1E_OFFSET_MASK);
+        for (int64_t i = 0; i < count; i++) {
+            int64_t l2 = (int64_t)(qcow2_get_be64(piece + i * 8) & L1E_OFFSET_MASK);
             if (l2 != 0 && hits(t, l2, s->cluster_size)) {
                 return 1;
             }
@@ -104,14 +104,36 @@ static int snapshot_l2_hit(BlockDriverState *bs, const QCowSnapshot *snapshot, c
     return 0;
 }
 
-/* Nobody keeps the tables of snapshots: they are read, piece by piece, each time. */
+/* Entries of a snapshot's L1 table that are not zeros beyond the end of the file; 0 for a table that nobody could
+ * use. */
+static int64_t entries_in_file(const BDRVQcow2State *s, const QCowSnapshot *snapshot, int64_t file_bytes)
+{
+    int64_t offset = snapshot->l1_table_offset;
+
+    if (snapshot->l1_size > QCOW2_MAX_L1_BYTES / 8 || offset < 0 || offset >= file_bytes ||
+        offset_into_cluster(s, offset) != 0) {
+        return 0;
+    }
+    return MIN((int64_t)snapshot->l1_size, DIV_ROUND_UP(file_bytes - offset, 8));
+}
+
+/* Nobody keeps the tables of snapshots: they are read, piece by piece, each time. Tables that share nothing are
+ * together not longer than the file; others could take any time. */
 static int hits_inactive_l2(BlockDriverState *bs, const struct target *t)
 {
     const BDRVQcow2State *s = bs->opaque;
+    int64_t file_bytes = bdrv_getlength_cached(bs->file->bs);
+    int64_t left = file_bytes;
     int ret = 0;
 
     for (uint32_t i = 0; s->snapshots != NULL && i < s->nb_snapshots && ret == 0; i++) {
-        ret = snapshot_l2_hit(bs, &s->snapshots[i], t);
+        int64_t entries = entries_in_file(s, &s->snapshots[i], file_bytes);
+        left -= entries * 8;
+        if (left < 0) {
+            qcow2_signal_corruption(bs, true, -1, -1, "L1 tables of snapshots overlap");
+            return -EIO;
+        }
+        ret = snapshot_l2_hit(bs, s->snapshots[i].l1_table_offset, entries, t);
     }
     return ret;
 }

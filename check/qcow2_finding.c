@@ -12,6 +12,7 @@ static const struct {
 } kinds[QCOW2_FOUND_KINDS] = {
     [QCOW2_FOUND_LEAK] = {"leak", QCOW2_LEAK},
     [QCOW2_FOUND_COUNT_LOW] = {"count-low", QCOW2_CORRUPTION},
+    [QCOW2_FOUND_BLOCK_SHARED] = {"block-shared", QCOW2_CORRUPTION},
     [QCOW2_FOUND_COPIED] = {"copied", QCOW2_CORRUPTION},
     [QCOW2_FOUND_COPIED_SHARED] = {"copied-shared", QCOW2_STRICT},
     [QCOW2_FOUND_RESERVED] = {"reserved", QCOW2_CORRUPTION},
@@ -21,6 +22,7 @@ static const struct {
     [QCOW2_FOUND_SUBCLUSTERS] = {"subclusters", QCOW2_CORRUPTION},
     [QCOW2_FOUND_ZERO_IN_V2] = {"zero-in-v2", QCOW2_STRICT},
     [QCOW2_FOUND_DATA_FILE] = {"data-file", QCOW2_CORRUPTION},
+    [QCOW2_FOUND_DATA_OFFSET] = {"data-offset", QCOW2_STRICT},
     [QCOW2_FOUND_SNAPSHOT] = {"snapshot", QCOW2_CORRUPTION},
     [QCOW2_FOUND_BITMAPS] = {"bitmaps", QCOW2_CORRUPTION},
     [QCOW2_FOUND_BITMAP_TAIL] = {"bitmap-tail", QCOW2_STRICT},

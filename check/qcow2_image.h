@@ -43,6 +43,7 @@ enum qcow2_severity { QCOW2_LEAK, QCOW2_CORRUPTION, QCOW2_STRICT };
 enum qcow2_finding_kind {
     QCOW2_FOUND_LEAK,            /* a stored count above the references */
     QCOW2_FOUND_COUNT_LOW,       /* a stored count below the references */
+    QCOW2_FOUND_BLOCK_SHARED,    /* a refcount block that is not the only use of its cluster */
     QCOW2_FOUND_COPIED,          /* COPIED differs from "the stored count is 1", active tables only */
     QCOW2_FOUND_COPIED_SHARED,   /* COPIED although more than one reference leads there: data will be lost */
     QCOW2_FOUND_RESERVED,        /* reserved bits in an L1, L2 or refcount table entry */
@@ -51,7 +52,8 @@ enum qcow2_finding_kind {
     QCOW2_FOUND_COMPRESSED_FLAG, /* COPIED on, or subcluster bits in, a compressed entry */
     QCOW2_FOUND_SUBCLUSTERS,     /* a subcluster allocated and zero, or allocated without a host cluster */
     QCOW2_FOUND_ZERO_IN_V2,      /* a zero flag where there is none: version 2, extended entries */
-    QCOW2_FOUND_DATA_FILE,       /* an external data file whose offset is not the guest's, a compressed entry */
+    QCOW2_FOUND_DATA_FILE,       /* an external data file with an entry that is compressed or not COPIED */
+    QCOW2_FOUND_DATA_OFFSET,     /* an external data file with an offset that is not the guest's */
     QCOW2_FOUND_SNAPSHOT,        /* a snapshot entry that cannot be, or has too little extra data */
     QCOW2_FOUND_BITMAPS,         /* bitmap extension, directory or a table that cannot be */
     QCOW2_FOUND_BITMAP_TAIL,     /* a stored bitmap has bits beyond the end of the disk */

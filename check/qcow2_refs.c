@@ -177,6 +177,16 @@ uint64_t qcow2_stored_count(struct qcow2_image *image, int64_t index)
     return offset ? count_in(image, block_at(image, offset), index % per_block) : 0;
 }
 
+/* All others have had their turn. */
+static void add_block(struct qcow2_image *image, int64_t offset, int64_t at)
+{
+    if (qcow2_ref_add(image, offset, image->cluster_bytes, USE_REFCOUNT_BLOCK, 0, at) &&
+        qcow2_ref_find(image, offset / image->cluster_bytes)->references != 1) {
+        qcow2_found(image, QCOW2_FOUND_BLOCK_SHARED, at,
+                    "the refcount block at %#" PRIx64 " is used for something else, too", (uint64_t)offset);
+    }
+}
+
 static void read_refcount_table(struct qcow2_image *image)
 {
     struct qcow2_image_work *work = image->work;
@@ -200,7 +210,7 @@ static void read_refcount_table(struct qcow2_image *image)
             qcow2_found(image, QCOW2_FOUND_UNALIGNED, at, "refcount table entry %" PRId64 ": %016" PRIx64, i,
                         entry);
         } else if (entry & BLOCK_OFFSET) {
-            qcow2_ref_add(image, (int64_t)(entry & BLOCK_OFFSET), image->cluster_bytes, USE_REFCOUNT_BLOCK, 0, at);
+            add_block(image, (int64_t)(entry & BLOCK_OFFSET), at);
         }
     }
 }
@@ -326,9 +336,9 @@ void qcow2_compare_counts(struct qcow2_image *image)
         work->crypto_offset < INT64_MAX / 4) {
         qcow2_ref_add(image, work->crypto_offset, work->crypto_bytes, USE_CRYPTO, 0, image->header_length);
     }
-    read_refcount_table(image);
     add_bitmaps(image);
     qcow2_walk_views(image);
+    read_refcount_table(image);
     if (!image->incomplete) { /* half the references would make leaks of the rest */
         compare(image);
         qcow2_walk_copied(image);

@@ -18,6 +18,9 @@ static uint64_t *read_snapshot_l1(struct qcow2_image *image, const struct qcow2_
 {
     uint64_t *l1;
 
+    if (s->l1_size == 0 && s->l1_offset % image->cluster_bytes == 0) {
+        return NULL; /* nowhere, then */
+    }
     if ((uint64_t)s->l1_size * 8 > 32 * MiB || s->l1_offset < 0 || s->l1_offset % image->cluster_bytes ||
         s->l1_offset > INT64_MAX - 32 * MiB) {
         qcow2_found(image, QCOW2_FOUND_SNAPSHOT, at, "snapshot '%.32s': an L1 table of %u entries at %#" PRIx64,

@@ -108,15 +108,19 @@ struct piece {
     int64_t bytes;
 };
 
+/* A contradiction anywhere in the words makes the whole cluster unreadable. */
 static enum piece_kind kind_of_subcluster(uint64_t subclusters, int64_t i, bool allocated)
 {
-    bool alloc = subclusters >> i & 1;
-    bool zero = subclusters >> (32 + i) & 1;
+    uint32_t alloc = (uint32_t)subclusters;
+    uint32_t zero = (uint32_t)(subclusters >> 32);
 
-    if (alloc) {
-        return zero || !allocated ? PIECE_BAD : PIECE_DATA;
+    if ((alloc & zero) || (alloc && !allocated)) {
+        return PIECE_BAD;
     }
-    return zero ? PIECE_ZERO : PIECE_BELOW;
+    if (alloc >> i & 1) {
+        return PIECE_DATA;
+    }
+    return zero >> i & 1 ? PIECE_ZERO : PIECE_BELOW;
 }
 
 /* What an entry says of the byte at `in_cluster` and those that follow it. */

@@ -65,7 +65,7 @@ static void look_at_subclusters(struct walk *walk, int64_t offset, bool allocate
 static void look_at_external(struct walk *walk, int64_t offset)
 {
     if (offset != walk->guest) {
-        found(walk, QCOW2_FOUND_DATA_FILE, "not at its own offset in the data file");
+        found(walk, QCOW2_FOUND_DATA_OFFSET, "not at its own offset in the data file");
     } else if (!(walk->entry & ENTRY_COPIED)) {
         found(walk, QCOW2_FOUND_DATA_FILE, "no COPIED, though data files are never shared");
     }

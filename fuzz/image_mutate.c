@@ -281,21 +281,23 @@ static void move_block(struct mutator *m)
 static void resize(struct mutator *m)
 {
     size_t length = m->input.length;
-    size_t cut;
+    uint32_t less = draw(m, 4096);
 
-    switch (draw(m, 3)) {
+    switch (draw(m, 4)) {
     case 0:
-        cut = (size_t)draw(m, 4096);
-        length = draw(m, 2) ? length / 2 : length - MIN(length, cut);
+        length /= 2;
         break;
     case 1:
-        length = MIN(length + cluster_bytes(m), IMAGE_MAX_BYTES);
+        length -= MIN(length, less);
+        break;
+    case 2:
+        length += (size_t)cluster_bytes(m);
         break;
     default:
-        cut = (size_t)(some_cluster(m) + cluster_bytes(m));
-        length = MIN(cut, IMAGE_MAX_BYTES);
+        length = (size_t)(some_cluster(m) + cluster_bytes(m));
         break;
     }
+    length = MIN(length, IMAGE_MAX_BYTES);
     uint8_t *bytes = calloc(1, length + 1);
     SIM_ASSERT(bytes);
     memcpy(bytes, m->input.bytes, MIN(length, m->input.length));

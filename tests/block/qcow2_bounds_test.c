@@ -227,6 +227,24 @@ WORLD_TEST(test_snapshots_everything)
     attack(w, with_snapshots(9, 65536, 0, (4u << 20) / 8));
 }
 
+/* Their L2 tables are looked for before each write, if somebody asks for it. */
+/* fact: qcow2 5.8/overlap */
+WORLD_TEST(test_snapshots_overlap_all)
+{
+    struct image i = with_snapshots(16, 20000, 0, 1u << 17);
+    struct watcher v;
+    size_t table = 4 << 16;
+
+    put(&i, table, (uint64_t)1 << 40, 8); /* beyond the end, and too large: nothing is read of them */
+    put(&i, table + 64 + 8, UINT32_MAX, 4);
+    struct disk *disk = load(w, "d", &i, &v);
+    BlockDriverState *bs = add(w, "{'node-name':'n','overlap-check':'all'," Q_FILE("d") "}");
+    assert_int_not_equal(guest_write(bs, 0x77, 0, 512), 0);
+    del(w, "n");
+    expect_bounds(w, &v);
+    disk_remove_interposer(disk, &v.interposer);
+}
+
 /* --- bitmaps
  * ------------------------------------------------------------------------------------------------------ */
 
@@ -506,6 +524,7 @@ int main(void)
         T("/qcow2/bounds/one-block", test_one_block),
         T("/qcow2/bounds/snapshots/beyond", test_snapshots_beyond),
         T("/qcow2/bounds/snapshots/everything", test_snapshots_everything),
+        T("/qcow2/bounds/snapshots/overlap-all", test_snapshots_overlap_all),
         T("/qcow2/bounds/bitmaps/beyond", test_bitmaps_beyond),
         T("/qcow2/bounds/bitmaps/everything", test_bitmaps_everything),
         T("/qcow2/bounds/bitmaps/consistent", test_bitmaps_consistent),

@@ -224,6 +224,8 @@ static const struct damage damages[] = {
     {"v3-data-4k", 0x2008, 0x0001000200010001, QCOW2_FOUND_LEAK, 1, 0x5000},
     {"v3-data-4k", 0x2000, 0x0000000100010001, QCOW2_FOUND_COUNT_LOW, 1, 0},
     {"v3-data-4k", 0x1000, 0, QCOW2_FOUND_COUNT_LOW, 9, 0}, /* no block, so none is counted, nor needs to be */
+    {"v3-data-4k", 0x1008, 0x2000, QCOW2_FOUND_BLOCK_SHARED, 1, 0x1008},
+    {"v3-data-4k", 0x4000, COPIED | 0x2000, QCOW2_FOUND_BLOCK_SHARED, 1, 0x1000},
     {"v3-data-4k", 0x4000, 0x5000, QCOW2_FOUND_COPIED, 1, 0x4000},
     {"v3-data-4k", 0x3000, 0x4000, QCOW2_FOUND_COPIED, 1, 0x3000},
     {"snapshots-4k", 0x2008, 0x0001000200010002, QCOW2_FOUND_COUNT_LOW, 1, 0x7000},
@@ -244,7 +246,8 @@ static const struct damage damages[] = {
     {"extl2-16k", 0x10008, 0x6fffffffb, QCOW2_FOUND_SUBCLUSTERS, 1, 0x10000},
     {"extl2-16k", 0x10058, 1, QCOW2_FOUND_SUBCLUSTERS, 1, 0x10050},
     {"v2-data-4k", 0x4000, 1, QCOW2_FOUND_ZERO_IN_V2, 1, 0x4000},
-    {"v3-data-4k", 72, 4, QCOW2_FOUND_DATA_FILE, 5, 0x4000},
+    {"v3-data-4k", 72, 4, QCOW2_FOUND_DATA_OFFSET, 5, 0x4000},
+    {"compressed-zlib-16k", 72, 4, QCOW2_FOUND_DATA_FILE, 2, 0x10000},
     {"snapshots-4k", 0xe000, 0x9200, QCOW2_FOUND_SNAPSHOT, 1, 0xe000},
     {"snapshots-4k", 0xe000, 0x12000, QCOW2_FOUND_BEYOND_END, 1, 0xe000},
     {"bitmaps-clean-4k", 0xe008, 0x0000000100000008, QCOW2_FOUND_BITMAPS, 1, 0xe000},
