@@ -439,6 +439,7 @@ bool qcow2_check_is_mendable(BlockDriverState *bs)
 int qcow2_check_locked(BlockDriverState *bs, BdrvCheckResult *res, uint32_t fix)
 {
     BDRVQcow2State *s = bs->opaque;
+    bool was_broken = s->needs_repair;
     int64_t hopeless;
 
     SIM_ASSERT_EQ(fix & ~(uint32_t)(BDRV_FIX_LEAKS | BDRV_FIX_ERRORS), 0);
@@ -454,6 +455,8 @@ int qcow2_check_locked(BlockDriverState *bs, BdrvCheckResult *res, uint32_t fix)
     ret = check_all(bs, res, fix, &hopeless);
     if (ret == 0 && (fix & BDRV_FIX_ERRORS)) {
         ret = clear_marks(bs, res);
+    } else if (ret == 0 && !res->check_errors && !res->corruptions && !res->leaks) {
+        s->needs_repair = was_broken; /* dirty for being in use, no more */
     }
     return ret;
 }

@@ -81,12 +81,12 @@ static int hits_inactive_l1(BlockDriverState *bs, const struct target *t)
     return 0;
 }
 
-#define L1_PIECE_ENTRIES 512
+#define L1_PIECE_ENTRIES 8192
 
-static int snapshot_l2_hit(BlockDriverState *bs, int64_t l1_offset, int64_t entries, const struct target *t)
+static int snapshot_l2_hit(BlockDriverState *bs, int64_t l1_offset, int64_t entries, uint8_t *piece,
+                           const struct target *t)
 {
     const BDRVQcow2State *s = bs->opaque;
-    uint8_t piece[L1_PIECE_ENTRIES * 8];
 
     for (int64_t first = 0; first < entries; first += L1_PIECE_ENTRIES) {
         int64_t count = MIN(entries - first, (int64_t)L1_PIECE_ENTRIES);
@@ -124,6 +124,7 @@ static int hits_inactive_l2(BlockDriverState *bs, const struct target *t)
     const BDRVQcow2State *s = bs->opaque;
     int64_t file_bytes = bdrv_getlength_cached(bs->file->bs);
     int64_t left = file_bytes;
+    uint8_t *piece = s->nb_snapshots > 0 ? qcow2_alloc(bs, L1_PIECE_ENTRIES * 8) : NULL;
     int ret = 0;
 
     for (uint32_t i = 0; s->snapshots != NULL && i < s->nb_snapshots && ret == 0; i++) {
@@ -131,10 +132,12 @@ static int hits_inactive_l2(BlockDriverState *bs, const struct target *t)
         left -= entries * 8;
         if (left < 0) {
             qcow2_signal_corruption(bs, true, -1, -1, "L1 tables of snapshots overlap");
-            return -EIO;
+            ret = -EIO;
+            break;
         }
-        ret = snapshot_l2_hit(bs, s->snapshots[i].l1_table_offset, entries, t);
+        ret = snapshot_l2_hit(bs, s->snapshots[i].l1_table_offset, entries, piece, t);
     }
+    qcow2_free(bs, piece, piece ? L1_PIECE_ENTRIES * 8 : 0);
     return ret;
 }
 

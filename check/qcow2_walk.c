@@ -75,18 +75,17 @@ static void look_at_entry(struct walk *walk)
 {
     struct qcow2_image *image = walk->image;
     int64_t offset = (int64_t)(walk->entry & ENTRY_OFFSET);
-    bool zero = !image->extended_l2 && (walk->entry & ENTRY_ZERO);
     bool allocated = offset != 0 || (image->external_data && (walk->entry & ENTRY_COPIED));
 
     if (walk->entry & ENTRY_COMPRESSED) {
         look_at_compressed(walk);
         return;
     }
-    if (walk->entry & (L2_RESERVED | (image->extended_l2 ? ENTRY_ZERO : 0))) {
+    if (walk->entry & L2_RESERVED) {
         found(walk, QCOW2_FOUND_RESERVED, "reserved bits");
     }
-    if (zero && image->version < 3) {
-        found(walk, QCOW2_FOUND_ZERO_IN_V2, "a zero flag in version 2");
+    if ((walk->entry & ENTRY_ZERO) && (image->version < 3 || image->extended_l2)) {
+        found(walk, QCOW2_FOUND_ZERO_IN_V2, "a zero flag where there is none");
     }
     if (image->extended_l2) {
         look_at_subclusters(walk, offset, allocated);
