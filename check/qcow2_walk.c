@@ -66,7 +66,8 @@ static void look_at_external(struct walk *walk, int64_t offset)
 {
     if (offset != walk->guest) {
         found(walk, QCOW2_FOUND_DATA_OFFSET, "not at its own offset in the data file");
-    } else if (!(walk->entry & ENTRY_COPIED)) {
+    }
+    if (!(walk->entry & ENTRY_COPIED)) { /* wherever it is: real checks count it */
         found(walk, QCOW2_FOUND_DATA_FILE, "no COPIED, though data files are never shared");
     }
 }

@@ -312,6 +312,20 @@ static void test_damage_is_complete(void **state)
     }
 }
 
+/* Both are said of one entry: the second is what real checks count. */
+static void test_data_file_elsewhere_and_shared(void **state)
+{
+    struct disk *disk = load("v3-data-4k");
+
+    poke64(disk, 72, 4);
+    poke64(disk, 0x4000, 0x5000);
+    struct qcow2_image *image = read_image(disk);
+    assert_int_equal(image->found[QCOW2_FOUND_DATA_OFFSET], 5);
+    assert_int_equal(image->found[QCOW2_FOUND_DATA_FILE], 1);
+    assert_int_equal(image->corruptions, 1);
+    qcow2_image_free(image);
+}
+
 static void test_leak_past_the_end(void **state)
 {
     struct disk *disk = load("v3-data-4k");
@@ -453,6 +467,7 @@ int main(void)
         T_SETUP("/qcow2-image/vectors/bitmaps", test_bitmaps, setup, teardown),
         T_SETUP("/qcow2-image/damage/found", test_damage, setup, teardown),
         T_SETUP("/qcow2-image/damage/every-kind", test_damage_is_complete, setup, teardown),
+        T_SETUP("/qcow2-image/data-file-elsewhere-and-shared", test_data_file_elsewhere_and_shared, setup, teardown),
         T_SETUP("/qcow2-image/damage/leak-past-the-end", test_leak_past_the_end, setup, teardown),
         T_SETUP("/qcow2-image/damage/judge", test_judge, setup, teardown),
         T_SETUP("/qcow2-image/strangers/no-image", test_no_image, setup, teardown),
