@@ -80,12 +80,20 @@ static int ask_driver_to_store(BlockDriverState *bs, Error **errp)
     return bs->drv->bdrv_co_store_dirty_bitmaps(bs, errp);
 }
 
+/* What an earlier attempt left readonly on a node that is written: nobody knows what the image says of it, so it is
+ * marked as in use there, and stored like the others. */
+static int take_back_unsure(BlockDriverState *bs, Error **errp)
+{
+    return bdrv_is_writable(bs) && bdrv_has_readonly_bitmaps(bs) ? bdrv_co_reopen_dirty_bitmaps_rw(bs, errp) : 0;
+}
+
 int bdrv_co_store_dirty_bitmaps(BlockDriverState *bs, Error **errp)
 {
-    if (!has_storable(bs)) {
+    int ret = take_back_unsure(bs, errp);
+    if (ret == 0 && !has_storable(bs)) {
         return 0;
     }
-    int ret = ask_driver_to_store(bs, errp);
+    ret = ret == 0 ? ask_driver_to_store(bs, errp) : ret;
     SIM_ASSERT_LE(ret, 0);
     if (ret < 0) {
         SIM_MARK(bs->host->sim, bitmap_not_stored);
