@@ -29,6 +29,14 @@ static void count_problem(BdrvCheckResult *res, int ret, const char *what, const
     say(res, what, entry);
 }
 
+/* It would be loaded, and for a disk of another size: then the image does not open. */
+static bool fits_disk(const BlockDriverState *bs, const struct qcow2_bitmap *entry)
+{
+    uint64_t wanted = qcow2_bitmap_clusters(bs->opaque, bs->total_bytes, entry->granularity_bits);
+
+    return (entry->flags & QCOW2_BME_IN_USE) || entry->table_size == wanted;
+}
+
 /* Those in use as well: their clusters are theirs until they are stored again. */
 static int check_bitmap(BlockDriverState *bs, BdrvCheckResult *res, struct qcow2_counts *counts,
                         struct qcow2_bitmaps *dir, const struct qcow2_bitmap *entry)
@@ -39,6 +47,9 @@ static int check_bitmap(BlockDriverState *bs, BdrvCheckResult *res, struct qcow2
     int ret = qcow2_counts_add(bs, counts, res, (int64_t)entry->table_offset, (int64_t)entry->table_size * 8);
     if (ret < 0) {
         return ret;
+    }
+    if (!fits_disk(bs, entry)) {
+        count_problem(res, -EINVAL, "its table does not fit the disk", entry);
     }
     ret = qcow2_bitmap_read_table(bs, dir, entry->table_offset, entry->table_size, &table, &nb);
     if (ret < 0) {

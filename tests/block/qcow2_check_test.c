@@ -112,6 +112,24 @@ WORLD_TEST(damage_as_the_real_tool_sees_it)
     }
 }
 
+/* It would not be loaded, so the image would not open: no check may call that sound, repaired or not. */
+/* fact: qcow2 5.8/corruption */
+WORLD_TEST(bitmap_of_another_size)
+{
+    struct image image = image_vector("bitmaps-clean-4k.qcow2");
+    struct line_log log = {{0}};
+    BdrvCheckResult res = {.say = log_line, .say_opaque = &log};
+    int ret;
+
+    image_put(&image, 72, QCOW2_INCOMPAT_DIRTY, 8); /* so it opens, for a repair */
+    image_put(&image, 0xe008, 2, 4);                /* entries of the first table in the directory: one is right */
+    assert_true(check_bytes(w, &image, "twice", BDRV_FIX_LEAKS | BDRV_FIX_ERRORS, &ret, &res));
+    free(image.data);
+    assert_int_equal(ret, 0);
+    assert_true(res.corruptions > 0);
+    assert_non_null(strstr(log.text, "bitmap 'empty': its table does not fit the disk"));
+}
+
 /* --- what a check may cost
  * ---------------------------------------------------------------------------------------- */
 
@@ -204,6 +222,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         {"/qcow2/check/vectors", figures_of_vectors, NULL, NULL, NULL},
         {"/qcow2/check/damage/qemu-img", damage_as_the_real_tool_sees_it, NULL, NULL, NULL},
+        {"/qcow2/check/bitmap-of-another-size", bitmap_of_another_size, NULL, NULL, NULL},
         {"/qcow2/check/hostile/snapshots", snapshots_share_tables, NULL, NULL, NULL},
         {"/qcow2/check/hostile/l2", one_table_everywhere, NULL, NULL, NULL},
         {"/qcow2/check/hostile/blocks", blocks_everywhere, NULL, NULL, NULL},
