@@ -2,12 +2,14 @@
  * The result of a run as data: the `hosts` object while the world stands, and the whole as one JSON object in the
  * key order that DESIGN 6 fixes.
  */
+#include "block/block_int.h"
 #include "check/qcow2_image.h"
 #include "scenario/runner_int.h"
 
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define DIGEST_MAX_BYTES (4 * GiB)
 #define DIGEST_CHUNK_BYTES (256 * KiB)
@@ -73,6 +75,40 @@ static struct qvalue *view_digest(const BlockDriverState *bs, bool wanted)
     return seen ? qvalue_str(hex) : qvalue_null();
 }
 
+/* The view as a raw file, with holes. A view that cannot be had without I/O, or above 4 GiB, leaves no file. */
+static void save_view(const BlockDriverState *bs, const char *folder)
+{
+    int64_t length = bdrv_getlength_cached(bs);
+    uint8_t *buf = malloc(DIGEST_CHUNK_BYTES);
+    bool whole = length <= DIGEST_MAX_BYTES;
+    char *path = NULL;
+
+    SIM_ASSERT(buf);
+    FILE *f = whole && asprintf(&path, "%s/%s.view", folder, bdrv_get_node_name(bs)) > 0 ? fopen(path, "wb") : NULL;
+    whole = f && ftruncate(fileno(f), length) == 0;
+    for (int64_t at = 0, run = 0; whole && at < length; at += run) {
+        bool data = bdrv_peek_status(bs, at, length - at, &run);
+
+        run = data ? MIN(run, DIGEST_CHUNK_BYTES) : run;
+        if (data) {
+            struct payload p;
+
+            payload_init(bdrv_host(bs)->sim, &p);
+            whole = bdrv_peek(bs, at, run, &p) == 0;
+            if (whole) {
+                payload_read_bytes(&p, 0, buf, run);
+                whole = fseeko(f, at, SEEK_SET) == 0 && fwrite(buf, 1, (size_t)run, f) == (size_t)run;
+            }
+            payload_clear(&p);
+        }
+    }
+    if (f && (fclose(f) != 0 || !whole)) {
+        unlink(path);
+    }
+    free(path);
+    free(buf);
+}
+
 /* --- hosts ------------------------------------------------------------------------------------------------ */
 
 static int64_t allocated_below(const BlockDriverState *bs)
@@ -82,7 +118,21 @@ static int64_t allocated_below(const BlockDriverState *bs)
     return disk ? disk_allocated_bytes(disk) : 0;
 }
 
-static struct qvalue *nodes_object(struct host *host, bool digest)
+/* What the graph puts below a format, whatever its header names. */
+static void put_backing(struct qvalue *node, const BlockDriverState *bs, const char *views)
+{
+    const BdrvChild *child = bdrv_cow_child(bs);
+
+    if (!child) {
+        return;
+    }
+    qdict_put(node, "backing", qvalue_str(bdrv_get_node_name(child->bs)));
+    if (views) {
+        save_view(child->bs, views);
+    }
+}
+
+static struct qvalue *nodes_object(struct host *host, bool digest, const char *views)
 {
     struct qvalue *nodes = qvalue_dict();
 
@@ -96,6 +146,10 @@ static struct qvalue *nodes_object(struct host *host, bool digest)
         qdict_put(node, "check", qvalue_null());
         if (bdrv_filename(bs)) {
             qdict_put(node, "file", qvalue_str(bdrv_filename(bs)));
+        }
+        put_backing(node, bs, views);
+        if (bdrv_is_inactive(bs)) {
+            qdict_put(node, "inactive", qvalue_bool(true));
         }
         qdict_put(nodes, bdrv_get_node_name(bs), node);
     }
@@ -172,14 +226,14 @@ static struct qvalue *events_list(struct runner *runner, const struct host *host
     return list;
 }
 
-struct qvalue *result_hosts(struct runner *runner, bool digest)
+struct qvalue *result_hosts(struct runner *runner, bool digest, const char *views)
 {
     struct qvalue *hosts = qvalue_dict();
 
     for (struct host *host = host_first(runner->sim); host; host = host->next) {
         struct qvalue *object = qvalue_dict();
 
-        qdict_put(object, "nodes", nodes_object(host, digest));
+        qdict_put(object, "nodes", nodes_object(host, digest, views));
         qdict_put(object, "bitmaps", bitmaps_list(host));
         qdict_put(object, "jobs", jobs_list(runner));
         qdict_put(object, "events", events_list(runner, host));

@@ -225,7 +225,7 @@ void runner_play_end(struct runner *runner)
     check_settled(runner->checks);
     if (runner->result->hosts) {
         qvalue_free(runner->result->hosts);
-        runner->result->hosts = result_hosts(runner, runner->options->digest);
+        runner->result->hosts = result_hosts(runner, runner->options->digest, NULL);
     }
     runner_reclaim_bitmaps(runner);
     end_rounds(runner, end_jobs);
@@ -238,7 +238,7 @@ void runner_play_end(struct runner *runner)
     check_final(runner->checks);
     if (runner->options->write_disks && runner->result->hosts) {
         qvalue_free(runner->result->hosts);
-        runner->result->hosts = result_hosts(runner, runner->options->digest);
+        runner->result->hosts = result_hosts(runner, runner->options->digest, runner->options->write_disks);
     }
     runner_on_main(runner, end_close, runner);
     runner_settle(runner, SETTLE_WHOLE_NS);

@@ -153,7 +153,7 @@ static void finish(struct runner *runner)
         host_cleanup(runner);
     } else if (result->hosts && result->hosts->seq.count == 0) {
         qvalue_free(result->hosts); /* it broke off: how things stand now */
-        result->hosts = result_hosts(runner, runner->options->digest);
+        result->hosts = result_hosts(runner, runner->options->digest, NULL);
     }
     if (runner->options->timeline) {
         sim_sink_timeline_end(runner->sim);

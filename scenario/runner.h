@@ -21,7 +21,8 @@ struct run_options {
     bool no_files;      /* host files forbidden */
     bool digest;        /* sha256 of guest views in the JSON result */
     /* An existing folder: once everything is closed each disk is written there under its name, for other tools to
-     * look at; what the result says of nodes is then of the very end. NULL: no. */
+     * look at, and what each backing node shows, as NODE.view; what the result says of nodes is then of the very end. NULL:
+     * no. */
     const char *write_disks;
     FILE *log;      /* text log, NULL: none */
     bool log_full;  /* all events; else those a person follows (scenario/log.c) */

@@ -209,7 +209,8 @@ void run_log_attach(struct runner *runner);
 void recorder_attach(struct runner *runner);
 void recorder_clear(struct runner *runner);
 struct job_outcome *recorder_outcome(struct runner *runner, const char *id);
-struct qvalue *result_hosts(struct runner *runner, bool digest);
+/* views: a folder for what backing nodes show, NODE.view each; NULL: no. */
+struct qvalue *result_hosts(struct runner *runner, bool digest, const char *views);
 /* Once all is closed: what the images of those nodes look like on their media, into `check` of each qcow2 node. */
 void result_check_images(struct runner *runner, struct qvalue *hosts);
 
