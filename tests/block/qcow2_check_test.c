@@ -39,7 +39,7 @@ static void expected(const char *name, BdrvCheckResult *res, int64_t *virtual_si
 WORLD_TEST(figures_of_vectors)
 {
     for (size_t i = 0; i < ARRAY_SIZE(vectors); i++) {
-        BdrvCheckResult want, got = {0};
+        BdrvCheckResult want = {0}, got = {0};
         int64_t size = 0;
         int ret = -1;
         struct image image = vector(i);
@@ -119,7 +119,7 @@ WORLD_TEST(bitmap_of_another_size)
     struct image image = image_vector("bitmaps-clean-4k.qcow2");
     struct line_log log = {{0}};
     BdrvCheckResult res = {.say = log_line, .say_opaque = &log};
-    int ret;
+    int ret = -1;
 
     image_put(&image, 72, QCOW2_INCOMPAT_DIRTY, 8); /* so it opens, for a repair */
     image_put(&image, 0xe008, 2, 4);                /* entries of the first table in the directory: one is right */
