@@ -166,7 +166,10 @@ static void expect_nesting(const char *args, const char *expected)
         static const char *const words[] = {"\"node-name\":\"", "\"parent\":{", "\"backing\":{"};
         for (unsigned i = 0; i < ARRAY_SIZE(words); i++) {
             if (strncmp(at, words[i], strlen(words[i])) == 0) {
-                strncat(out, i == 0 ? (char[]){at[13], ' ', '\0'} : i == 1 ? "parent:" : "backing:", 16);
+                size_t used = strlen(out);
+                const char *word = i == 0 ? at + strlen(words[0]) : i == 1 ? "parent:" : "backing:";
+
+                snprintf(out + used, sizeof(out) - used, "%.*s%s", i == 0 ? 1 : 8, word, i == 0 ? " " : "");
             }
         }
     }
