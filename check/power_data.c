@@ -113,6 +113,12 @@ static bool tells(const struct power_write *w)
     return w->ok && !w->vague && (w->op == SIM_OP_WRITE_ZEROES || (w->op == SIM_OP_WRITE && w->ids));
 }
 
+bool power_write_is_replaced(const struct power_write *w, const struct power_cell *cell, unsigned sector)
+{
+    SIM_ASSERT(sector < PAGE_SECTORS);
+    return w->end != 0 && w->end < cell->begun[sector];
+}
+
 static void fold_cell(struct power_cell *cell, const struct power_write *w)
 {
     unsigned first, end;
@@ -120,14 +126,18 @@ static void fold_cell(struct power_cell *cell, const struct power_write *w)
     if (!sectors_of(w, cell->page, &first, &end)) {
         return;
     }
-    bool sure = tells(w) && cell->newest < w->start;
     for (unsigned s = first; s < end; s++) {
         int64_t sector = cell->page * PAGE_SECTORS + s - w->offset / SIM_SECTOR_BYTES;
+        bool sure = tells(w) && cell->newest[s] < w->start;
 
+        if (power_write_is_replaced(w, cell, s)) {
+            continue;
+        }
         cell->known = (uint8_t)(sure ? cell->known | 1u << s : cell->known & ~(1u << s));
         cell->id[s] = sure && w->ids ? w->ids[sector] : sim_sector_id_zero();
+        cell->newest[s] = MAX(cell->newest[s], w->end);
+        cell->begun[s] = sure ? w->start : cell->begun[s];
     }
-    cell->newest = MAX(cell->newest, w->end);
 }
 
 static void fold(struct power_image *image, const struct power_write *w)

@@ -37,9 +37,10 @@ struct power_write {
 
 struct power_cell {
     int64_t page;
-    uint64_t newest;           /* end of the last write folded into it */
-    uint64_t id[PAGE_SECTORS]; /* at the last flush */
-    uint8_t known;             /* a bit for each of them */
+    uint64_t begun[PAGE_SECTORS];  /* start of the write that it holds: what was over by then cannot come back */
+    uint64_t newest[PAGE_SECTORS]; /* end of the last write folded into it: neighbours do not overlap */
+    uint64_t id[PAGE_SECTORS];     /* at the last flush */
+    uint8_t known;                 /* a bit for each of them */
 };
 
 #define POWER_GUESTS 4
@@ -70,6 +71,8 @@ struct power_data {
 void power_data_attach(struct check *check, struct power_data *state);
 /* The cell of a page, or NULL. */
 struct power_cell *power_cell_find(const struct power_image *image, int64_t page);
+/* The write was over when one began that has overwritten it for good. */
+bool power_write_is_replaced(const struct power_write *w, const struct power_cell *cell, unsigned sector);
 /* All that was under way or unflushed is settled: the cells say it. */
 void power_image_settled(struct power_data *state, struct power_image *image);
 

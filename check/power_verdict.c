@@ -43,12 +43,13 @@ static bool is_foreign(const struct verdict *v, int64_t sector, uint64_t *tag)
 }
 
 /* Some write since the flush may have left that there. */
-static bool is_written(const struct power_image *image, int64_t sector, uint64_t id)
+static bool is_written(const struct power_image *image, const struct power_cell *cell, int64_t sector, uint64_t id)
 {
     int64_t at = sector * SIM_SECTOR_BYTES;
 
     for (const struct power_write *w = image->first; w; w = w->next) {
-        if (at < w->offset || at >= w->offset + w->bytes) {
+        if (at < w->offset || at >= w->offset + w->bytes ||
+            power_write_is_replaced(w, cell, (unsigned)(sector % PAGE_SECTORS))) {
             continue;
         }
         if (w->vague || (w->op == SIM_OP_WRITE && !w->ids)) {
@@ -72,7 +73,7 @@ static void judge_sector(struct verdict *v, const struct power_cell *cell, unsig
     if ((cell->known >> s & 1) && cell->id[s] == id) {
         return;
     }
-    if (is_written(v->image, sector, id)) {
+    if (is_written(v->image, cell, sector, id)) {
         return;
     }
     if (is_foreign(v, sector, &tag)) {

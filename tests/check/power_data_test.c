@@ -62,6 +62,68 @@ static void test_foreign(void **state)
     assert_said("(its sector 8)");
 }
 
+/* One sector of the medium holds what it should not. */
+static void spoil(int64_t offset, uint64_t tag)
+{
+    struct payload data;
+
+    payload_init(world, &data);
+    payload_append_tags(&data, tag, 1);
+    disk_poke(disk, offset, &data);
+    payload_clear(&data);
+}
+
+static void raw_world(void)
+{
+    disk = new_disk("d", MiB);
+    add_raw("s", "d");
+    add_guest("s");
+}
+
+/* Writes of neighbouring sectors that were under way together are flushed like any others. */
+static void test_lost_neighbour(void **state)
+{
+    struct io io[2];
+
+    raw_world();
+    io_submit(&io[0], SIM_OP_WRITE, 0, 512, UINT64_C(1) << 32);
+    io_submit(&io[1], SIM_OP_WRITE, 512, 512, UINT64_C(2) << 32 | 1);
+    settle();
+    for (int i = 0; i < 2; i++) {
+        assert_true(io[i].done);
+        guest_req_clear(&io[i].req);
+    }
+    assert_int_equal(io_run(SIM_OP_FLUSH, 0, 0, 0), 0);
+    spoil(512, UINT64_C(9) << 32 | 1);
+    power_off();
+    assert_violated("durability.lost.-.-.raw");
+    assert_said("sector 1 (offset 512)");
+}
+
+/* What a write with FUA has replaced does not come back, though it was never flushed itself. */
+static void test_lost_replaced(void **state)
+{
+    struct io io;
+
+    raw_world();
+    assert_int_equal(write_stamped(1, 0, 512), 0);
+    guest_req_init(host, &io.req);
+    io.req.op = SIM_OP_WRITE;
+    io.req.bytes = 512;
+    io.req.flags = BDRV_REQ_FUA;
+    io.req.entity = UINT64_C(2) << 32;
+    io.req.opaque = &io;
+    io.req.done = io_done;
+    payload_append_tags(&io.req.data, UINT64_C(2) << 32, 1);
+    guest_submit(guest, &io.req);
+    settle();
+    guest_req_clear(&io.req);
+    disk_power_loss(disk);
+    spoil(0, UINT64_C(1) << 32);
+    settle();
+    assert_violated("durability.lost.-.-.raw");
+}
+
 static void test_unreadable(void **state)
 {
     image_world("v3-data-4k");
@@ -113,6 +175,8 @@ int main(void)
         T_SETUP("/check/power/silent", test_silent, world_setup, world_teardown),
         T_SETUP("/check/power/lost", test_lost, world_setup, world_teardown),
         T_SETUP("/check/power/lost/raw", test_lost_raw, world_setup, world_teardown),
+        T_SETUP("/check/power/lost/neighbour", test_lost_neighbour, world_setup, world_teardown),
+        T_SETUP("/check/power/lost/replaced", test_lost_replaced, world_setup, world_teardown),
         T_SETUP("/check/power/foreign", test_foreign, world_setup, world_teardown),
         T_SETUP("/check/power/unreadable", test_unreadable, world_setup, world_teardown),
         T_SETUP("/check/power/bitmap", test_bitmap, world_setup, world_teardown),
