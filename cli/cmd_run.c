@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -315,6 +316,19 @@ static bool parse_log(struct run_command *c)
     return true;
 }
 
+/* A run that cannot leave its disks there is none to begin. */
+static bool check_disks_folder(const char *path)
+{
+    struct stat st;
+
+    if (path && (stat(path, &st) < 0 || !S_ISDIR(st.st_mode) || access(path, W_OK | X_OK) < 0)) {
+        cli_error("run: '%s' is no valid value of option '--write-disks', expected a folder that can be written to",
+                  path);
+        return false;
+    }
+    return true;
+}
+
 /* After everything was found good: opening a file empties it. */
 static bool open_outputs(struct run_command *c)
 {
@@ -387,7 +401,7 @@ static int run(int argc, char **argv)
         return cli_error("run: '-j' expects 1 to 64");
     }
     if (!parse_shard(&c) || !parse_sources(&c, argc, argv) || !parse_log(&c) || !cli_check_list(c.options.checks) ||
-        !load_all(&c) || !open_outputs(&c)) {
+        !check_disks_folder(c.options.write_disks) || !load_all(&c) || !open_outputs(&c)) {
         unload_all(&c);
         return EXIT_USAGE;
     }

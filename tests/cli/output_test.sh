@@ -19,6 +19,16 @@ sh again.sh > out 2> err
 status=$?
 says "/cli/output/failed/paste" 1 out '^fail expect '
 
+# Where the disks cannot be left nothing is run: that is no failure of what is tested.
+blksim run good.blk --write-disks absent
+says "/cli/output/write-disks/absent" 2 err "'absent' is no valid value of option '--write-disks', expected a folder"
+blksim run good.blk --write-disks good.blk
+says "/cli/output/write-disks/file" 2 err "'good\.blk' is no valid value of option '--write-disks'"
+mkdir disks
+blksim run good.blk --write-disks disks
+says "/cli/output/write-disks" 0 out '^passed: '
+holds "/cli/output/write-disks/there" test -s disks/src
+
 # Files are named by the order they were given in, one JSON object a line.
 blksim run good.blk bad.blk --json
 says "/cli/output/json/status" 1 out '"verdict": *"fail"'
