@@ -191,27 +191,6 @@ static int copy_all(void *opaque)
 /* --- bitmaps
  * ------------------------------------------------------------------------------------------------------- */
 
-/* Oldest first, as they are listed in the image. */
-static const BdrvDirtyBitmap *bitmap_at(const BlockDriverState *bs, unsigned index, unsigned count)
-{
-    const BdrvDirtyBitmap *bitmap = bdrv_dirty_bitmap_next(bs, NULL);
-
-    for (unsigned i = count - 1; i > index; i--) {
-        bitmap = bdrv_dirty_bitmap_next(bs, bitmap);
-    }
-    return bitmap;
-}
-
-static unsigned count_bitmaps(const BlockDriverState *bs)
-{
-    unsigned count = 0;
-
-    for (const BdrvDirtyBitmap *b = bdrv_dirty_bitmap_next(bs, NULL); b; b = bdrv_dirty_bitmap_next(bs, b)) {
-        count++;
-    }
-    return count;
-}
-
 static bool check_bitmaps(struct convert_verb *v)
 {
     const BlockDriverState *bs = blk_bs(v->src);
@@ -255,12 +234,12 @@ static int copy_bitmaps(void *opaque)
 {
     struct convert_verb *v = opaque;
     const BlockDriverState *bs = blk_bs(v->src);
-    unsigned count = count_bitmaps(bs);
     Error *err = NULL;
     int ret = 0;
 
-    for (unsigned i = 0; ret == 0 && i < count; i++) {
-        const BdrvDirtyBitmap *from = bitmap_at(bs, i, count);
+    /* Newest first: storing goes from the newest on, too, and so they are listed as in the source. */
+    for (const BdrvDirtyBitmap *from = bdrv_dirty_bitmap_next(bs, NULL); ret == 0 && from;
+         from = bdrv_dirty_bitmap_next(bs, from)) {
         if (bdrv_dirty_bitmap_inconsistent(from)) {
             if (!v->quiet) {
                 cli_error("img convert: warning: Skipping inconsistent bitmap '%s'", bdrv_dirty_bitmap_name(from));

@@ -176,6 +176,18 @@ says "/cli/img/bitmap/convert-inconsistent" 2 err "Cannot copy inconsistent bitm
 blksim img convert --bitmaps --skip-broken-bitmaps -O qcow2 "$vectors/bitmaps-inuse-4k.qcow2" bm3.qcow2
 says "/cli/img/bitmap/convert-skip-broken" 0 err "Skipping inconsistent bitmap"
 
+# Listed in the order of the source.
+blksim img create -q -f qcow2 listed.qcow2 1M
+for name in one two three; do blksim img bitmap --add listed.qcow2 $name; done
+blksim img convert --bitmaps -O qcow2 listed.qcow2 again.qcow2
+exits "/cli/img/convert/bitmaps/listed" 0
+for file in listed again; do
+    blksim img info $file.qcow2
+    grep 'name:' out > $file.names
+done
+holds "/cli/img/convert/bitmaps/three" test "$(wc -l < listed.names)" = 3
+holds "/cli/img/convert/bitmaps/order" cmp listed.names again.names
+
 # --- snapshots, size -----------------------------------------------------------------------------------------------------
 cp "$vectors/v3-data-4k.qcow2" snap
 blksim img snapshot -c first snap
