@@ -104,6 +104,10 @@ static const char *judge(struct medium *m, const struct qcow2_image *image, unsi
     found = qcow2_image_judge(image, allow);
     m->leaky &= image->leaks > 0 || image->hidden_leaks > 0 || image->dirty || image->found[QCOW2_FOUND_COPIED] > 0;
     m->sound = !found;
+    if (!found && image->dirty && !(allow & QCOW2_ALLOW_DIRTY)) { /* whoever opens it next would repair it (6) */
+        *kind = "dirty";
+        return "it was closed in order, and still says that it was not";
+    }
     *kind = found ? qcow2_finding_name(found->kind) : NULL;
     return found ? found->text : NULL;
 }
@@ -489,7 +493,7 @@ const struct check_class check_qcow2_metadata = {
     .doc = "a qcow2 image on its medium is consistent whenever its driver owes that: counts, L1 and L2, COPIED, "
            "snapshots, bitmaps",
     .rules = "flush: a guest's flush came back, nothing else was going on, and the image is not consistent\n"
-             "close: a node was closed, and the image that it leaves is not consistent\n"
+             "close: a node was closed, and the image that it leaves is not consistent, or still says dirty\n"
              "open: an image that was in order when it was left is not when it is opened\n"
              "power: after a power loss an image cannot be opened, or has more wrong than leaks\n"
              "reported: the driver found corruption in an image that was in order and that nobody else wrote to\n"

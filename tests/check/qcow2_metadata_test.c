@@ -65,6 +65,16 @@ static void test_close(void **state)
     assert_violated("qcow2-metadata.close.-.-.qcow2.copied");
 }
 
+/* All fits together, but whoever opens it next would have to repair it first. */
+static void test_close_dirty(void **state)
+{
+    one_image();
+    assert_int_equal(io_run(SIM_OP_WRITE, 256 * KiB, 64 * KiB, 1 << 24), 0);
+    rot(72, 1);
+    close_node();
+    assert_violated("qcow2-metadata.close.-.-.qcow2.dirty");
+}
+
 static void test_open(void **state)
 {
     one_image();
@@ -175,6 +185,7 @@ int main(void)
         T_SETUP("/qcow2-metadata/flush", test_flush, world_setup, world_teardown),
         T_SETUP("/qcow2-metadata/flush/not-alone", test_flush_not_alone, world_setup, world_teardown),
         T_SETUP("/qcow2-metadata/close", test_close, world_setup, world_teardown),
+        T_SETUP("/qcow2-metadata/close/dirty", test_close_dirty, world_setup, world_teardown),
         T_SETUP("/qcow2-metadata/open", test_open, world_setup, world_teardown),
         T_SETUP("/qcow2-metadata/power", test_power, world_setup, world_teardown),
         T_SETUP("/qcow2-metadata/reported", test_reported, world_setup, world_teardown),
