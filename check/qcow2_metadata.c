@@ -104,7 +104,7 @@ static const char *judge(struct medium *m, const struct qcow2_image *image, unsi
     found = qcow2_image_judge(image, allow);
     m->leaky &= image->leaks > 0 || image->hidden_leaks > 0 || image->dirty || image->found[QCOW2_FOUND_COPIED] > 0;
     m->sound = !found;
-    if (!found && image->dirty && !(allow & QCOW2_ALLOW_DIRTY)) { /* whoever opens it next would repair it (6) */
+    if (!found && image->dirty && !(allow & QCOW2_ALLOW_DIRTY)) { /* whoever opens it next would repair it (5.5) */
         *kind = "dirty";
         return "it was closed in order, and still says that it was not";
     }
