@@ -211,6 +211,7 @@ static void judge_jobs(struct runner *runner)
 
 void runner_play_end(struct runner *runner)
 {
+    runner_judge_unanswered(runner);
     runner_release(runner);
     for (struct disk *disk = disk_first(runner->sim); disk; disk = disk_next(disk)) {
         disk_set_capacity(disk, 0);

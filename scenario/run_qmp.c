@@ -99,7 +99,19 @@ void scn_run_json(struct runner *runner, const struct scn_step *step)
     qvalue_free(args);
 }
 
+void runner_judge_unanswered(struct runner *runner)
+{
+    const struct scn_step *want = runner->expected_error;
+
+    runner->expected_error = NULL;
+    if (want) {
+        runner_expect_failed(runner, want, "error", "no command came that could be refused (%s)",
+                             step_str(want, "class", ""));
+    }
+}
+
 void scn_run_expect_error(struct runner *runner, const struct scn_step *step)
 {
+    runner_judge_unanswered(runner);
     runner->expected_error = step;
 }

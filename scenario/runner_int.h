@@ -119,6 +119,8 @@ void runner_expect_failed(struct runner *runner, const struct scn_step *step, co
 /* What a step that may be refused was told, NULL: it succeeded. Matches an `expect error` before it; else a refusal
  * is a violation unless the step only tries. */
 void runner_judge_reply(struct runner *runner, const struct scn_step *step, const Error *err);
+/* An `expect error` that no command followed can never fail: that is a failure. */
+void runner_judge_unanswered(struct runner *runner);
 uint64_t runner_step_entity(struct runner *runner, const struct scn_step *step);
 /* Waits until no work is pending, at most limit_ns of virtual time (then settle_gave_up). A scenario may meet work
  * that only ends with its faults, so a settle that only tries, and the one before faults stop, give up soon. */

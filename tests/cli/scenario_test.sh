@@ -16,6 +16,13 @@ wrong() { # NAME LINE:COLUMN TEXT
     says "/cli/scenario/$1" 2 err "^blksim: wrong\.blk:$2: "
 }
 wrong unknown-verb 3:1 'frobnicate a'
+# an expectation that nothing can disappoint
+printf 'blksim 1\nexpect error GenericError\nsettle\n' > dangling.blk
+blksim run dangling.blk
+says "/cli/scenario/expect-error-at-the-end" 1 out 'dangling\.blk:2:1\): no command came that could be refused'
+printf 'blksim 1\nexpect error GenericError\nexpect error DeviceNotActive\nblock-job-cancel device=m\n' > dangling.blk
+blksim run dangling.blk
+says "/cli/scenario/expect-error-twice" 1 out 'dangling\.blk:2:1\): no command came that could be refused'
 wrong misspelt-verb 3:1 'blockdev-mirorr job-id=m device=a target=b sync=full'
 wrong bad-size '3:[0-9]+' 'disk b size=1Q'
 wrong negative-size '3:[0-9]+' 'disk b size=-5'
