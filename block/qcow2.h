@@ -132,7 +132,8 @@ typedef struct BDRVQcow2State {
     /* A write of header fields failed: the file may say the new thing, while the state stays with the old one
      * (qcow2_header_make_sure). */
     bool header_unsure;
-    bool features_unsure; /* the same of incompatible_features */
+    int64_t header_length_bytes; /* of the disk, as the header says: less once a write has gone beyond the end */
+    bool features_unsure;        /* the same of incompatible_features */
 
     /* mapping */
     uint64_t *l1_table; /* host order; changed by qcow2_set_l1_entry */

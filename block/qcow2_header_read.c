@@ -230,6 +230,7 @@ static void set_tables(BDRVQcow2State *s, const struct qcow2_header *h)
     s->l1_size = (uint32_t)h->l1_size;
     s->l1_table_offset = (int64_t)h->l1_table_offset;
     s->l1_vm_state_index = (uint32_t)size_to_l1(s, h->size);
+    s->header_length_bytes = (int64_t)ROUND_DOWN(h->size, (uint64_t)SIM_SECTOR_BYTES);
     s->refcount_table_offset = (int64_t)h->refcount_table_offset;
     s->refcount_table_size = (uint32_t)(h->refcount_table_clusters << (h->cluster_bits - 3));
     s->nb_snapshots = (uint32_t)h->nb_snapshots;

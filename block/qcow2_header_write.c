@@ -153,7 +153,7 @@ static void collect(BlockDriverState *bs, struct qcow2_header_content *c)
 
 int qcow2_write_header(BlockDriverState *bs, const char *backing_file, const char *backing_format)
 {
-    const BDRVQcow2State *s = bs->opaque;
+    BDRVQcow2State *s = bs->opaque;
     struct qcow2_header_content content = {.backing_file = backing_file, .backing_format = backing_format};
     uint8_t *cluster = qcow2_alloc(bs, (size_t)s->cluster_size);
 
@@ -162,6 +162,9 @@ int qcow2_write_header(BlockDriverState *bs, const char *backing_file, const cha
     int64_t ret = qcow2_header_build(&content, cluster, (size_t)s->cluster_size);
     if (ret > 0) {
         ret = qcow2_header_switch(bs, cluster);
+    }
+    if (ret == 0) {
+        s->header_length_bytes = bs->total_bytes;
     }
     qcow2_free(bs, cluster, (size_t)s->cluster_size);
     return (int)ret;
@@ -186,6 +189,9 @@ int qcow2_header_make_sure(BlockDriverState *bs)
     qcow2_header_encode(&content.fields, bytes);
     int ret = qcow2_pwrite_sync(bs, PLACES_AT, PLACES_END - PLACES_AT, bytes + PLACES_AT);
     s->header_unsure = ret < 0;
+    if (ret == 0) {
+        s->header_length_bytes = bs->total_bytes;
+    }
     return ret;
 }
 

@@ -248,6 +248,7 @@ static int write_length(BlockDriverState *bs, int64_t length, Error **errp)
         return ret;
     }
     s->l1_vm_state_index = (uint32_t)size_to_l1(s, (uint64_t)length);
+    s->header_length_bytes = length;
     bdrv_set_total_bytes(bs, length);
     return 0;
 }

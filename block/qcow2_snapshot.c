@@ -270,6 +270,7 @@ static int switch_l1(BlockDriverState *bs, struct new_l1 *l1)
     s->l1_size = l1->size;
     s->l1_table_offset = l1->offset;
     s->l1_vm_state_index = (uint32_t)size_to_l1(s, (uint64_t)l1->disk_size);
+    s->header_length_bytes = l1->disk_size;
     if (l1->disk_size != old.disk_size) {
         bdrv_set_total_bytes(bs, l1->disk_size); /* with the L1, for the header is written from the state */
     }

@@ -148,12 +148,26 @@ static bool counts_may_wait(const BDRVQcow2State *s)
     return s->use_lazy_refcounts && (s->incompatible_features & QCOW2_INCOMPAT_DIRTY) && !s->features_unsure;
 }
 
+/* Who may write beyond the end, an image that has this one for its file, makes the disk longer without a truncate.
+ * The header learns of it here, or what was flushed would be cut off by the next open. */
+static int follow_length(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    if (s->header_length_bytes != bs->total_bytes) {
+        SIM_MARK(bs->host->sim, qcow2_grown_by_writes);
+        s->header_unsure = true;
+        s->l1_vm_state_index = (uint32_t)size_to_l1(s, (uint64_t)bs->total_bytes);
+    }
+    return qcow2_header_make_sure(bs);
+}
+
 /* The tables come first: writing them is what finds out that something else must be. */
 int qcow2_flush_caches(BlockDriverState *bs)
 {
     const BDRVQcow2State *s = bs->opaque;
 
-    int ret = qcow2_header_make_sure(bs);
+    int ret = follow_length(bs);
     if (ret == 0) {
         ret = qcow2_cache_write(bs, s->l2_table_cache);
     }
