@@ -232,6 +232,9 @@ BlockDriverState *bdrv_filter_or_cow_bs(const BlockDriverState *bs);
 BlockDriverState *bdrv_primary_bs(const BlockDriverState *bs);
 BlockDriverState *bdrv_backing_chain_next(BlockDriverState *bs);
 bool bdrv_chain_contains(BlockDriverState *top, const BlockDriverState *base);
+/* The backing image of that file name below bs, no filter; the name is what a header says or what the node itself is
+ * called. NULL: none. */
+BlockDriverState *bdrv_find_backing_image(BlockDriverState *bs, const char *filename);
 
 /* Content of a node now, without I/O, events or time: for checkers and set-up. -ENOTSUP when a driver has no
  * such view. Appends to out. */

@@ -498,6 +498,19 @@ void bdrv_forget_parents(struct host *host, struct bdrv_parents *parents);
  * since the append. */
 int bdrv_undo_append(BlockDriverState *top, BlockDriverState *old, const struct bdrv_parents *parents,
                      Error **errp);
+/*
+ * A copy-on-read filter of a job (filter-copy-on-read.c), main coroutine. The chain from bs down to bottom has been
+ * frozen by the caller; from a success on the filter keeps it so, and ends it when it goes. node_name NULL: implicit.
+ * One reference, which drop and undo take. undo: for a command that is refused after all; parents are those of bs as
+ * noted before the insertion.
+ */
+BlockDriverState *bdrv_cor_filter_insert(BlockDriverState *bs, BlockDriverState *bottom, const char *node_name,
+                                         Error **errp);
+void bdrv_cor_filter_drop(BlockDriverState *filter);
+void bdrv_cor_filter_undo(BlockDriverState *filter, BlockDriverState *bs, const struct bdrv_parents *parents);
+/* Below bottom there is something at offset, which would show if a short layer above did not hide it. */
+bool bdrv_cor_hidden_below(BlockDriverState *bottom, int64_t offset);
+
 /* For events: the node's name, or the description of a parent that is no node. */
 const struct sim_name *bdrv_child_parent_name(struct sim *sim, const BdrvChild *child);
 extern const BdrvChildClass blk_child_root;

@@ -1,4 +1,6 @@
 /* Walks along chains: filtered and backing children, and what is below or above filters (1.4). */
+#include <stdlib.h>
+
 #include "block/block_int.h"
 
 BdrvChild *bdrv_cow_child(const BlockDriverState *bs)
@@ -99,4 +101,31 @@ bool bdrv_chain_contains(BlockDriverState *top, const BlockDriverState *base)
         top = bdrv_filter_or_cow_bs(top);
     }
     return top != NULL;
+}
+
+/* As the header of image says it, as seen from where the image is, or as the node below calls itself. */
+static bool is_backing_file(BlockDriverState *image, const BlockDriverState *below, const char *filename)
+{
+    const char *written = bdrv_backing_filename(image);
+
+    if (str_is(bdrv_filename(below), filename) || (written && str_is(written, filename))) {
+        return true;
+    }
+    char *seen = bdrv_full_backing_filename(image);
+    char *asked = bdrv_full_filename(image, filename);
+    bool same = seen && str_is(seen, asked);
+    free(asked);
+    free(seen);
+    return same;
+}
+
+BlockDriverState *bdrv_find_backing_image(BlockDriverState *bs, const char *filename)
+{
+    for (bs = bdrv_skip_filters(bs); bs; bs = bdrv_backing_chain_next(bs)) {
+        BlockDriverState *below = bdrv_backing_chain_next(bs);
+        if (below && is_backing_file(bs, below, filename)) {
+            return below;
+        }
+    }
+    return NULL;
 }

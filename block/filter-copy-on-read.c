@@ -11,6 +11,10 @@
  *     filter -> top -> middle -> bottom -> base        copied: middle, bottom; never: base
  *
  * For that the chain down to `bottom` must stay as it is: its edges are frozen.
+ *
+ * A layer between that is shorter than the filtered node hides what lies deeper: behind its end there are zeroes.
+ * For those who take the layers away later, these zeroes are data as soon as something longer is left below
+ * `bottom`.
  */
 #include <errno.h>
 
@@ -83,6 +87,16 @@ static void cor_child_perm(BlockDriverState *bs, BdrvChild *child, uint32_t role
     }
 }
 
+bool bdrv_cor_hidden_below(BlockDriverState *bottom, int64_t offset)
+{
+    for (BlockDriverState *bs = bdrv_backing_chain_next(bottom); bs; bs = bdrv_backing_chain_next(bs)) {
+        if (bs->total_bytes > offset) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* --- reads -------------------------------------------------------------------------------------------------- */
 
 /* What the next *num bytes are read with: COPY_ON_READ is added when they come from above the base. */
@@ -104,6 +118,9 @@ static uint32_t flags_for_run(BlockDriverState *bs, int64_t offset, int64_t byte
     }
     int64_t run = *num;
     ret = bdrv_co_is_allocated_above(below, s->bottom, true, offset, run, num);
+    if (ret == 0 && *num == 0) {
+        ret = bdrv_cor_hidden_below(s->bottom, offset);
+    }
     if (ret < 0 || *num == 0) {
         *num = run;
     }
@@ -175,3 +192,69 @@ const BlockDriver bdrv_copy_on_read = {
     .bdrv_refresh_limits = cor_refresh_limits,
     .bdrv_child_perm = cor_child_perm,
 };
+
+/* --- for jobs ----------------------------------------------------------------------------------------------- */
+
+BlockDriverState *bdrv_cor_filter_insert(BlockDriverState *bs, BlockDriverState *bottom, const char *node_name,
+                                         Error **errp)
+{
+    uint32_t flags = BDRV_O_RDWR | (bdrv_open_flags(bs) & BDRV_O_UNMAP);
+    BlockDriverState *filter = bdrv_new_filter(bs->host, &bdrv_copy_on_read, node_name, flags, errp);
+
+    SIM_ASSERT(host_in_main(bs->host));
+    SIM_ASSERT(bdrv_chain_contains(bs, bottom));
+    if (!filter) {
+        return NULL;
+    }
+    bdrv_drained_begin(bs);
+    int ret = bdrv_append(filter, bs, errp);
+    if (ret >= 0) { /* before the first request passes */
+        struct cor_filter *s = filter->opaque;
+        ret = bdrv_freeze_chain(filter, bs, NULL);
+        SIM_ASSERT_EQ(ret, 0);
+        bdrv_ref(bottom);
+        s->bottom = bottom;
+    }
+    bdrv_drained_end(bs);
+    if (ret < 0) {
+        bdrv_unref(filter);
+        return NULL;
+    }
+    return filter;
+}
+
+/* Drained: a read that is under way has to know the bottom until its end. */
+static void forget_bottom(BlockDriverState *filter)
+{
+    struct cor_filter *s = filter->opaque;
+
+    SIM_ASSERT(filter->quiesce_counter > 0);
+    SIM_ASSERT(s->bottom != NULL);
+    bdrv_unfreeze_chain(filter, s->bottom);
+    bdrv_unref_later(s->bottom);
+    s->bottom = NULL;
+}
+
+void bdrv_cor_filter_drop(BlockDriverState *filter)
+{
+    bdrv_drained_begin(filter);
+    forget_bottom(filter);
+    int ret = bdrv_drop_filter(filter, NULL);
+    SIM_ASSERT_EQ(ret, 0); /* it passed on what its parents take: without it nothing new is taken */
+    bdrv_drained_end(filter);
+    bdrv_unref(filter);
+}
+
+void bdrv_cor_filter_undo(BlockDriverState *filter, BlockDriverState *bs, const struct bdrv_parents *parents)
+{
+    bdrv_ref(bs);
+    bdrv_drained_begin(bs);
+    bdrv_drained_begin(filter);
+    forget_bottom(filter);
+    int ret = bdrv_undo_append(filter, bs, parents, NULL);
+    SIM_ASSERT_EQ(ret, 0);
+    bdrv_drained_end(filter);
+    bdrv_drained_end(bs);
+    bdrv_unref(filter);
+    bdrv_unref(bs);
+}

@@ -73,17 +73,33 @@ int block_job_add_bdrv(BlockJob *job, const char *name, BlockDriverState *bs, ui
     return 0;
 }
 
+/* Letting go of an edge may poll: it is out of the list before. */
+static void remove_node(BlockJob *job, BlockJobNode **place)
+{
+    BlockJobNode *node = *place;
+    BdrvChild *child = node->child;
+
+    *place = node->next;
+    SIM_FREE(job->job.host->arena, BlockJobNode, node);
+    bdrv_op_unblock_all(child->bs, job->blocker);
+    bdrv_root_unref_child(child);
+}
+
+void block_job_remove_bdrv(BlockJob *job, BlockDriverState *bs)
+{
+    BlockJobNode **place = &job->nodes;
+
+    while (*place != NULL && (*place)->child->bs != bs) {
+        place = &(*place)->next;
+    }
+    SIM_ASSERT(*place != NULL);
+    remove_node(job, place);
+}
+
 void block_job_remove_all_bdrv(BlockJob *job)
 {
-    /* Letting go of an edge may poll: each is out of the list before. */
     while (job->nodes != NULL) {
-        BlockJobNode *node = job->nodes;
-        BdrvChild *child = node->child;
-
-        job->nodes = node->next;
-        SIM_FREE(job->job.host->arena, BlockJobNode, node);
-        bdrv_op_unblock_all(child->bs, job->blocker);
-        bdrv_root_unref_child(child);
+        remove_node(job, &job->nodes);
     }
 }
 

@@ -47,6 +47,8 @@ BlockJob *block_job_create(const char *job_id, const BlockJobDriver *driver, Job
 /* Registers one more node: edge, op blockers. 0 or negative errno with errp. */
 int block_job_add_bdrv(BlockJob *job, const char *name, BlockDriverState *bs, uint64_t perm, uint64_t shared,
                        Error **errp);
+/* Lets go of one of its nodes: edge and op blockers. */
+void block_job_remove_bdrv(BlockJob *job, BlockDriverState *bs);
 void block_job_remove_all_bdrv(BlockJob *job);
 const BlockJobDriver *block_job_driver(const BlockJob *job);
 /* NULL when the job is no block job. */

@@ -21,6 +21,7 @@ extern const struct qmp_command qmp_image_commands[];
 extern const struct qmp_command qmp_job_commands[];
 extern const struct qmp_command qmp_block_job_commands[];
 extern const struct qmp_command qmp_mirror_commands[];
+extern const struct qmp_command qmp_stream_commands[];
 extern const struct qmp_command qmp_throttle_commands[];
 extern const struct qmp_command qmp_object_commands[];
 

@@ -137,6 +137,7 @@ static const char *const verbs[] = {
     "blockdev-set-active",
     "img snapshot",
     "img resize",
+    "block-stream",
 };
 
 const struct scn_verb *code_verb(struct coder *c, const struct scn_verb *verb)

@@ -59,6 +59,7 @@ enum scn_domain scn_qmp_domain(const char *command, const char *arg, bool *defin
         {"", "replaces", SCN_DOM_NODE, false},
         {"", "base-node", SCN_DOM_NODE, false},
         {"", "top-node", SCN_DOM_NODE, false},
+        {"block-stream", "bottom", SCN_DOM_NODE, false},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(rules); i++) {
@@ -141,6 +142,7 @@ static const char *example_of(const char *command)
         {"blockdev-create", "blockdev-create job-id=c options.driver=disk options.disk=new options.size=1M"},
         {"blockdev-mirror", "blockdev-mirror job-id=m device=s target=d sync=full"},
         {"block_resize", "block_resize node-name=s size=2M"},
+        {"block-stream", "block-stream job-id=j device=top base-node=base"},
         {"block-set-write-threshold", "block-set-write-threshold node-name=s write-threshold=1M"},
         {"block-dirty-bitmap-add", "block-dirty-bitmap-add node=s name=b granularity=64k"},
         {"block-dirty-bitmap-merge",
