@@ -77,6 +77,31 @@ static int find_chain(struct stream_setup *setup, const struct stream_args *args
     return 0;
 }
 
+/* The medium of a read-only top may be one that somebody opened read-only on purpose. */
+static bool on_read_only_storage(BlockDriverState *bs)
+{
+    for (bs = bdrv_primary_bs(bs); bs != NULL; bs = bdrv_primary_bs(bs)) {
+        if (bdrv_is_read_only(bs)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int make_writable(BlockDriverState *top, Error **errp)
+{
+    Error *err = NULL;
+    int ret = bdrv_reopen_set_read_only(top, false, &err);
+
+    if (ret == -EPERM && on_read_only_storage(top)) {
+        error_free(err);
+        err = NULL;
+        error_setg(&err, "Block node is read-only");
+    }
+    error_propagate(errp, err);
+    return ret;
+}
+
 /* First of all the chain is held: what follows polls, and others must not take it apart meanwhile. */
 static int stream_hold(struct stream_setup *setup, Error **errp)
 {
@@ -88,7 +113,7 @@ static int stream_hold(struct stream_setup *setup, Error **errp)
     setup->frozen = true;
     setup->was_read_only = bdrv_is_read_only(setup->top);
     if (setup->was_read_only) {
-        ret = bdrv_reopen_set_read_only(setup->top, false, errp);
+        ret = make_writable(setup->top, errp);
         setup->was_read_only = ret >= 0;
     }
     return ret;
