@@ -130,7 +130,7 @@ static void read_args(const struct qvalue *args, struct stream_args *out)
 
 static bool cmd_block_stream(struct host *host, const struct qvalue *args, struct qvalue **reply, Error **errp)
 {
-    struct stream_args stream = {NULL};
+    struct stream_args stream = {.job_id = NULL};
 
     if (!check_exclusive(args, errp)) {
         return false;

@@ -154,6 +154,43 @@ static void test_flush_fails(void **state)
     assert_kept();
 }
 
+struct order {
+    struct disk_interposer interposer;
+    bool unstable; /* something was written since the last flush */
+    bool header;   /* the header was */
+    bool early;    /* while something was unstable */
+};
+
+static void order_before(struct disk_interposer *self, struct disk_req *req)
+{
+    struct order *order = container_of(self, struct order, interposer);
+
+    if (req->op == SIM_OP_FLUSH) {
+        order->unstable = false;
+    } else if (req->op == SIM_OP_WRITE && req->offset == 0) {
+        order->header = true;
+        order->early = order->early || order->unstable;
+    } else if (req->op == SIM_OP_WRITE) {
+        order->unstable = true;
+    }
+}
+
+/* [hazard] A header without backing file over copies that a power loss still takes away would lose them for good.
+ */
+static void test_stable_before_header(void **state)
+{
+    struct order order = {.unstable = false};
+    two_layers();
+    start(layers[1]);
+    order.interposer.before = order_before;
+    disk_add_interposer(disks[1], &order.interposer);
+    wait_trail("S:null");
+    assert_true(order.header);
+    assert_false(order.early);
+    disk_remove_interposer(disks[1], &order.interposer);
+    assert_cut();
+}
+
 struct inactive {
     bool on;
 };
@@ -328,6 +365,7 @@ int main(void)
         STREAM_TEST("/stream-error/enospc", test_enospc),
         STREAM_TEST("/stream-error/enospc-other", test_enospc_other),
         STREAM_TEST("/stream-error/flush-fails", test_flush_fails),
+        STREAM_TEST("/stream-error/stable-before-header", test_stable_before_header),
         STREAM_TEST("/stream-error/inactive", test_inactive),
         STREAM_TEST("/stream-error/random", test_random),
     };
