@@ -251,6 +251,56 @@ static void test_base_goes_meanwhile(void **state)
     reopen_and_end();
 }
 
+/* Somebody who takes the base away as soon as it is drained, while whoever drains it waits. */
+static bool leaving, gone;
+
+static void leave(void *opaque)
+{
+    gone = true;
+    drop_n1_entry(NULL);
+}
+
+static void leave_begin(void *opaque)
+{
+    if (!leaving) {
+        leaving = true;
+        host_defer(host, leave, NULL);
+    }
+}
+
+static bool leave_poll(void *opaque)
+{
+    return leaving && !gone;
+}
+
+/* Draining for the last step changes the chain: the base is looked up after that. */
+static void test_base_goes_in_drain(void **state)
+{
+    static const BlockDevOps ops = {.drained_begin = leave_begin, .drained_poll = leave_poll};
+
+    leaving = gone = false;
+    add_layer(MiB);
+    put(0, 0, MiB, 1);
+    add_layer(MiB);
+    add_layer(MiB);
+    put(2, 0, 512 * KiB, 2);
+    add_layer(MiB);
+    plug_guest(layers[3]);
+    BlockBackend *leaver = user_of(layers[1], 0);
+    args.base = layers[1];
+    args.speed = MiB;
+    start(layers[3]);
+    blk_set_dev(leaver, &ops, NULL, "leaver");
+    wait_trail("S:null");
+    assert_true(gone);
+    assert_ptr_equal(bdrv_cow_bs(layers[3]), layers[0]);
+    assert_string_equal(bdrv_backing_filename(layers[3]), "i0");
+    assert_int_equal(sim_mark_hits(world, MARK_stream_base_moved), 1);
+    on_main(unref_entry, leaver);
+    assert_settled();
+    reopen_and_end();
+}
+
 /* Two streams on one chain, one above the other, end in any order. */
 static void test_disjoint(void **state)
 {
@@ -372,6 +422,7 @@ int main(void)
         STREAM_TEST("/stream/pause-and-drain", test_pause_and_drain),
         STREAM_TEST("/stream/cancel", test_cancel),
         STREAM_TEST("/stream/base-goes-meanwhile", test_base_goes_meanwhile),
+        STREAM_TEST("/stream/base-goes-in-drain", test_base_goes_in_drain),
         STREAM_TEST("/stream/disjoint", test_disjoint),
         STREAM_TEST("/stream/filter-device", test_filter_device),
         STREAM_TEST("/stream/held", test_held),
