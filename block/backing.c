@@ -414,8 +414,8 @@ static int drop_links(BlockDriverState *top, BlockDriverState *base, Error **err
     return bdrv_tran_finish(&tran, ret);
 }
 
-static int drop_drained(BlockDriverState *top, BlockDriverState *base, const char *backing_file, bool *changed,
-                        Error **errp)
+static int drop_drained(BlockDriverState *top, BlockDriverState *base, const char *backing_file, const char *format,
+                        bool *changed, Error **errp)
 {
     if (top == base || !bdrv_chain_contains(top, base)) {
         error_setg(errp, "Node '%s' is not below '%s'", bdrv_get_node_name(base), bdrv_get_node_name(top));
@@ -426,7 +426,7 @@ static int drop_drained(BlockDriverState *top, BlockDriverState *base, const cha
     *changed = ret >= 0;
     if (ret >= 0) {
         const char *filename = backing_file ? backing_file : bdrv_filename(base);
-        ret = rewrite_overlays(list, filename, bdrv_backing_format(base), errp);
+        ret = rewrite_overlays(list, filename, format ? format : bdrv_backing_format(base), errp);
     }
     for (size_t i = 0; i < list->count; i++) {
         bdrv_unref_later(list->bs[i]);
@@ -435,8 +435,8 @@ static int drop_drained(BlockDriverState *top, BlockDriverState *base, const cha
     return ret;
 }
 
-int bdrv_drop_intermediate(BlockDriverState *top, BlockDriverState *base, const char *backing_file, bool *changed,
-                           Error **errp)
+int bdrv_drop_intermediate_as(BlockDriverState *top, BlockDriverState *base, const char *backing_file,
+                              const char *format, bool *changed, Error **errp)
 {
     bool ignored;
 
@@ -444,10 +444,16 @@ int bdrv_drop_intermediate(BlockDriverState *top, BlockDriverState *base, const 
     bdrv_ref(base);
     bdrv_drained_begin(top);
     bdrv_drained_begin(base);
-    int ret = drop_drained(top, base, backing_file, changed ? changed : &ignored, errp);
+    int ret = drop_drained(top, base, backing_file, format, changed ? changed : &ignored, errp);
     bdrv_drained_end(base);
     bdrv_drained_end(top);
     bdrv_unref_later(base);
     bdrv_unref_later(top);
     return ret;
+}
+
+int bdrv_drop_intermediate(BlockDriverState *top, BlockDriverState *base, const char *backing_file, bool *changed,
+                           Error **errp)
+{
+    return bdrv_drop_intermediate_as(top, base, backing_file, NULL, changed, errp);
 }

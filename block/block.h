@@ -257,6 +257,9 @@ int bdrv_replace_node(BlockDriverState *from, BlockDriverState *to, Error **errp
  * cannot be written gives an error, but the graph stays changed: *changed (may be NULL) tells. */
 int bdrv_drop_intermediate(BlockDriverState *top, BlockDriverState *base, const char *backing_file, bool *changed,
                            Error **errp);
+/* The same; format: what the headers say base is (NULL: as bdrv_backing_format does). */
+int bdrv_drop_intermediate_as(BlockDriverState *top, BlockDriverState *base, const char *backing_file,
+                              const char *format, bool *changed, Error **errp);
 /* Gives bs another backing node, or none (NULL). -EPERM: the present link is frozen; -EINVAL: no backing support,
  * or a cycle. The image's header stays as it is. */
 int bdrv_set_backing_hd(BlockDriverState *bs, BlockDriverState *backing, Error **errp);

@@ -34,7 +34,7 @@ const char *mirror_sync_name(enum mirror_sync sync)
 /* --- driver --------------------------------------------------------------------------------------------- */
 
 /* Paused means that no I/O of the job is in flight. */
-static void mirror_pause(Job *job)
+void mirror_pause(Job *job)
 {
     MirrorJob *s = mirror_of(job);
 
@@ -48,7 +48,7 @@ static bool mirror_cancel(Job *job, bool force)
     return force || !job_is_ready(job);
 }
 
-static void mirror_free(Job *job)
+void mirror_free(Job *job)
 {
     MirrorJob *s = mirror_of(job);
 
@@ -57,7 +57,7 @@ static void mirror_free(Job *job)
     sim_strfree(job->host->arena, s->replaces);
 }
 
-static void mirror_forget(Job *job)
+void mirror_forget(Job *job)
 {
     error_free(mirror_of(job)->replace_blocker);
 }
@@ -247,6 +247,9 @@ static int mirror_insert(BlockDriverState *source, BlockDriverState *target, con
     if (filter == NULL) {
         return -EINVAL;
     }
+    if (args->into_chain) {
+        mirror_filter_set_into_chain(filter);
+    }
     filter->total_bytes = source->total_bytes;
     filter->supported_write_flags = BDRV_REQ_WRITE_UNCHANGED | BDRV_REQ_FUA;
     filter->supported_zero_flags =
@@ -277,7 +280,7 @@ static int mirror_attach(MirrorJob *s, BlockDriverState *source, BlockDriverStat
     struct host *host = s->common.job.host;
     int ret;
 
-    if (bdrv_chain_contains(source, bdrv_skip_filters(target))) {
+    if (!s->into_chain && bdrv_chain_contains(source, bdrv_skip_filters(target))) {
         error_setg(errp, "Cannot mirror to a filter on top of a node in the source's backing chain");
         return -EINVAL;
     }
@@ -286,7 +289,10 @@ static int mirror_attach(MirrorJob *s, BlockDriverState *source, BlockDriverStat
     if (ret < 0) {
         return ret;
     }
-    s->target = blk_new(host, BLK_PERM_WRITE, BLK_PERM_WRITE_UNCHANGED);
+    /* What is below the source is grown to its size, and those between go on looking at it. */
+    s->target = s->into_chain ? blk_new(host, BLK_PERM_WRITE | BLK_PERM_RESIZE,
+                                        BLK_PERM_WRITE_UNCHANGED | BLK_PERM_CONSISTENT_READ)
+                              : blk_new(host, BLK_PERM_WRITE, BLK_PERM_WRITE_UNCHANGED);
     blk_set_disable_request_queuing(s->target, true);
     ret = blk_insert_bs(s->target, target, errp);
     if (ret < 0) {
@@ -295,7 +301,8 @@ static int mirror_attach(MirrorJob *s, BlockDriverState *source, BlockDriverStat
     /* Only now: a migration may inactivate a running mirror's target, but none starts on an inactive one
      * (block.md 8.2, 8.9). */
     blk_set_force_allow_inactivate(s->target);
-    return block_job_add_bdrv(&s->common, "target", target, 0, BLK_PERM_ALL, errp);
+    ret = block_job_add_bdrv(&s->common, "target", target, 0, BLK_PERM_ALL, errp);
+    return ret == 0 && s->into_chain ? commit_active_attach(s, source, target, errp) : ret;
 }
 
 static void mirror_fill(MirrorJob *s, BlockDriverState *source, BlockDriverState *target,
@@ -307,7 +314,13 @@ static void mirror_fill(MirrorJob *s, BlockDriverState *source, BlockDriverState
     s->source = source;
     s->target_bs = target;
     s->dirty_bitmap = setup->bitmap;
-    s->base = args->sync == MIRROR_SYNC_TOP ? bdrv_backing_chain_next(source) : NULL;
+    s->into_chain = args->into_chain;
+    s->target_was_read_only = args->target_was_read_only;
+    if (args->into_chain) {
+        s->base = commit_below_overlay(source, target);
+    } else {
+        s->base = args->sync == MIRROR_SYNC_TOP ? bdrv_backing_chain_next(source) : NULL;
+    }
     s->sync = args->sync;
     s->copy_mode = args->copy_mode;
     s->on_source_error = args->on_source_error;
@@ -339,6 +352,7 @@ static void mirror_take_filter_back(BlockDriverState *source, struct mirror_setu
 static void mirror_undo(MirrorJob *s, BlockDriverState *source, struct mirror_setup *setup)
 {
     if (s != NULL) {
+        commit_active_thaw(s, setup->filter, s->target_bs);
         blk_unref(s->target);
         s->target = NULL;
         s->dirty_bitmap = NULL;
@@ -354,8 +368,9 @@ static MirrorJob *mirror_create(BlockDriverState *source, BlockDriverState *targ
     unsigned flags =
         (args->auto_finalize ? 0 : JOB_MANUAL_FINALIZE) | (args->auto_dismiss ? 0 : JOB_MANUAL_DISMISS);
     BlockJob *job = block_job_create(
-        args->job_id, &mirror_job_driver, NULL, setup->filter, BLK_PERM_CONSISTENT_READ,
-        BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED, args->speed, flags, NULL, NULL, errp);
+        args->job_id, args->into_chain ? &commit_active_job_driver : &mirror_job_driver, NULL, setup->filter,
+        BLK_PERM_CONSISTENT_READ, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED, args->speed,
+        flags, NULL, NULL, errp);
 
     if (job == NULL) {
         return NULL;
@@ -373,7 +388,8 @@ int mirror_start(BlockDriverState *source, BlockDriverState *target, const struc
     int ret;
 
     SIM_ASSERT(host_in_main(bdrv_host(source)));
-    ret = mirror_check(source, target, &args, errp);
+    /* An active commit has checks of its own, and is past them. */
+    ret = args.into_chain ? 0 : mirror_check(source, target, &args, errp);
     if (ret < 0) {
         return ret;
     }

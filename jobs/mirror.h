@@ -41,7 +41,9 @@ struct mirror_args {
     enum block_on_error on_source_error;
     enum block_on_error on_target_error;
     bool unmap;
-    bool zero_target; /* the target may hold garbage */
+    bool zero_target;          /* the target may hold garbage */
+    bool into_chain;           /* an active commit (jobs/commit.h): the target is below the source */
+    bool target_was_read_only; /* with into_chain: it is so again unless the job switches to it */
     bool auto_finalize;
     bool auto_dismiss;
 };

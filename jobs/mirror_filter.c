@@ -5,7 +5,16 @@
 
 struct mirror_top {
     MirrorJob *job; /* NULL before the job is set up and after it has finished */
+    bool into_chain;
 };
+
+void mirror_filter_set_into_chain(BlockDriverState *filter)
+{
+    struct mirror_top *top = filter->opaque;
+
+    SIM_ASSERT(filter->backing == NULL);
+    top->into_chain = true;
+}
 
 void mirror_filter_set_job(BlockDriverState *filter, MirrorJob *s)
 {
@@ -77,6 +86,21 @@ static int mirror_top_co_get_info(BlockDriverState *bs, BlockDriverInfo *info)
     return bdrv_co_get_info(bs->backing->bs, info);
 }
 
+/* Of an active commit: guests write through to the source, but nothing they hold may speak against the job's
+ * writing to what the source has for a backing file. */
+static void mirror_top_child_perm(BlockDriverState *bs, BdrvChild *child, uint32_t role, uint64_t perm,
+                                  uint64_t shared, uint64_t *nperm, uint64_t *nshared)
+{
+    const struct mirror_top *top = bs->opaque;
+
+    if (!top->into_chain) {
+        bdrv_default_perms(bs, child, role, perm, shared, nperm, nshared);
+        return;
+    }
+    *nperm = perm & ~(uint64_t)BLK_PERM_CONSISTENT_READ;
+    *nshared = BLK_PERM_ALL;
+}
+
 const BlockDriver bdrv_mirror_top = {
     .format_name = "mirror_top",
     .doc = "filter that a mirror job inserts above its source",
@@ -91,4 +115,5 @@ const BlockDriver bdrv_mirror_top = {
     .bdrv_co_flush = mirror_top_co_flush,
     .bdrv_co_getlength = mirror_top_co_getlength,
     .bdrv_co_get_info = mirror_top_co_get_info,
+    .bdrv_child_perm = mirror_top_child_perm,
 };

@@ -147,6 +147,7 @@ static int mirror_exit(MirrorJob *s, bool success)
     }
     s->exit_done = true;
     SIM_ASSERT(s->source_drained && s->in_flight == 0);
+    commit_active_thaw(s, filter, target);
     bdrv_ref(source);
     bdrv_ref(target);
     bdrv_ref(filter);
@@ -169,6 +170,9 @@ static int mirror_exit(MirrorJob *s, bool success)
     s->target_bs = NULL;
     block_job_remove_all_bdrv(&s->common);
     mirror_remove_filter(filter);
+    if (s->target_was_read_only && !s->switched) {
+        bdrv_reopen_set_read_only(target, true, NULL);
+    }
     s->source_drained = false;
     bdrv_drained_end(target);
     bdrv_drained_end(source);

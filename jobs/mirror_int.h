@@ -7,6 +7,7 @@
  *     mirror_op.c      operations, in-flight map, buffer accounting
  *     mirror_filter.c  the filter above the source
  *     mirror_finish.c  ready, final drain, prepare and abort, switch
+ *     commit_active.c  what differs when the target is below the source
  *
  * Every chunk of the disk is, at any moment, clean, dirty, or in flight (and perhaps dirty again). It leaves
  * "dirty" and enters "in flight" in one step without a wait between, and a failed one goes back before anybody is
@@ -73,10 +74,13 @@ struct MirrorJob {
     int64_t granularity;
     int64_t buf_bytes; /* multiple of granularity */
     char *replaces;    /* node name, or NULL */
+    bool into_chain;   /* an active commit */
+    bool target_was_read_only;
 
     /* held from start to exit */
     BlockBackend *target;
     BdrvDirtyBitmap *dirty_bitmap;
+    bool frozen; /* of an active commit: the chain from the filter to the target */
 
     /* from complete to exit */
     bool should_complete;
@@ -111,6 +115,7 @@ struct MirrorJob {
 };
 
 extern const BlockJobDriver mirror_job_driver;
+extern const BlockJobDriver commit_active_job_driver;
 extern const BlockDriver bdrv_mirror_top;
 
 static inline MirrorJob *mirror_of(const Job *job)
@@ -122,6 +127,20 @@ static inline struct sim *mirror_sim(const MirrorJob *s)
 {
     return s->common.job.host->sim;
 }
+
+/* --- mirror.c --- */
+void mirror_pause(Job *job);
+void mirror_free(Job *job);
+void mirror_forget(Job *job);
+
+/* --- commit_active.c --- */
+/* Edges on the layers between, and the chain frozen. 0 or negative errno with errp. */
+int commit_active_attach(MirrorJob *s, BlockDriverState *source, BlockDriverState *base, Error **errp);
+void commit_active_thaw(MirrorJob *s, BlockDriverState *filter, BlockDriverState *base);
+/* Base is made as long as the source if it is shorter; *base_length follows. */
+int commit_active_grow(MirrorJob *s, int64_t *base_length, Error **errp);
+/* Down to here, exclusively, is what base does not hold: base, or the filters on it. */
+BlockDriverState *commit_below_overlay(BlockDriverState *top, BlockDriverState *base);
 
 /* --- mirror_op.c --- */
 void mirror_ops_init(MirrorJob *s);
@@ -148,6 +167,8 @@ void mirror_iteration(MirrorJob *s);
 
 /* --- mirror_filter.c --- */
 void mirror_filter_set_job(BlockDriverState *filter, MirrorJob *s);
+/* Before it goes above the source. */
+void mirror_filter_set_into_chain(BlockDriverState *filter);
 
 /* --- mirror_run.c --- */
 int mirror_run(Job *job, Error **errp);

@@ -27,11 +27,18 @@ static int mirror_read_lengths(MirrorJob *s, Error **errp)
     if (target_bytes < 0) {
         return (int)target_bytes;
     }
+    s->length = source_bytes;
+    if (s->into_chain) {
+        int ret = commit_active_grow(s, &target_bytes, errp);
+        if (ret < 0) {
+            return ret;
+        }
+        target_bytes = MIN(target_bytes, source_bytes); /* a longer one keeps its tail */
+    }
     if (source_bytes != target_bytes || source_bytes != bdrv_dirty_bitmap_size(s->dirty_bitmap)) {
         error_setg(errp, "Source and target image have different sizes");
         return -EINVAL;
     }
-    s->length = source_bytes;
     return 0;
 }
 

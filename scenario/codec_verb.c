@@ -137,7 +137,9 @@ static const char *const verbs[] = {
     "blockdev-set-active",
     "img snapshot",
     "img resize",
+    /* jobs */
     "block-stream",
+    "block-commit",
 };
 
 const struct scn_verb *code_verb(struct coder *c, const struct scn_verb *verb)
