@@ -112,15 +112,43 @@ static void qcow2_rights(const BlockDriverState *parent, uint64_t perm, uint64_t
     }
 }
 
+/* The layers below are about to mean something else: nothing that users above hold may speak against that. */
+static void commit_top_rights(const BlockDriverState *parent, uint64_t perm, uint64_t shared,
+                              struct edge_rights *rights)
+{
+    exactly(rights, 0, BLK_PERM_ALL);
+}
+
+/* Of a mirror, any filter; of an active commit the guest's writes pass, and what it reads and forbids does not.
+ * While there is a commit it may be either. */
+static void mirror_top_rights(const BlockDriverState *parent, uint64_t perm, uint64_t shared,
+                              struct edge_rights *rights)
+{
+    struct host *host = bdrv_host(parent);
+    Job *job = NULL;
+
+    while (host->jobs && (job = job_next(host, job))) {
+        if (job->driver->job_type == JOB_TYPE_COMMIT) {
+            rights->perm_min = perm & ~(uint64_t)BLK_PERM_CONSISTENT_READ;
+            rights->shared_max = BLK_PERM_ALL;
+        }
+    }
+}
+
 static const struct {
     const char *driver;
     bool writes_by_itself;
     model_fn *fn;
 } models[] = {
-    {"raw", false, raw_rights},           {"copy-on-read", true, copy_on_read_rights},
-    {"quorum", true, quorum_rights},      {"preallocate", true, preallocate_rights},
-    {"blkdebug", false, blkdebug_rights}, {"blkverify", false, blkverify_rights},
+    {"raw", false, raw_rights},
+    {"copy-on-read", true, copy_on_read_rights},
+    {"quorum", true, quorum_rights},
+    {"preallocate", true, preallocate_rights},
+    {"blkdebug", false, blkdebug_rights},
+    {"blkverify", false, blkverify_rights},
     {"qcow2", false, qcow2_rights},
+    {"commit_top", false, commit_top_rights},
+    {"mirror_top", false, mirror_top_rights},
 };
 
 void permissions_model(const BlockDriverState *parent, const BdrvChild *edge, struct edge_rights *rights)
