@@ -16,6 +16,8 @@
 #ifndef BLOCK_BLOCK_COPY_H
 #define BLOCK_BLOCK_COPY_H
 
+#include <sys/queue.h>
+
 #include "block/block.h"
 #include "block/dirty-bitmap.h"
 
