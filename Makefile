@@ -189,6 +189,11 @@ readme: build/blksim ## README.md's walk-through of a failing seed, with what is
 facts: ## the facts of the reference and the tests that protect each: [PAGE=bitmaps]
 	@tools/facts.sh $(PAGE)
 
+.PHONY: matrix
+matrix: ## verbs and states of jobs, and all transitions, as the tests reach them; fails when one is not reached
+	+@$(call way,build/opt,$(CC),-O2,) build/opt/tests/jobs/matrix_test
+	@tools/job-matrix.sh build/opt/tests/jobs/matrix_test
+
 .PHONY: hbitmap-sweep
 hbitmap-sweep: ## ten million operations on a bitmap against a plain array, with sanitizers: [OPS=10000000]
 	+@$(asan) build/asan/tests/block/hbitmap_model_test
