@@ -78,7 +78,7 @@ WORLD_TEST(test_backing_null)
 }
 
 /* Options of the user add to what the header says; the rest of the backing node comes from there. */
-/* fact: block 9/add-backing */
+/* fact: block 9/add-backing; jobs seed/31ca6d0 */
 WORLD_TEST(test_options_add)
 {
     memset(&img, 0, sizeof(img));

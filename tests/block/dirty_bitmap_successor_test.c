@@ -73,7 +73,7 @@ static void test_create_refused(void **state)
 }
 
 /* The name stays with the parent while it is frozen, and goes to the child with the abdication.
- * fact: bitmaps 2.2/frozen-name, edge/19 */
+ * fact: bitmaps 2.2/frozen-name, edge/19; jobs seed/9bd2b08 */
 static void test_seed_9bd2b08_name_is_reserved(void **state)
 {
     struct probe *p = plain_probe();
@@ -114,7 +114,7 @@ static void test_seed_9bd2b08_enabled_abdicate(void **state)
     drop(p);
 }
 
-/* fact: bitmaps 2.2/reclaim */
+/* fact: bitmaps 2.2/reclaim; jobs seed/9bd2b08 */
 static void test_seed_9bd2b08_enabled_reclaim(void **state)
 {
     struct probe *p = plain_probe();

@@ -389,7 +389,7 @@ WORLD_TEST(test_freeze)
 }
 
 /* [seed 826b6ca]: being a backing file blocks, with a reason that names the overlay.
- * fact: block 1.12/backing */
+ * fact: block 1.12/backing; jobs 4.7/backing-blocked, seed/826b6ca */
 WORLD_TEST(test_backing_blocks)
 {
     BlockDriverState *base = new_node(w, &test_protocol, "base");
@@ -403,6 +403,8 @@ WORLD_TEST(test_backing_blocks)
     expect_error(&err, "Node 'base' is busy: node is used as backing hd of 'top'");
     assert_false(bdrv_op_is_blocked(base, BLOCK_OP_COMMIT_TARGET, NULL));
     assert_false(bdrv_op_is_blocked(base, BLOCK_OP_STREAM, NULL));
+    assert_false(bdrv_op_is_blocked(base, BLOCK_OP_BACKUP_SOURCE, NULL));
+    assert_false(bdrv_op_is_blocked(base, BLOCK_OP_BACKUP_TARGET, NULL));
     bdrv_unref(top);
     assert_false(bdrv_op_is_blocked(base, BLOCK_OP_MIRROR_SOURCE, NULL));
     bdrv_unref(base);

@@ -136,7 +136,7 @@ static void test_set_meanwhile(void **state)
 
 /* [seed 8f0720e]: ascending, each group once, at any distance; the next round starts from 0 and finds what was set
  * behind the cursor meanwhile: rounds go on until the count is 0.
- * fact: bitmaps 1.3/first, 1.3/set-behind, edge/5 */
+ * fact: bitmaps 1.3/first, 1.3/set-behind, edge/5; jobs seed/8f0720e */
 static void test_seed_8f0720e_rounds(void **state)
 {
     static const int64_t groups[] = {0, 1, 63, 64, 4095, 4096, 262143, 262144, 16777215};

@@ -198,6 +198,7 @@ WORLD_TEST(test_open_fails)
 
 /* [seed 50c7513, 34b5d2c, dacc26a, 31ca6d0]: the error of the node that did not open comes up as it is, with the
  * errno's text and the name of what could not be opened, however deep it lies. */
+/* fact: jobs seed/50c7513, seed/31ca6d0 */
 WORLD_TEST(test_seed_open_error)
 {
     struct disk *disk = make_disk(w, "d", MiB);

@@ -318,6 +318,7 @@ static void test_above(void **state)
 }
 
 /* [seed 4f57863]: one query, the same answer whether the main loop asks or a coroutine. */
+/* fact: jobs seed/4f57863 */
 static void test_seed_4f57863_anywhere(void **state)
 {
     struct chain c = short_chain();

@@ -8,6 +8,7 @@
 
 /* --- policies -------------------------------------------------------------------------------------------- */
 
+/* fact: jobs 2/commit-operation */
 static void test_report_write(void **state)
 {
     usual_chain();
@@ -21,6 +22,7 @@ static void test_report_write(void **state)
     assert_clean();
 }
 
+/* fact: jobs 2/commit-operation */
 static void test_report_read(void **state)
 {
     usual_chain();
@@ -35,6 +37,7 @@ static void test_report_read(void **state)
 }
 
 /* The same chunk again at once: nothing is left out. */
+/* fact: jobs 2/commit-ignore, edge/41 */
 static void test_ignore(void **state)
 {
     usual_chain();
@@ -48,6 +51,7 @@ static void test_ignore(void **state)
     assert_clean();
 }
 
+/* fact: jobs 2/commit-stop, 1.7/failed-ops, 1.8/stop */
 static void test_stop_and_resume(void **state)
 {
     usual_chain();
@@ -70,6 +74,7 @@ static void test_stop_and_resume(void **state)
 }
 
 /* C06: a lack of space stops under enospc, and is not ignored. */
+/* fact: jobs 2/enospc */
 static void test_enospc(void **state)
 {
     usual_chain();
@@ -89,6 +94,7 @@ static void test_enospc(void **state)
     assert_clean();
 }
 
+/* fact: jobs 1.6/lifts-pause */
 static void test_cancel_while_stopped(void **state)
 {
     usual_chain();
@@ -108,6 +114,7 @@ static void test_cancel_while_stopped(void **state)
 /* --- the end --------------------------------------------------------------------------------------------- */
 
 /* Until base is stable no header names it. */
+/* fact: jobs 6/flush-first */
 static void test_flush_fails(void **state)
 {
     usual_chain();
@@ -122,6 +129,7 @@ static void test_flush_fails(void **state)
 }
 
 /* The header of act says what it said, the graph is what was wanted: the job failed, and nobody sees other data. */
+/* fact: jobs 6/header-fails */
 static void test_header_fails(void **state)
 {
     usual_chain();
@@ -160,6 +168,7 @@ static void watch_before(struct disk_interposer *self, struct disk_req *req)
     }
 }
 
+/* fact: jobs 6/flush-first */
 static void test_flushed_before_header(void **state)
 {
     static struct watch base = {.interposer = {.before = watch_before}, .word = "wf"};
@@ -200,6 +209,7 @@ static void refused(const char *top, const char *base, const char *text)
     assert_no_job_left();
 }
 
+/* fact: jobs 3/negative, 4.9/read-write */
 static void test_refused(void **state)
 {
     usual_chain();
@@ -240,6 +250,7 @@ static void thaw(void *opaque)
     bdrv_unfreeze_chain(node("mid"), node("base"));
 }
 
+/* fact: jobs 6/base-read-write, 4.9/read-write */
 static void test_refused_late(void **state)
 {
     usual_chain();

@@ -16,6 +16,8 @@ static void note_completed(void *opaque, const struct sim_record *r)
     last_offset = (int64_t)r->field[3];
 }
 
+/* fact: jobs 6/filter, 6/base-read-write, 6/no-ready, 6/parents, 6/backing-file, 6/backing-format,
+ * 1.7/equal-at-end, 1.7/commit-stream */
 static void test_layers_go(void **state)
 {
     usual_chain();
@@ -41,6 +43,7 @@ static void test_layers_go(void **state)
 }
 
 /* Only part of the chain: top stays, and its header is rewritten although it is read-only. */
+/* fact: jobs 6/overlay-read-only, 6/backing-file */
 static void test_lower_part(void **state)
 {
     usual_chain();
@@ -56,6 +59,7 @@ static void test_lower_part(void **state)
     assert_clean();
 }
 
+/* fact: jobs 6/backing-file */
 static void test_backing_file_verbatim(void **state)
 {
     usual_chain();
@@ -69,6 +73,7 @@ static void test_backing_file_verbatim(void **state)
 }
 
 /* [seed 4da8358] Base grows to top's length and no further; what it did not hold reads as before. */
+/* fact: jobs 6/grow, seed/4da8358 */
 static void test_base_grows(void **state)
 {
     images(4, 16, 12, 16);
@@ -88,6 +93,7 @@ static void test_base_grows(void **state)
 }
 
 /* A longer base is not cut, and keeps its tail. */
+/* fact: jobs 6/not-shrunk */
 static void test_base_not_shrunk(void **state)
 {
     images(16, 8, 8, 8);
@@ -136,6 +142,7 @@ static void test_empty(void **state)
 }
 
 /* The guest writes all the time, everywhere: it sees its own writes, and each chunk is copied once. */
+/* fact: jobs 6/guest-writes */
 static void test_guest_writes(void **state)
 {
     images(32, 32, 32, 32);
@@ -176,6 +183,7 @@ static void test_reads_meanwhile(void **state)
 }
 
 /* Only what is copied is charged: 16 chunks of 64 KiB hold 5 that are allocated above base. */
+/* fact: jobs 6/rate, 6/allocated-only */
 static void test_speed(void **state)
 {
     usual_chain();
@@ -190,6 +198,7 @@ static void test_speed(void **state)
     assert_clean();
 }
 
+/* fact: jobs 6/cancel, 1.6/soft-where */
 static void test_cancel(void **state)
 {
     usual_chain();
@@ -207,6 +216,7 @@ static void test_cancel(void **state)
 }
 
 /* Finished, but not switched: the layers are there until somebody finalises it, and a cancel keeps them. */
+/* fact: jobs 6/cancel, 1.6/in-pending */
 static void test_cancel_pending(void **state)
 {
     usual_chain();
@@ -226,6 +236,7 @@ static void test_cancel_pending(void **state)
 
 /* --- what others may not do ------------------------------------------------------------------------------ */
 
+/* fact: jobs 6/filter, 6/frozen, 4.1/blocked */
 static void test_guarded(void **state)
 {
     usual_chain();
@@ -269,6 +280,7 @@ static void drain_end(void *opaque)
     bdrv_drained_end(act);
 }
 
+/* fact: jobs 1.4/drain */
 static void test_drain(void **state)
 {
     usual_chain();
@@ -291,6 +303,7 @@ static void test_drain(void **state)
 /* --- active ---------------------------------------------------------------------------------------------- */
 
 /* [seed 20a63d2] [seed 03544a6] The guest ends up on base; what was above it is gone. */
+/* fact: jobs 4.9/active, 1.8/ready, seed/20a63d2, seed/03544a6 */
 static void test_active(void **state)
 {
     usual_chain();
@@ -311,6 +324,7 @@ static void test_active(void **state)
     assert_clean();
 }
 
+/* fact: jobs 4.9/active */
 static void test_active_into_mid(void **state)
 {
     usual_chain();
@@ -325,6 +339,7 @@ static void test_active_into_mid(void **state)
 }
 
 /* A soft cancel leaves the chain; base holds the data all the same, and may not be written any more. */
+/* fact: jobs 4.9/soft-cancel, 4.9/read-write */
 static void test_active_soft_cancel(void **state)
 {
     usual_chain();
@@ -343,6 +358,7 @@ static void test_active_soft_cancel(void **state)
     assert_clean();
 }
 
+/* fact: jobs 4.9/read-write */
 static void test_active_force_cancel(void **state)
 {
     usual_chain();
@@ -358,6 +374,7 @@ static void test_active_force_cancel(void **state)
 }
 
 /* C01 [seed 4da8358] */
+/* fact: jobs 4.9/grow, edge/40, seed/4da8358 */
 static void test_active_grows(void **state)
 {
     images(1, 4, 4, 4);
@@ -374,6 +391,7 @@ static void test_active_grows(void **state)
     assert_clean();
 }
 
+/* fact: jobs 4.9/not-shrunk, edge/40 */
 static void test_active_not_shrunk(void **state)
 {
     images(8, 4, 4, 4);
@@ -391,6 +409,7 @@ static void test_active_not_shrunk(void **state)
 }
 
 /* [seed 9e48b02] */
+/* fact: jobs edge/12, seed/9e48b02 */
 static void test_active_empty(void **state)
 {
     images(0, 0, 0, 0);
@@ -440,7 +459,7 @@ int main(void)
         TEST("/commit/layers-go", test_layers_go),
         TEST("/commit/lower-part", test_lower_part),
         TEST("/commit/backing-file-verbatim", test_backing_file_verbatim),
-        TEST("/commit/base-grows/4da8358", test_base_grows),
+        TEST("/commit/seed/4da8358/base-grows", test_base_grows),
         TEST("/commit/base-not-shrunk", test_base_not_shrunk),
         TEST("/commit/growth-hides-backing", test_growth_hides_backing),
         TEST("/commit/empty", test_empty),
@@ -451,13 +470,13 @@ int main(void)
         TEST("/commit/cancel-pending", test_cancel_pending),
         TEST("/commit/guarded", test_guarded),
         TEST("/commit/drain", test_drain),
-        TEST("/commit/active/20a63d2-03544a6", test_active),
+        TEST("/commit/active/seed/20a63d2/03544a6/guest-on-base", test_active),
         TEST("/commit/active/into-mid", test_active_into_mid),
         TEST("/commit/active/soft-cancel", test_active_soft_cancel),
         TEST("/commit/active/force-cancel", test_active_force_cancel),
-        TEST("/commit/active/grows-4da8358", test_active_grows),
+        TEST("/commit/active/seed/4da8358/grows", test_active_grows),
         TEST("/commit/active/not-shrunk", test_active_not_shrunk),
-        TEST("/commit/active/empty-9e48b02", test_active_empty),
+        TEST("/commit/active/seed/9e48b02/empty", test_active_empty),
         TEST("/commit/active/guest-writes", test_active_guest_writes),
     };
 

@@ -27,6 +27,7 @@ static void group_end(const char *hooks_one, const char *hooks_two)
     assert_gone();
 }
 
+/* fact: jobs 1.5/waiting */
 static void test_group_success(void **state)
 {
     group(0);
@@ -39,6 +40,7 @@ static void test_group_success(void **state)
 }
 
 /* J01: a member that had succeeded aborts when another one fails. */
+/* fact: jobs 1.5/group-abort, 1.5/abort-events, edge/49 */
 static void test_group_abort(void **state)
 {
     group(0);
@@ -50,6 +52,7 @@ static void test_group_abort(void **state)
 }
 
 /* A running member is brought to its end first. */
+/* fact: jobs 1.5/group-abort, 1.5/abort-events, 1.1/newest-first */
 static void test_group_abort_running(void **state)
 {
     group(0);
@@ -59,6 +62,7 @@ static void test_group_abort_running(void **state)
     group_end("al", "al");
 }
 
+/* fact: jobs 1.5/prepare-failure */
 static void test_group_prepare_failure(void **state)
 {
     group(0);
@@ -72,6 +76,7 @@ static void test_group_prepare_failure(void **state)
 }
 
 /* finalize on any member finalises all. */
+/* fact: jobs 1.5/finalize-any */
 static void test_group_finalize(void **state)
 {
     group(JOB_MANUAL_FINALIZE);
@@ -83,6 +88,7 @@ static void test_group_finalize(void **state)
     group_end("pcl", "pcl");
 }
 
+/* fact: jobs 1.6/in-pending */
 static void test_group_cancel_pending(void **state)
 {
     group(JOB_MANUAL_FINALIZE);

@@ -12,6 +12,7 @@ static void drain_end(void *opaque)
 }
 
 /* J03: a drain inside of a user's pause ends without ending the pause. */
+/* fact: jobs 1.4/pause-counted, 1.4/user-paused, 1.4/standby */
 static void test_pause_counts(void **state)
 {
     Job *job = start("j", 0);
@@ -38,6 +39,7 @@ static void test_pause_counts(void **state)
 }
 
 /* J02: a sleeper that is paused parks at once and does not run when its time is up. */
+/* fact: jobs 1.4/pause-ends-sleep, 1.4/drain */
 static void test_pause_ends_sleep(void **state)
 {
     Job *job = create("j", NULL, 0);
@@ -115,6 +117,7 @@ static void drain_after_return(void *opaque)
     job_unref(job);
 }
 
+/* fact: jobs 1.4/drain */
 static void test_drain_waits_for_end(void **state)
 {
     on_main(drain_after_return, start("j", 0));
@@ -123,7 +126,7 @@ static void test_drain_waits_for_end(void **state)
     assert_gone();
 }
 
-/* fact: block 3/all-no-job, 3/job */
+/* fact: block 3/all-no-job, 3/job; jobs 1.4/created */
 static void test_drain_of_unstarted(void **state)
 {
     Job *job = create("j", NULL, 0);

@@ -5,6 +5,7 @@
 /* --- tables --------------------------------------------------------------------------------------------- */
 
 /* The reference's lists, in words of our own choosing: one line a row. */
+/* fact: jobs 1.2/legal */
 static void test_transition_table(void **state)
 {
     static const char *const legal[JOB_STATUS_COUNT] = {
@@ -34,6 +35,7 @@ static void test_transition_table(void **state)
     }
 }
 
+/* fact: jobs 1.3/verbs */
 static void test_verb_table(void **state)
 {
     static const char *const legal[JOB_VERB_COUNT] = {
@@ -79,6 +81,7 @@ static void verb_set_speed(Job *job, Error **errp)
     block_job_set_speed(block_job_of(job), 5, errp);
 }
 
+/* fact: jobs 1.3/refusal, 1.3/pause-twice, 1.3/resume-unpaused */
 static void test_refused_verbs(void **state)
 {
     Job *job = create("j", NULL, JOB_MANUAL_FINALIZE | JOB_MANUAL_DISMISS);
@@ -103,6 +106,7 @@ static void test_refused_verbs(void **state)
     assert_string_equal(verb(job, job_user_resume), "");
     finish(job, 0);
     assert_string_equal(verb(job, job_user_pause), "Job 'j' in state 'pending' cannot accept command verb 'pause'");
+    assert_string_equal(verb(job, job_user_resume), "Can't resume a job that was not paused");
     assert_string_equal(verb(job, verb_set_speed),
                         "Job 'j' in state 'pending' cannot accept command verb 'set-speed'");
     assert_string_equal(verb(job, job_complete),
@@ -121,6 +125,7 @@ static void test_refused_verbs(void **state)
 
 /* --- identity ------------------------------------------------------------------------------------------- */
 
+/* fact: jobs 1.1/id-form, 1.1/duplicate, edge/52 */
 static void test_ids(void **state)
 {
     static const char *const bad[] = {"", "1a", "-a", "a b", "a/b", "_x"};
@@ -158,6 +163,7 @@ static void test_internal(void **state)
 
 /* --- event orders (1.8) --------------------------------------------------------------------------------- */
 
+/* fact: jobs 1.5/single, 1.5/hooks, 1.8/success, 1.2/null, seed/bcada37 */
 static void test_success(void **state)
 {
     Job *job = start("j", 0);
@@ -172,6 +178,7 @@ static void test_success(void **state)
     assert_gone();
 }
 
+/* fact: jobs 1.8/success */
 static void test_manual(void **state)
 {
     Job *job = start("j", JOB_MANUAL_FINALIZE | JOB_MANUAL_DISMISS);
@@ -186,6 +193,7 @@ static void test_manual(void **state)
     assert_gone();
 }
 
+/* fact: jobs 1.5/error-text, 1.5/hooks, 1.8/error-field */
 static void test_failure(void **state)
 {
     Job *job = start("j", 0);
@@ -198,6 +206,7 @@ static void test_failure(void **state)
     assert_gone();
 }
 
+/* fact: jobs 1.5/error-text */
 static void test_failure_text(void **state)
 {
     Job *job = start("j", JOB_MANUAL_DISMISS);
@@ -212,6 +221,7 @@ static void test_failure_text(void **state)
     assert_gone();
 }
 
+/* fact: jobs 1.5/prepare-failure, 1.5/hooks, 1.8/prepare-failure */
 static void test_prepare_failure(void **state)
 {
     Job *job = start("j", 0);
@@ -226,6 +236,7 @@ static void test_prepare_failure(void **state)
     assert_gone();
 }
 
+/* fact: jobs 1.8/cancel */
 static void test_cancel_running(void **state)
 {
     Job *job = start("j", 0);
@@ -236,6 +247,7 @@ static void test_cancel_running(void **state)
     assert_gone();
 }
 
+/* fact: jobs 1.5/never-started */
 static void test_cancel_created(void **state)
 {
     Job *job = create("j", NULL, JOB_MANUAL_DISMISS | JOB_MANUAL_FINALIZE);
@@ -250,6 +262,7 @@ static void early_fail(void *opaque)
     job_early_fail(opaque);
 }
 
+/* fact: jobs 1.5/early-failure */
 static void test_early_fail(void **state)
 {
     on_main(early_fail, create("j", NULL, 0));
@@ -257,6 +270,7 @@ static void test_early_fail(void **state)
     assert_gone();
 }
 
+/* fact: jobs 1.6/lifts-pause */
 static void test_cancel_paused(void **state)
 {
     Job *job = start("j", 0);
@@ -283,6 +297,7 @@ static void test_ready_complete(void **state)
 }
 
 /* A soft cancel of a ready job is a success; completing it afterwards is refused. */
+/* fact: jobs 1.3/complete-refused, 1.4/standby */
 static void test_ready_soft_cancel(void **state)
 {
     Job *job = create("j", NULL, 0);
@@ -317,6 +332,7 @@ static void return_from_run(Job *job)
 }
 
 /* Between the return and its deferred end a soft cancel comes too late; force takes the success away. */
+/* fact: jobs 1.5/force-in-window, edge/16, edge/17 */
 static void test_cancel_in_window(void **state)
 {
     Job *job = start("j", 0);
@@ -328,6 +344,7 @@ static void test_cancel_in_window(void **state)
     assert_gone();
 }
 
+/* fact: jobs 1.5/deferred, 1.5/soft-in-window, edge/16 */
 static void test_soft_cancel_in_window(void **state)
 {
     Job *job = create("j", NULL, 0);
@@ -355,6 +372,7 @@ static void set_speed_entry(void *opaque)
 }
 
 /* Only 0 and a higher speed kick a sleeper. */
+/* fact: jobs 3/kick-faster, edge/10 */
 static void test_speed_kicks(void **state)
 {
     static const int64_t speeds[] = {100, 50, 50, 60, 0};
@@ -375,6 +393,7 @@ static void test_speed_kicks(void **state)
     assert_gone();
 }
 
+/* fact: jobs 1.9/query-block-jobs */
 static void test_block_query(void **state)
 {
     Job *job = start("j", 0);
@@ -415,6 +434,7 @@ static void test_block_job_cancel_paused(void **state)
     assert_gone();
 }
 
+/* fact: jobs 9/not-active, 9/job-not-found, 1.1/newest-first */
 static void test_find(void **state)
 {
     Error *err = NULL;
@@ -442,6 +462,7 @@ static void cancel_all(void *opaque)
     job_cancel_sync_all(host);
 }
 
+/* fact: jobs 1.6/shutdown */
 static void test_cancel_all(void **state)
 {
     Job *job = start("a", JOB_MANUAL_DISMISS);

@@ -39,23 +39,29 @@ static void give_clusters(BlockDriverState *bs, BlockDriver *copy)
     bs->drv = copy;
 }
 
-/* fact: bitmaps 2.1/granularity-mirror, 2.1/granularity-default */
+/* fact: bitmaps 2.1/granularity-mirror, 2.1/granularity-default; jobs 4.2/granularity-default, edge/35,
+ * seed/eee13df */
 static void test_granularity_from_target(void **state)
 {
+    static const int64_t clusters[] = {16 * KiB, 512, MiB};
+    static const int64_t granularities[] = {16 * KiB, 4 * KiB, 64 * KiB};
     BlockDriver clustered;
 
     mirror_world(MiB, MiB, 0);
     const BlockDriver *plain = dst->drv;
     give_clusters(dst, &clustered);
-    cluster_bytes = 16 * KiB;
     args.granularity = 0;
-    Job *job = start();
-    assert_int_equal(bdrv_dirty_bitmap_granularity(mirror_dirty_bitmap(job)), 16 * KiB);
-    assert_string_equal(verb(job, verb_cancel_force), "");
-    settle();
+    for (size_t i = 0; i < ARRAY_SIZE(clusters); i++) {
+        cluster_bytes = clusters[i];
+        Job *job = start();
+        assert_int_equal(bdrv_dirty_bitmap_granularity(mirror_dirty_bitmap(job)), granularities[i]);
+        assert_string_equal(verb(job, verb_cancel_force), "");
+        settle();
+    }
     dst->drv = plain;
+    cluster_bytes = 16 * KiB;
     give_clusters(src, &clustered); /* the source's clusters do not matter */
-    job = start();
+    Job *job = start();
     assert_int_equal(bdrv_dirty_bitmap_granularity(mirror_dirty_bitmap(job)), 64 * KiB);
     assert_string_equal(verb(job, verb_cancel_force), "");
     settle();
@@ -63,7 +69,7 @@ static void test_granularity_from_target(void **state)
     assert_clean(src);
 }
 
-/* fact: bitmaps 2.1/granularity-mirror */
+/* fact: bitmaps 2.1/granularity-mirror; jobs 4.2/granularity-range */
 static void test_granularity_limits(void **state)
 {
     static const struct {
@@ -141,7 +147,7 @@ static void count_copies(void *opaque, const struct sim_record *r)
 
 /* What gets dirty behind the cursor is copied by another round before the job says that it is ready.
  *
- * fact: bitmaps 1.3/set-behind, edge/5 */
+ * fact: bitmaps 1.3/set-behind, edge/5; jobs 4.2/iterator */
 static void test_rounds_until_clean(void **state)
 {
     struct copies copies = {0, 0};

@@ -27,7 +27,7 @@ static void complete_and_compare(Job *job)
 
 /* --- policies ------------------------------------------------------------------------------------------- */
 
-/* fact: bitmaps 2.6/clear-first */
+/* fact: bitmaps 2.6/clear-first; jobs 2/mirror-ignore, 2/which, 1.7/failed-ops, 4.8/policy, seed/b952b55 */
 static void test_ignore_target(void **state)
 {
     setup_failing(SIM_OP_WRITE, 128 * KiB, -ENOSPC, 1, true);
@@ -39,7 +39,7 @@ static void test_ignore_target(void **state)
     complete_and_compare(job);
 }
 
-/* fact: bitmaps 2.6/clear-first */
+/* fact: bitmaps 2.6/clear-first; jobs 2/mirror-ignore, 2/which, seed/b952b55 */
 static void test_ignore_source(void **state)
 {
     setup_failing(SIM_OP_READ, 128 * KiB, -EIO, 1, false);
@@ -60,7 +60,7 @@ static void test_report(void **state)
     assert_clean(src);
 }
 
-/* fact: bitmaps 2.6/clear-first */
+/* fact: bitmaps 2.6/clear-first; jobs 2/which, 4.8/policy */
 static void test_report_source(void **state)
 {
     setup_failing(SIM_OP_READ, 0, -EIO, 1, false);
@@ -71,7 +71,7 @@ static void test_report_source(void **state)
     assert_clean(src);
 }
 
-/* fact: bitmaps 2.6/clear-first */
+/* fact: bitmaps 2.6/clear-first; jobs 2/mirror-stop, 1.8/stop, seed/b952b55 */
 static void test_stop_and_resume(void **state)
 {
     setup_failing(SIM_OP_WRITE, 64 * KiB, -EIO, 1, true);
@@ -89,6 +89,7 @@ static void test_stop_and_resume(void **state)
 }
 
 /* J04: four failures, one pause, one resume. */
+/* fact: jobs 2/stop-once */
 static void test_stop_burst(void **state)
 {
     setup_failing(SIM_OP_WRITE, -1, -EIO, 4, true);
@@ -106,6 +107,7 @@ static void test_stop_burst(void **state)
     complete_and_compare(job);
 }
 
+/* fact: jobs 2/enospc */
 static void test_enospc_relief(void **state)
 {
     mirror_world(MiB, MiB, 256 * KiB);
@@ -125,6 +127,7 @@ static void test_enospc_relief(void **state)
 }
 
 /* enospc reports what is not a lack of space. */
+/* fact: jobs 2/enospc */
 static void test_enospc_reports_others(void **state)
 {
     setup_failing(SIM_OP_WRITE, 64 * KiB, -EIO, 1, true);
@@ -135,6 +138,7 @@ static void test_enospc_reports_others(void **state)
     assert_clean(src);
 }
 
+/* fact: jobs 1.6/lifts-pause */
 static void test_cancel_while_stopped(void **state)
 {
     setup_failing(SIM_OP_WRITE, 64 * KiB, -EIO, 1, true);
@@ -149,6 +153,7 @@ static void test_cancel_while_stopped(void **state)
 }
 
 /* M15: errors after ready do not bring ready again. */
+/* fact: jobs 1.8/ready-once, edge/14 */
 static void test_error_after_ready(void **state)
 {
     setup_failing(SIM_OP_WRITE, 64 * KiB, -EIO, 0, true);
@@ -162,6 +167,7 @@ static void test_error_after_ready(void **state)
     complete_and_compare(job);
 }
 
+/* fact: jobs 4.7/flush-before-ready, 2/mirror-flush */
 static void test_flush_before_ready(void **state)
 {
     setup_failing(SIM_OP_FLUSH, -1, -EIO, 1, true);
@@ -175,6 +181,7 @@ static void test_flush_before_ready(void **state)
 }
 
 /* The final flush fails: the drain is undone, the job goes on and tries again. */
+/* fact: jobs 2/mirror-flush, 4.7/undo-drain */
 static void test_final_flush(void **state)
 {
     setup_failing(SIM_OP_FLUSH, -1, -EIO, 0, true);
@@ -192,6 +199,7 @@ static void test_final_flush(void **state)
 
 /* --- failures of the set-up ----------------------------------------------------------------------------- */
 
+/* fact: jobs 4.3/length-error, 4.8/lengths, edge/54, seed/373df5b */
 static void test_length_error(void **state)
 {
     setup_failing(SIM_OP_GETLENGTH, -1, -EIO, 0, true);
@@ -206,6 +214,7 @@ static void test_length_error(void **state)
     complete_and_compare(job);
 }
 
+/* fact: jobs 4.3/info-checked, seed/c3cc95b */
 static void test_info_error(void **state)
 {
     setup_failing(SIM_OP_GET_INFO, -1, -EIO, 0, true);
@@ -219,6 +228,7 @@ static void test_info_error(void **state)
     assert_clean(src);
 }
 
+/* fact: jobs 4.3/sizes */
 static void test_sizes_differ(void **state)
 {
     mirror_world(MiB, 2 * MiB, 0);
@@ -229,6 +239,7 @@ static void test_sizes_differ(void **state)
 }
 
 /* A status that cannot be had makes the area data; the scan's failure is the job's. */
+/* fact: jobs 4.3/scan-error */
 static void test_scan_error(void **state)
 {
     setup_failing(SIM_OP_BLOCK_STATUS, -1, -EIO, 1, false);
@@ -254,6 +265,8 @@ static void refuse(const char *text, const char *events)
     default_args();
 }
 
+/* fact: jobs 4.2/granularity-range, 4.2/sync-refused, 4.2/buf-size-negative, 4.2/nothing-left, 3/negative,
+ * 1.5/early-failure */
 static void test_refusals(void **state)
 {
     mirror_world(MiB, MiB, 0);
@@ -295,6 +308,7 @@ static void test_refuse_self(void **state)
     assert_clean(src);
 }
 
+/* fact: jobs 4.2/read-only-target */
 static void test_refuse_read_only_target(void **state)
 {
     mirror_world(MiB, MiB, 0);
@@ -304,7 +318,7 @@ static void test_refuse_read_only_target(void **state)
     assert_clean(src);
 }
 
-/* fact: bitmaps 2.1/length-error */
+/* fact: bitmaps 2.1/length-error; jobs 4.2/bitmap-fails, seed/b8afb52 */
 static void test_bitmap_length_unknown(void **state)
 {
     setup_failing(SIM_OP_GETLENGTH, -1, -EIO, 1, false);
@@ -321,6 +335,7 @@ static void start_without_sink(void *opaque)
     default_args();
 }
 
+/* fact: jobs 4.8/no-sink, seed/cc67f4d, seed/0fb6395 */
 static void test_no_error_sink(void **state)
 {
     mirror_world(MiB, MiB, 0);
@@ -330,6 +345,7 @@ static void test_no_error_sink(void **state)
 }
 
 /* While a mirror runs, both sides are blocked for others; the ID is taken. */
+/* fact: jobs 4.2/blockers */
 static void test_second_mirror(void **state)
 {
     mirror_world(MiB, MiB, 0);
@@ -350,6 +366,7 @@ static void test_second_mirror(void **state)
 
 /* --- replaces ------------------------------------------------------------------------------------------- */
 
+/* fact: jobs seed/09158f0 */
 static void test_replaces_gone(void **state)
 {
     mirror_world(MiB, MiB, 0);
@@ -382,6 +399,7 @@ static void drop_user(void *opaque)
 }
 
 /* M16: the switch fails on a permission; the job fails, the source stays, the filter goes, once. */
+/* fact: jobs 4.7/switch-refused, edge/39 */
 static void test_switch_refused(void **state)
 {
     BlockBackend *other = NULL;
@@ -430,6 +448,7 @@ static void drain_target_mid_copy(BlockDriverState *bs)
 }
 
 /* J10: every node of the job pauses it, the target too. */
+/* fact: jobs 1.4/drain-mirror, 1.4/pause-hook, edge/23 */
 static void test_drain_target(void **state)
 {
     mirror_world(4 * MiB, 4 * MiB, 0);
@@ -438,6 +457,7 @@ static void test_drain_target(void **state)
     drain_target_mid_copy(dst);
 }
 
+/* fact: jobs 1.4/drain-mirror, 1.4/pause-hook, edge/23 */
 static void test_drain_source(void **state)
 {
     mirror_world(4 * MiB, 4 * MiB, 0);

@@ -31,6 +31,7 @@ static void one_error(enum sim_op op, enum block_on_error policy, const char *ex
 }
 
 /* The action is one of three words, and it is what was done, not what was set. */
+/* fact: jobs 2/ignore-event, 1.8/error-event, seed/a589569 */
 static void test_error_actions(void **state)
 {
     one_error(SIM_OP_READ, BLOCKDEV_ON_ERROR_REPORT, "ERROR(read,report)");
@@ -47,6 +48,7 @@ static void note_type(void *opaque, const struct sim_record *r)
     ++*(int *)opaque;
 }
 
+/* fact: jobs 1.1/types, seed/79e14bf, seed/3fc4b10 */
 static void test_type_enum(void **state)
 {
     static const char *const names[JOB_TYPE_COUNT] = {"commit", "stream", "mirror", "backup", "create"};
@@ -67,6 +69,7 @@ static void test_type_enum(void **state)
 }
 
 /* The command only asks; the outcome is an event. */
+/* fact: jobs 4.7/complete-returns, seed/d63ffd8 */
 static void test_complete_returns(void **state)
 {
     mirror_world(MiB, MiB, 0);
@@ -80,6 +83,7 @@ static void test_complete_returns(void **state)
 }
 
 /* What a driver says about a failure reaches the client as it is. */
+/* fact: jobs 4.8/start, seed/39a611a */
 static void test_errno_kept(void **state)
 {
     struct failing rule = {.op = SIM_OP_GETLENGTH, .offset = -1, .error = -ENOSPC, .count = 1};
@@ -93,6 +97,7 @@ static void test_errno_kept(void **state)
 
 /* --- what belongs to whom ------------------------------------------------------------------------------- */
 
+/* fact: jobs 4.4/freed, seed/6df3bf8 */
 static void test_ops_leave_nothing(void **state)
 {
     mirror_world(4 * MiB, 4 * MiB, 0);
@@ -119,6 +124,7 @@ static void look_away(void *opaque)
 }
 
 /* The job gives back its reference; whoever else uses the target keeps it open. */
+/* fact: jobs 4.7/target-unref, seed/f95c625, seed/4f6fd34 */
 static void test_target_by_reference(void **state)
 {
     BlockBackend *other;
@@ -151,7 +157,7 @@ static void release_users_bitmap(void *opaque)
 }
 
 /* The mirror clears its own bits, of its own size; the user's stay. */
-/* fact: bitmaps 2.1/one-each */
+/* fact: bitmaps 2.1/one-each; jobs 4.2/own-bitmap, seed/e4654d2, seed/50717e9 */
 static void test_bitmap_of_its_own(void **state)
 {
     mirror_world(MiB, MiB, 0);
@@ -171,6 +177,7 @@ static void test_bitmap_of_its_own(void **state)
 /* --- units and times ------------------------------------------------------------------------------------ */
 
 /* Progress counts bytes, whole bits of them. */
+/* fact: jobs 1.7/unit, 1.7/mirror, seed/acc906c */
 static void test_progress_unit(void **state)
 {
     mirror_world(MiB, MiB, 0);
@@ -191,6 +198,7 @@ static void note_time(void *opaque, const struct sim_record *r)
 
 /* An idle mirror looks again 100 ms after its last look: delays are relative, on the clock of the world. A guest's
  * write does not wake it. */
+/* fact: jobs 1.4/relative, seed/bc72ad6, seed/7483d1e */
 static void test_idle_poll(void **state)
 {
     int64_t begun = -1;
@@ -209,6 +217,7 @@ static void test_idle_poll(void **state)
 }
 
 /* A pause ends a sleep, one for an error too: the job parks at once, not when its limit lets it go on. */
+/* fact: jobs 1.4/pause-ends-sleep */
 static void test_stop_in_rate_sleep(void **state)
 {
     struct failing rule = {.op = SIM_OP_WRITE, .offset = -1, .error = -EIO, .count = 1};
@@ -244,6 +253,7 @@ static void note_depth(void *opaque, const struct sim_record *r)
     depth->most = MAX(depth->most, depth->now);
 }
 
+/* fact: jobs 4.4/sixteen */
 static void test_sixteen_in_flight(void **state)
 {
     struct depth depth = {0, 0};
@@ -260,7 +270,7 @@ static void test_sixteen_in_flight(void **state)
 }
 
 /* Neither side changes its length under the job, not even while it is pending.
- * fact: block 5/busy-bitmap, 1.12/job */
+ * fact: block 5/busy-bitmap, 1.12/job; jobs 4.1/no-resize */
 static void test_resize_blocked(void **state)
 {
     mirror_world(MiB, MiB, 0);
@@ -279,6 +289,7 @@ static void test_resize_blocked(void **state)
 }
 
 /* top over nothing is full: what the source does not hold is zero on the target, too. */
+/* fact: jobs 4.2/top-is-full */
 static void test_top_is_full(void **state)
 {
     struct payload data;

@@ -4,6 +4,7 @@
 #include "jobs/ratelimit.h"
 
 /* 262144 B/s in chunks of 64 KiB: one per 250.004 ms, without drift for a sleeper that is punctual. */
+/* fact: jobs 3/mean, 3/quota */
 static void test_vector(void **state)
 {
     RateLimit limit = {0};
@@ -22,6 +23,7 @@ static void test_vector(void **state)
     assert_int_equal(now - first, (int64_t)((__int128)40 * 65536 * 100000000 / 26214));
 }
 
+/* fact: jobs 3/unlimited */
 static void test_unlimited(void **state)
 {
     RateLimit limit = {0};
@@ -32,6 +34,7 @@ static void test_unlimited(void **state)
 }
 
 /* Speed 1: half a mebibyte passes at once and is paid for with 52428.8 s. */
+/* fact: jobs 3/oversized, 3/quota */
 static void test_oversized(void **state)
 {
     RateLimit limit = {0};
@@ -41,6 +44,7 @@ static void test_oversized(void **state)
     assert_int_equal(ratelimit_calculate_delay(&limit, 512 * 1024, 0), 524288 * (NS_PER_S / 10));
 }
 
+/* fact: jobs 3/charge */
 static void test_below_quota(void **state)
 {
     RateLimit limit = {0};
@@ -51,6 +55,7 @@ static void test_below_quota(void **state)
 }
 
 /* Exactly at the end the slice goes on; one nanosecond later a new one begins. */
+/* fact: jobs 3/inclusive */
 static void test_slice_end(void **state)
 {
     RateLimit limit = {0};
@@ -63,6 +68,7 @@ static void test_slice_end(void **state)
 }
 
 /* A new quota judges the bytes already counted. */
+/* fact: jobs 3/set-speed */
 static void test_speed_changes(void **state)
 {
     RateLimit limit = {0};

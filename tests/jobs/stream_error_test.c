@@ -39,6 +39,7 @@ static void assert_cut(void)
 
 /* --- policies ------------------------------------------------------------------------------------------- */
 
+/* fact: jobs 2/stream-operation, 1.7/failed-ops */
 static void test_report(void **state)
 {
     two_layers();
@@ -55,6 +56,7 @@ static void test_report(void **state)
 }
 
 /* The chunk is passed over and counts as done, the others are copied; the job fails with the first error. */
+/* fact: jobs 2/stream-ignore, edge/41 */
 static void test_ignore(void **state)
 {
     two_layers();
@@ -86,6 +88,7 @@ static void test_ignore_all(void **state)
     assert_kept();
 }
 
+/* fact: jobs 2/stream-stop, 1.8/stop */
 static void test_stop(void **state)
 {
     two_layers();
@@ -103,6 +106,7 @@ static void test_stop(void **state)
 }
 
 /* A full disk under the top: it stops for that alone, and calls the operation a read as always. */
+/* fact: jobs 2/stream-operation, 2/enospc */
 static void test_enospc(void **state)
 {
     two_layers();
@@ -119,6 +123,7 @@ static void test_enospc(void **state)
     assert_cut();
 }
 
+/* fact: jobs 2/enospc */
 static void test_enospc_other(void **state)
 {
     two_layers();
@@ -134,6 +139,7 @@ static void test_enospc_other(void **state)
 /* --- the end -------------------------------------------------------------------------------------------- */
 
 /* Nothing may be cut off before what was copied is stable. */
+/* fact: jobs 1.7/prepare-failed, edge/18 */
 static void test_flush_fails(void **state)
 {
     two_layers();
@@ -341,6 +347,7 @@ static void random_run(uint64_t seed)
     reopen_and_end();
 }
 
+/* fact: jobs 7/guest-writes */
 static void test_random(void **state)
 {
     for (uint64_t seed = 1; seed <= 60; seed++) {

@@ -15,6 +15,7 @@ static void three_layers(void)
     plug_guest(layers[2]);
 }
 
+/* fact: jobs 7/flatten, 7/guest-writes, 1.7/equal-at-end, 1.7/commit-stream */
 static void test_flatten(void **state)
 {
     three_layers();
@@ -33,6 +34,7 @@ static void test_flatten(void **state)
     reopen_and_end();
 }
 
+/* fact: jobs 7/base-stays, 7/backing-string */
 static void test_base_stays(void **state)
 {
     three_layers();
@@ -49,6 +51,7 @@ static void test_base_stays(void **state)
 }
 
 /* bottom names the last layer that goes. */
+/* fact: jobs 7/bottom */
 static void test_bottom(void **state)
 {
     three_layers();
@@ -62,6 +65,7 @@ static void test_bottom(void **state)
 }
 
 /* A node in the middle of a chain, read-only before and after. */
+/* fact: jobs 7/any-node */
 static void test_intermediate(void **state)
 {
     three_layers();
@@ -81,6 +85,7 @@ static void set_read_only_entry(void *opaque)
     assert_int_equal(bdrv_reopen_set_read_only(opaque, true, NULL), 0);
 }
 
+/* fact: jobs 7/read-only-again */
 static void test_read_only_top(void **state)
 {
     three_layers();
@@ -95,6 +100,7 @@ static void test_read_only_top(void **state)
 }
 
 /* The base is directly below: no copy, 0 of 0, but the header is written. */
+/* fact: jobs 7/nothing, 7/backing-string, 1.7/equal-at-end */
 static void test_nothing_to_do(void **state)
 {
     three_layers();
@@ -124,6 +130,7 @@ static void test_zero_length(void **state)
 }
 
 /* Behind the end of a shorter backing file there are 0 bytes to ask about: the rest is done in one step. */
+/* fact: jobs 7/short-backing, edge/43 */
 static void test_short_backing(void **state)
 {
     add_layer(128 * KiB);
@@ -141,6 +148,7 @@ static void test_short_backing(void **state)
 }
 
 /* A short layer hides what a longer base has behind its end: when the layer goes, the zeroes must be in the top. */
+/* fact: jobs 7/short-layer */
 static void test_short_layer_hides_base(void **state)
 {
     add_layer(2 * MiB);
@@ -159,6 +167,7 @@ static void test_short_layer_hides_base(void **state)
 
 /* --- speed and pauses ----------------------------------------------------------------------------------- */
 
+/* fact: jobs 7/rate */
 static void test_rate(void **state)
 {
     three_layers();
@@ -185,6 +194,7 @@ static void drain_entry(void *opaque)
 }
 
 /* Unlimited, but every chunk lets a drain through. */
+/* fact: jobs 1.4/yields */
 static void test_pause_and_drain(void **state)
 {
     three_layers();
@@ -204,6 +214,7 @@ static void test_pause_and_drain(void **state)
     reopen_and_end();
 }
 
+/* fact: jobs 7/cancel, 1.6/soft-where */
 static void test_cancel(void **state)
 {
     three_layers();
@@ -229,6 +240,7 @@ static void drop_n1_entry(void *opaque)
 }
 
 /* The link to base is nobody's: base may go, and what is below the last copied layer at the end is built on. */
+/* fact: jobs 7/link-to-base */
 static void test_base_goes_meanwhile(void **state)
 {
     add_layer(MiB);
@@ -274,6 +286,7 @@ static bool leave_poll(void *opaque)
 }
 
 /* Draining for the last step changes the chain: the base is looked up after that. */
+/* fact: jobs 7/after-drain, edge/42 */
 static void test_base_goes_in_drain(void **state)
 {
     static const BlockDevOps ops = {.drained_begin = leave_begin, .drained_poll = leave_poll};
@@ -302,6 +315,7 @@ static void test_base_goes_in_drain(void **state)
 }
 
 /* Two streams on one chain, one above the other, end in any order. */
+/* fact: jobs 7/disjoint */
 static void test_disjoint(void **state)
 {
     for (unsigned i = 0; i < 5; i++) {
@@ -329,6 +343,7 @@ static void test_disjoint(void **state)
 }
 
 /* A filter is named: the node below it is filled, and whoever writes past the filter is not overtaken. */
+/* fact: jobs 7/filter-device, 7/guest-writes */
 static void test_filter_device(void **state)
 {
     three_layers();
@@ -348,6 +363,7 @@ static void test_filter_device(void **state)
 }
 
 /* While it runs: a filter above the top, layers that nobody else may write, resize or work on. */
+/* fact: jobs 7/held, 7/shared */
 static void test_held(void **state)
 {
     three_layers();
@@ -376,6 +392,7 @@ static void test_held(void **state)
 }
 
 /* A refused start leaves nothing: the graph, the order of parents, the right to write. */
+/* fact: jobs 7/not-backing, 3/negative, 1.1/default-id */
 static void test_refused(void **state)
 {
     three_layers();

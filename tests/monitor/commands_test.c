@@ -122,6 +122,7 @@ static void test_threshold(void **state)
             "GenericError: Device 'g' not found");
 }
 
+/* fact: jobs 9/not-active, 9/job-not-found */
 static void test_unknown_jobs(void **state)
 {
     static const char *const by_id[] = {"job-pause",    "job-resume",   "job-cancel",
@@ -146,6 +147,8 @@ static void test_unknown_jobs(void **state)
     expect("query-block-jobs", "{}", "[]");
 }
 
+/* fact: jobs 4.2/root-node, 4.2/target-exists, 4.2/sync-refused, 4.2/granularity-range, 4.2/buf-size-negative,
+ * 9/device-not-found, 9/root-node, 3/negative */
 static void test_mirror_errors(void **state)
 {
     ok("blockdev-add", "{\"driver\":\"null-co\",\"node-name\":\"t\",\"size\":1048576}");
@@ -275,6 +278,7 @@ static void test_inactive_mirror(void **state)
 }
 
 /* A live mirror by commands alone: the device ends on the target, which has the guest's data. */
+/* fact: jobs 1.3/families-mix, 1.5/auto, 1.3/resume-unpaused */
 static void test_mirror(void **state)
 {
     struct disk_config config;

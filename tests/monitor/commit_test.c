@@ -25,6 +25,8 @@ static int chain_setup(void **state)
     return 0;
 }
 
+/* fact: jobs 6/device-first, 6/exclusive, 6/top-not-in-chain, 6/base-not-in-chain, 6/itself,
+ * 6/active-backing-file, 9/root-node, 9/device-not-found, 1.1/default-id */
 static void test_refusals(void **state)
 {
     static const struct {
@@ -80,6 +82,7 @@ static void blocked(const char *name, enum bdrv_op op, const char *args, const c
     bdrv_op_unblock(node(name), op, reason);
 }
 
+/* fact: jobs 6/blocked, 6/overlay-blocked */
 static void test_blockers(void **state)
 {
     const char *args = "{\"device\":\"g\",\"top-node\":\"mid\",\"base-node\":\"s\"}";
@@ -94,6 +97,7 @@ static void test_blockers(void **state)
     reason = NULL;
 }
 
+/* fact: jobs 6/chain-busy, 9/in-use */
 static void test_second(void **state)
 {
     ok("block-commit",
@@ -108,6 +112,7 @@ static void test_second(void **state)
 /* --- what it comes to ------------------------------------------------------------------------------------ */
 
 /* By file names, the header as given. */
+/* fact: jobs 6/which, 6/backing-file */
 static void test_intermediate(void **state)
 {
     ok("block-commit", "{\"device\":\"g\",\"top\":\"low\",\"base\":\"mid\",\"backing-file\":\"x/mid\"}");
@@ -123,6 +128,7 @@ static void test_intermediate(void **state)
 }
 
 /* A bare disk below: the header says so, or, masked, raw. */
+/* fact: jobs 6/backing-format */
 static void test_no_mask(void **state)
 {
     ok("block-commit", "{\"device\":\"g\",\"top-node\":\"mid\",\"base-node\":\"s\",\"job-id\":\"a\"}");
@@ -131,6 +137,7 @@ static void test_no_mask(void **state)
     assert_string_equal(bdrv_backing_filename(node("low")), "d");
 }
 
+/* fact: jobs 6/backing-format */
 static void test_mask_protocol(void **state)
 {
     ok("block-commit", "{\"device\":\"g\",\"top-node\":\"mid\",\"backing-mask-protocol\":true}");
@@ -140,6 +147,7 @@ static void test_mask_protocol(void **state)
 }
 
 /* Nothing said: the whole chain, after the guest's device, into the lowest. */
+/* fact: jobs 6/which, 6/defaults, 4.6/change-type, 4.9/drop-out, 1.1/types, seed/3fc4b10 */
 static void test_active(void **state)
 {
     ok("block-commit", "{\"device\":\"g\"}");
@@ -167,12 +175,9 @@ static void test_active(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST("/block-commit/refusals", test_refusals),
-        TEST("/block-commit/blockers", test_blockers),
-        TEST("/block-commit/second", test_second),
-        TEST("/block-commit/intermediate", test_intermediate),
-        TEST("/block-commit/no-mask", test_no_mask),
-        TEST("/block-commit/mask-protocol", test_mask_protocol),
+        TEST("/block-commit/refusals", test_refusals), TEST("/block-commit/blockers", test_blockers),
+        TEST("/block-commit/second", test_second),     TEST("/block-commit/intermediate", test_intermediate),
+        TEST("/block-commit/no-mask", test_no_mask),   TEST("/block-commit/mask-protocol", test_mask_protocol),
         TEST("/block-commit/active", test_active),
     };
 

@@ -55,6 +55,7 @@ static int chain_teardown(void **state)
     return qmp_teardown(state);
 }
 
+/* fact: jobs 7/exclusive, 7/no-device, 7/base-file, 7/not-backing, 7/bottom-filter, 9/device-not-found */
 static void test_end_of_chain(void **state)
 {
     refused("block-stream", "{\"device\":\"top\",\"base\":\"b\",\"base-node\":\"base\"}",
@@ -81,6 +82,7 @@ static void test_end_of_chain(void **state)
     ok("blockdev-del", "{\"node-name\":\"f\"}");
 }
 
+/* fact: jobs 7/backing-file-alone, 3/negative, 1.1/default-id */
 static void test_arguments(void **state)
 {
     refused("block-stream", "{\"job-id\":\"j\",\"device\":\"top\",\"backing-file\":\"b\"}",
@@ -95,6 +97,7 @@ static void test_arguments(void **state)
 }
 
 /* A read-only top is made writable for the job, which its medium does not allow. */
+/* fact: jobs 7/read-only */
 static void test_read_only_medium(void **state)
 {
     ok("blockdev-add", "{\"driver\":\"disk\",\"node-name\":\"rf\",\"disk\":\"t2\",\"read-only\":true}");
@@ -114,6 +117,7 @@ static int two_tops_setup(void **state)
     return 0;
 }
 
+/* fact: jobs 7/shared, 7/blocked, 1.1/duplicate, 9/in-use */
 static void test_busy(void **state)
 {
     ok("block-stream", "{\"job-id\":\"j\",\"device\":\"top\",\"base-node\":\"base\",\"speed\":1,"
@@ -132,6 +136,7 @@ static void test_busy(void **state)
 }
 
 /* By its file name, as the header or the node has it; the header then holds what the command says. */
+/* fact: jobs 7/backing-string, 1.5/auto */
 static void test_base_by_name(void **state)
 {
     ok("block-stream", "{\"job-id\":\"j\",\"device\":\"top\",\"base\":\"b\",\"backing-file\":\"./b\"}");
@@ -145,6 +150,7 @@ static void test_base_by_name(void **state)
 }
 
 /* A bare protocol below: its own name, or raw when asked to hide it. */
+/* fact: jobs 7/mask-protocol, 7/backing-string */
 static void test_mask_protocol(void **state)
 {
     ok("blockdev-add", "{\"driver\":\"disk\",\"node-name\":\"proto\",\"disk\":\"p\"}");

@@ -128,7 +128,7 @@ static void test_conversions(void **state)
     assert_int_equal(bdrv_dirty_bitmap_granularity(bitmap_of("s", "b")), 131072);
 }
 
-/* fact: bitmaps 3/transaction-grouped */
+/* fact: bitmaps 3/transaction-grouped; jobs 5.8/grouped-refused */
 static void test_grouped(void **state)
 {
     static const char *const types[] = {"add", "remove", "clear", "enable", "disable"};
@@ -159,7 +159,7 @@ static void test_grouped(void **state)
 
 /* --- the engine ------------------------------------------------------------------------------------------ */
 
-/* fact: bitmaps 3/transaction-abort-action */
+/* fact: bitmaps 3/transaction-abort-action; jobs 9/abort, 5.8/undo */
 static void test_abort(void **state)
 {
     ok("transaction", LIST(""));
@@ -171,7 +171,7 @@ static void test_abort(void **state)
     undone(LIST(CLEAR("b") "," CLEAR("x") "," ABORT), "GenericError: Dirty bitmap 'x' not found");
 }
 
-/* fact: bitmaps 3/transaction-order */
+/* fact: bitmaps 3/transaction-order; jobs 5.8/order */
 static void test_order(void **state)
 {
     make_two();
@@ -181,7 +181,7 @@ static void test_order(void **state)
 }
 
 /* Bugs J06: each action kept what it found, so undoing the older one first would put a middle state back. */
-/* fact: bitmaps 3/transaction-reverse, 3/action-clear, 3/action-merge, edge/22 */
+/* fact: bitmaps 3/transaction-reverse, 3/action-clear, 3/action-merge, edge/22; jobs 5.8/undo, edge/50 */
 static void test_reverse(void **state)
 {
     make_two();
@@ -242,7 +242,7 @@ static void note_release(void *opaque, const struct sim_record *record)
 }
 
 /* What a removal holds back until the end is let go from the last one to the first.
- * fact: block 9/transaction-order, edge/54 */
+ * fact: block 9/transaction-order, edge/54; jobs 5.8/order, edge/50 */
 static void test_commit_reverse(void **state)
 {
     make_two();
@@ -252,7 +252,7 @@ static void test_commit_reverse(void **state)
     assert_string_equal(released, "cb");
 }
 
-/* fact: bitmaps 3/transaction-drain */
+/* fact: bitmaps 3/transaction-drain; jobs 5.8/order */
 static void test_drain_waits(void **state)
 {
     struct stale t;
