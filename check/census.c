@@ -74,6 +74,23 @@ static void mix_str(uint64_t *digest, const char *text)
     mix(digest, text ? sim_hash_str(text) : 0);
 }
 
+static void mix_value(uint64_t *digest, const struct qvalue *value);
+
+/* A dictionary has no order: a reopen to the same options writes what it changes first. */
+static void mix_dict(uint64_t *digest, const struct qvalue *dict)
+{
+    uint64_t members = 0;
+
+    for (size_t i = 0; i < dict->seq.count; i++) {
+        uint64_t member = 0;
+
+        mix_str(&member, dict->seq.keys[i]);
+        mix_value(&member, dict->seq.items[i]);
+        members += member;
+    }
+    mix(digest, members);
+}
+
 static void mix_value(uint64_t *digest, const struct qvalue *value)
 {
     mix(digest, value ? (uint64_t)value->type + 1 : 0);
@@ -93,13 +110,12 @@ static void mix_value(uint64_t *digest, const struct qvalue *value)
         mix_str(digest, value->str.bytes);
         break;
     case QVALUE_LIST:
-    case QVALUE_DICT:
         for (size_t i = 0; i < value->seq.count; i++) {
-            if (value->type == QVALUE_DICT) {
-                mix_str(digest, value->seq.keys[i]);
-            }
             mix_value(digest, value->seq.items[i]);
         }
+        break;
+    case QVALUE_DICT:
+        mix_dict(digest, value);
         break;
     }
 }

@@ -60,11 +60,11 @@ const struct qmp_call *job_verbs_call(const struct job_machine *state, uint32_t 
     return NULL;
 }
 
-/* A cancel without force is a soft one only for a ready mirror. */
+/* A cancel without force is a soft one only for a ready job: a mirror, or an active commit (1.6). */
 static bool cancel_forces(const struct pending *p)
 {
-    bool soft = p->verb->kind == V_CANCEL && !check_call_bool(p->call, "force", false) &&
-                machine_is_mirror(p->machine) && ((1u << p->status) & (S(READY) | S(STANDBY)));
+    bool soft = p->verb->kind == V_CANCEL && !check_call_bool(p->call, "force", false) && p->machine &&
+                ((1u << p->status) & (S(READY) | S(STANDBY)));
 
     return (p->verb->kind == V_CANCEL || p->verb->kind == V_FORCE) && !soft;
 }
