@@ -93,10 +93,17 @@ static int change_backing(StreamJob *s)
         return ret;
     }
     BlockDriverState *base = drained_base(s);
+    BlockDriverState *below = bdrv_cow_bs(s->top);
     if (bdrv_set_backing_hd(s->top, base, &s->common.job.err) < 0) {
         ret = -EPERM;
     } else {
         ret = write_header(s, base);
+    }
+    if (ret < 0 && bdrv_cow_bs(s->top) != below) {
+        /* The header goes on naming the old file. Without it a discard would leave nothing behind, and show what
+         * that file holds once the image is opened by its header. */
+        SIM_MARK(s->common.job.host->sim, stream_header_failed);
+        bdrv_set_backing_hd(s->top, below, NULL);
     }
     if (base != NULL) {
         bdrv_drained_end(base);
