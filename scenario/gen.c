@@ -131,6 +131,17 @@ void gen_at(struct gen *gen, int64_t time_ns, const char *fmt, ...)
     gen->action_count++;
 }
 
+void gen_keep(struct gen *gen, int64_t time_ns)
+{
+    const char *line_start = strrchr(gen->text.bytes, '\n') + 1;
+    size_t length = (size_t)(line_start - gen->text.bytes);
+
+    SIM_ASSERT(*line_start != '\0');
+    gen_at(gen, time_ns, "%s", line_start);
+    gen->text.length = length;
+    gen->text.bytes[length] = '\0';
+}
+
 void gen_flush(struct gen *gen)
 {
     int64_t now = 0;
@@ -171,7 +182,7 @@ void gen_schedule(struct gen *gen)
 
 /* --- profiles -------------------------------------------------------------------------------------------- */
 
-static const struct gen_profile *const profiles[] = {&gen_mirror_profile, &gen_bitmap_profile, &gen_block_profile,
+static const struct gen_profile *const profiles[] = {&gen_mirror_profile, &gen_commit_profile, &gen_stream_profile, &gen_bitmap_profile, &gen_block_profile,
                                                      &gen_power_profile, &gen_mixed_profile};
 
 const struct scn_profile *scn_profile_at(size_t index)

@@ -12,7 +12,7 @@
 #include "scenario/lang.h"
 
 #define GEN_WEIGHTS_MAX 32
-#define GEN_ACTIONS_MAX 64
+#define GEN_ACTIONS_MAX 192
 
 struct gen_weight {
     const char *feature;
@@ -32,6 +32,7 @@ struct gen {
     size_t weight_count;
     struct gen_action actions[GEN_ACTIONS_MAX];
     size_t action_count;
+    const char *storm_job; /* whom a storm of commands is for; NULL: "m" */
 };
 
 struct gen_profile {
@@ -40,6 +41,8 @@ struct gen_profile {
     bool mixed;                  /* draws among the others: theirs as well */
 };
 extern const struct gen_profile gen_mirror_profile; /* gen_mirror.c */
+extern const struct gen_profile gen_commit_profile; /* gen_commit.c */
+extern const struct gen_profile gen_stream_profile; /* gen_stream.c */
 extern const struct gen_profile gen_bitmap_profile; /* gen_bitmap.c */
 extern const struct gen_profile gen_block_profile;  /* gen_block.c */
 extern const struct gen_profile gen_power_profile;  /* gen_power.c */
@@ -72,6 +75,8 @@ void gen_add_time(struct gen *gen, const char *key, int64_t time_ns);
 void gen_line(struct gen *gen, const char *fmt, ...) SIM_PRINTF(2, 3);
 /* Keeps a line for time_ns after now; nothing once there are GEN_ACTIONS_MAX. */
 void gen_at(struct gen *gen, int64_t time_ns, const char *fmt, ...) SIM_PRINTF(3, 4);
+/* The line in hand, not ended yet, is kept instead of written. */
+void gen_keep(struct gen *gen, int64_t time_ns);
 /* Writes what was kept, by time and then order, each with its delay after the one before. */
 void gen_flush(struct gen *gen);
 /* The line that says how choices fall: mostly random, sometimes calm or pct. */

@@ -67,7 +67,7 @@ static void put_text(struct fault_draw *f, const char *what)
     size_t count = 0;
 
     if (named(f, "job")) {
-        put(f, "m");
+        put(f, f->gen->storm_job ? f->gen->storm_job : "m");
     } else if (named(f, "kinds")) {
         put(f, gen_pick(f->gen, what, kinds, ARRAY_SIZE(kinds)));
     } else if (f->arg->choices) {

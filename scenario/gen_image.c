@@ -115,13 +115,16 @@ static void write_create(struct gen *gen, const struct gen_image *image)
     free(list.bytes);
 }
 
-/* Something of its own in a layer that lies below others. */
-static void fill_layer(struct gen *gen, const char *what, const char *disk)
+void gen_image_fill(struct gen *gen, const char *what, const char *format, const char *disk, int64_t length)
 {
-    gen_line(gen, "blockdev-add driver=qcow2 node-name=fill file.driver=disk file.disk=%s", disk);
+    char size[24], top[24];
+    int64_t most = length > 4 * MiB ? 32 * KiB : (int64_t)(4 * KiB) << gen_draw(gen, what, 6);
+
+    gen_line(gen, "blockdev-add driver=%s node-name=fill file.driver=disk file.disk=%s", format, disk);
     gen_line(gen, "guest filler node=fill");
-    gen_line(gen, "workload filler ops=%" PRId64 " read=0 min=512 max=32k length=4M wait=on",
-             gen_range(gen, what, 1, 12));
+    gen_line(gen, "workload filler ops=%" PRId64 " read=0 min=512 max=%s length=%s wait=on",
+             gen_range(gen, what, 1, 12), sim_format_size(most, top),
+             sim_format_size(MAX(length, (int64_t)SIM_SECTOR_BYTES), size));
     gen_line(gen, "unplug filler");
     gen_line(gen, "blockdev-del node-name=fill");
 }
@@ -143,7 +146,7 @@ static void write_below(struct gen *gen, const char *what, const struct gen_imag
     gen_line(gen, "disk %s", image->backing);
     gen_image_draw(gen, what, image->backing, bytes, levels - 1, &below);
     gen_image_write(gen, what, &below, levels - 1);
-    fill_layer(gen, what, image->backing);
+    gen_image_fill(gen, what, "qcow2", image->backing, MIN(bytes, 4 * MiB));
 }
 
 void gen_image_write(struct gen *gen, const char *what, const struct gen_image *image, unsigned levels)

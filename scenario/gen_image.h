@@ -24,6 +24,10 @@ void gen_image_draw(struct gen *gen, const char *what, const char *disk, int64_t
                     struct gen_image *image);
 /* The lines that make what lies below, the external data file and the image; its own disk is there. */
 void gen_image_write(struct gen *gen, const char *what, const struct gen_image *image, unsigned levels);
+/* Something of its own in a layer that lies below others: a guest writes to the disk of that format, and goes.
+ * length: bytes from the start that it stays within.
+ */
+void gen_image_fill(struct gen *gen, const char *what, const char *format, const char *disk, int64_t length);
 /* " lazy-refcounts=on l2-cache-size=1k ...", as keys of blockdev-add or, with comma and quotes, as JSON members.
  * Notes in image what matters later. Caller frees. */
 char *gen_image_options(struct gen *gen, const char *what, struct gen_image *image, bool json);

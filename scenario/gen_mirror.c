@@ -13,43 +13,10 @@
 #include "scenario/gen_mirror.h"
 
 static const char *const features[] = {
-    "raw",
-    "window",
-    "stamp",
-    "huge",
-    "uneven",
-    "device",
-    "enospc",
-    "slow",
-    "shallow",
-    "no-cache",
-    "bitmap",
-    "fault",
-    "workload",
-    "limit",
-    "storm",
-    "pause",
-    "speed",
-    "cancel",
-    "vm-stop",
-    "second",
-    "align",
-    "replaces",
-    "manual",
-    "power",
-    "unplug",
-    "io",
-    "after",
-    "ready",
-    "query",
-    "limited",
-    "pieces",
-    "intruder",
-    "garbage",
-    "reopen",
-    "qcow2",
-    "backing",
-    GEN_IMAGE_FEATURES,
+    "raw",      "window",  "stamp",    "huge",   "uneven",   "device",           "enospc",
+    "slow",     "shallow", "no-cache", "bitmap", "workload", "second",           "align",
+    "replaces", "power",   "unplug",   "after",  "ready",    "limited",          "pieces",
+    "intruder", "garbage", "reopen",   "qcow2",  "backing",  GEN_IMAGE_FEATURES, GEN_JOB_FEATURES,
     NULL,
 };
 
@@ -251,45 +218,7 @@ static void write_nodes(struct mirror *m, bool may_fail)
 
 static void write_guest(struct mirror *m, bool may_fail)
 {
-    struct gen *gen = m->gen;
-    const char *werror = GEN_PICK(gen, "guest.werror", "", "", "report", "ignore", "stop", "enospc");
-    const char *rerror = GEN_PICK(gen, "guest.rerror", "", "", "", "report", "ignore", "stop");
-
-    m->werror_stop =
-        strcmp(werror, "stop") == 0 || strcmp(werror, "enospc") == 0 || !*werror || strcmp(rerror, "stop") == 0;
-    gen_add(gen, "%sguest g node=s", may_fail ? "try " : "");
-    if (gen_draw(gen, "guest.queue?", 3) == 0) {
-        gen_add(gen, " queue-depth=%" PRId64, gen_range(gen, "guest.queue", 1, 32));
-    }
-    gen_add(gen, "%s%s%s%s", *rerror ? " rerror=" : "", rerror, *werror ? " werror=" : "", werror);
-    if (gen_draw(gen, "guest.cache", 10) == 0) {
-        gen_add(gen, " write-cache=off");
-    }
-    gen_line(gen, "%s", "");
-}
-
-bool gen_mirror_place(struct mirror *m, const char *what, int64_t most, int64_t *offset, int64_t *bytes)
-{
-    int64_t sectors = m->bytes / SIM_SECTOR_BYTES;
-    int64_t count;
-
-    if (!sectors) {
-        return false;
-    }
-    count = gen_range(m->gen, what, 1, most / SIM_SECTOR_BYTES);
-    count = MIN(count, sectors);
-    switch (gen_draw(m->gen, what, 4)) {
-    case 0: /* the start */
-        *offset = 0;
-        break;
-    case 1: /* the tail */
-        *offset = (sectors - count) * SIM_SECTOR_BYTES;
-        break;
-    default:
-        *offset = gen_range(m->gen, what, 0, sectors - count) * SIM_SECTOR_BYTES;
-    }
-    *bytes = count * SIM_SECTOR_BYTES;
-    return true;
+    m->werror_stop = gen_guest(m->gen, "g", "s", may_fail);
 }
 
 /* Data for a disk without: the copy needs something to do. */
@@ -303,7 +232,7 @@ static void write_content(struct mirror *m)
         int64_t offset;
         int64_t bytes;
 
-        if (gen_mirror_place(m, "content", 256 * KiB, &offset, &bytes)) {
+        if (gen_guest_place(m->gen, "content", m->bytes, 256 * KiB, &offset, &bytes)) {
             gen_line(m->gen, "try io g write %s %s", sim_format_size(offset, at), sim_format_size(bytes, length));
         }
     }
@@ -321,50 +250,13 @@ static void write_ready_work(struct mirror *m)
     }
 }
 
-static void write_completion(struct mirror *m)
-{
-    struct gen *gen = m->gen;
-
-    gen_line(gen, "try block-job-complete device=m");
-    if (gen_draw(gen, "complete.cancel?", 20) == 0) {
-        gen_line(gen, "try block-job-cancel device=m%s", gen_draw(gen, "complete.force", 2) ? " force=true" : "");
-    }
-    if (m->manual_finalize) {
-        gen_line(gen, "try wait BLOCK_JOB_PENDING id=m timeout=1s");
-        gen_line(gen, "try job-finalize id=m");
-    }
-    gen_line(gen, "try wait BLOCK_JOB_COMPLETED device=m timeout=1s");
-    if (m->manual_dismiss) {
-        gen_line(gen, "try job-dismiss id=m");
-    }
-}
-
 static void write_job_end(struct mirror *m)
 {
-    struct gen *gen = m->gen;
-    uint64_t how = gen_draw(gen, "end.how", 100);
-
-    if (m->ended) {
-        if (how < 50) {
-            gen_line(gen, "try settle");
-        }
-        return;
+    gen_job_ready(&m->job);
+    if (!m->job.ended) {
+        write_ready_work(m);
     }
-    gen_line(gen, "try wait BLOCK_JOB_READY device=m timeout=2s");
-    write_ready_work(m);
-    if (how < 55) {
-        write_completion(m);
-    } else if (how < 68) {
-        gen_line(gen, "try block-job-cancel device=m");
-        gen_line(gen, "try wait BLOCK_JOB_COMPLETED device=m timeout=1s");
-    } else if (how < 76) {
-        gen_line(gen, "try block-job-cancel device=m force=true");
-    } else if (how < 84) {
-        gen_line(gen, "try block-job-pause device=m");
-        gen_line(gen, "try block-job-complete device=m");
-        gen_line(gen, "+%" PRId64 "us try block-job-resume device=m", gen_scale(gen, "end.pause", 12));
-        gen_line(gen, "try wait BLOCK_JOB_COMPLETED device=m timeout=1s");
-    }
+    gen_job_end(&m->job);
 }
 
 static void write_after(struct mirror *m)
@@ -395,6 +287,7 @@ static void generate(struct sim *draw)
 {
     struct mirror m = {.gen = gen_of(draw)};
 
+    m.job = (struct gen_job){.gen = m.gen, .id = "m", .readies = true};
     gen_schedule(m.gen);
     write_source(&m);
     write_target(&m);

@@ -6,9 +6,11 @@
 #define SCENARIO_GEN_MIRROR_H
 
 #include "scenario/gen_image.h"
+#include "scenario/gen_job.h"
 
 struct mirror {
     struct gen *gen;
+    struct gen_job job;
     int64_t bytes; /* what the guest sees */
     int64_t start; /* where that begins on the source disk */
     bool huge;     /* too large to be copied whole: sparse, worked on in places */
@@ -17,18 +19,10 @@ struct mirror {
     char *source_options, *target_options;
     bool capped; /* the target's medium is too small at first */
     bool werror_stop;
-    bool stops_on_error; /* of the job */
-    bool ignores;        /* the job tries again whatever fails */
     bool faulty;         /* some fault is armed */
-    bool manual_finalize;
-    bool manual_dismiss;
     const char *reopens; /* the node whose medium is reopened; NULL: none */
-    bool slow;           /* the job has a tiny speed limit */
-    bool ended;          /* nobody will find a job m any more */
 };
 
-/* A range of whole sectors that the guest may use, at most `most` bytes long. False on an empty disk. */
-bool gen_mirror_place(struct mirror *m, const char *what, int64_t most, int64_t *offset, int64_t *bytes);
 /* A workload line, into buf. */
 const char *gen_mirror_workload(struct mirror *m, const char *what, int64_t most_ops, char buf[256]);
 /* Everything drawn to happen around the start of the job, sorted by time. */
