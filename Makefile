@@ -189,6 +189,15 @@ readme: build/blksim ## README.md's walk-through of a failing seed, with what is
 facts: ## the facts of the reference and the tests that protect each: [PAGE=bitmaps]
 	@tools/facts.sh $(PAGE)
 
+.PHONY: seed-table
+seed-table: ## the commits of the seed history, the tests named for each and whether these are green: [FORM=--markdown]
+	+@$(asan) $(PARALLEL) $$(tools/seed-table.sh --programs build/asan) >&2
+	@tools/seed-table.sh $(FORM) build/asan
+
+.PHONY: edges
+edges: ## the sharp edges of jobs, with the tests, checkers and mutants that catch each
+	@tools/edges.sh
+
 .PHONY: matrix
 matrix: ## verbs and states of jobs, and all transitions, as the tests reach them; fails when one is not reached
 	+@$(call way,build/opt,$(CC),-O2,) build/opt/tests/jobs/matrix_test
