@@ -38,8 +38,9 @@ struct block_copy_args {
     bool discard_source;           /* each range, once copied */
 };
 
-/* Lengths are those of now and must be equal (the caller's refusal). The bitmap of clusters lives on the source's
- * node, disabled: only tasks and the functions below change it. The edges are the caller's and must outlive the
+/* Lengths are those of now and must be equal (the caller's refusal). The bitmap of clusters lives on the node that
+ * source belongs to (the filter), or else on the source's node, disabled: only tasks and the functions below change
+ * it. The edges are the caller's and must outlive the
  * state. Fleecing (the source is below the target) is found out here, now and again by the first task: writes to
  * the target are then serialising. NULL with errp: -EINVAL texts, cluster size of the target unknown. Main
  * coroutine or any. */
@@ -48,6 +49,10 @@ BlockCopyState *block_copy_state_new(BdrvChild *source, BdrvChild *target, const
 /* No call and no hold may be left. */
 void block_copy_state_free(BlockCopyState *s);
 int64_t block_copy_cluster_size(const BlockCopyState *s);
+int64_t block_copy_length(const BlockCopyState *s);
+/* What the cluster size would be for a target. Negative with errp as above; a min_cluster_size that is no power of
+ * two or above 2 GiB is -EINVAL. Coroutine. */
+int64_t block_copy_calculate_cluster_size(BlockDriverState *target, int64_t min_cluster_size, Error **errp);
 /* 1: still to copy and in no task. Callers that narrow it (sync modes, a filter's areas) do so before the first
  * task. */
 BdrvDirtyBitmap *block_copy_dirty_bitmap(BlockCopyState *s);
@@ -63,8 +68,13 @@ int block_copy_reset_unallocated(BlockCopyState *s, int64_t offset, int64_t *cou
 void block_copy_reset(BlockCopyState *s, int64_t offset, int64_t bytes);
 /* Everything counts as not copied again (5.9, checkpoint). No task may be in flight: the caller has drained. */
 void block_copy_set_all_dirty(BlockCopyState *s);
-/* Called after each task: bytes is what it copied (positive), from whatever call. May be NULL. */
+/* Called after each task: bytes is what it copied, in whole clusters, from whatever call. 0: only what remains has
+ * changed, since something needs no copy any more. May be NULL. */
 void block_copy_set_progress(BlockCopyState *s, void (*progress)(void *opaque, int64_t bytes), void *opaque);
+/* Called when a task has copied an area, before anybody else may touch it, and before it is discarded from the
+ * source. May wait. Belongs to the filter. */
+void block_copy_set_copied(BlockCopyState *s, void (*copied)(void *opaque, int64_t offset, int64_t bytes),
+                           void *opaque);
 /* Bytes per second over all calls of the state; 0: unlimited. Only calls that do not ignore it wait; all are
  * counted (section 3). */
 void block_copy_set_speed(BlockCopyState *s, uint64_t speed);
@@ -99,6 +109,7 @@ int block_copy_call_status(const BlockCopyCallState *call, bool *error_is_read);
 struct block_copy_hold {
     BlockCopyState *state;
     int64_t offset, bytes; /* rounded out to clusters */
+    bool is_task;          /* the engine's own */
     CoQueue waiters;
     TAILQ_ENTRY(block_copy_hold) list;
 };

@@ -123,6 +123,15 @@ struct BlockDriver {
                                    int64_t dst_offset, int64_t bytes, uint32_t read_flags, uint32_t write_flags);
     int (*bdrv_co_copy_range_to)(BlockDriverState *bs, BdrvChild *src, int64_t src_offset, BdrvChild *dst,
                                  int64_t dst_offset, int64_t bytes, uint32_t read_flags, uint32_t write_flags);
+    /* The past that a filter keeps, for those who stand on it to see that (jobs.md 5.6); all NULL: keeps none, and
+     * -ENOTSUP is the answer. -EACCES: not there, or not any more. As bdrv_co_preadv and its like otherwise; the last
+     * two without I/O. */
+    int (*bdrv_co_preadv_snapshot)(BlockDriverState *bs, int64_t offset, int64_t bytes, struct payload *out);
+    int (*bdrv_co_snapshot_block_status)(BlockDriverState *bs, bool want_zero, int64_t offset, int64_t bytes,
+                                         int64_t *pnum, int64_t *map, BlockDriverState **file);
+    int (*bdrv_co_pdiscard_snapshot)(BlockDriverState *bs, int64_t offset, int64_t bytes);
+    int (*bdrv_peek_snapshot)(const BlockDriverState *bs, int64_t offset, int64_t bytes, struct payload *out);
+    bool (*bdrv_peek_snapshot_status)(const BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *pnum);
     int (*bdrv_co_flush)(BlockDriverState *bs); /* full flush: replaces the two below and the children's */
     int (*bdrv_co_flush_to_os)(BlockDriverState *bs);
     int (*bdrv_co_flush_to_disk)(BlockDriverState *bs);

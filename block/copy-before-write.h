@@ -34,6 +34,10 @@ BlockDriverState *bdrv_cbw_append(BlockDriverState *source, BlockDriverState *ta
                                   BlockCopyState **s, Error **errp);
 /* Takes it out again and drops it; waits for late copies. Drained by the caller or drains. */
 void bdrv_cbw_drop(BlockDriverState *filter);
+/* The same for a command that is refused after all: the parents of source come back in the order in which they were
+ * noted before the insertion (bdrv_note_parents). */
+struct bdrv_parents;
+void bdrv_cbw_undo(BlockDriverState *filter, BlockDriverState *source, const struct bdrv_parents *parents);
 bool bdrv_is_cbw(const BlockDriverState *bs);
 /* Const views, for checkers. bs must be such a filter. */
 const BlockCopyState *bdrv_cbw_copy_state(const BlockDriverState *bs);
@@ -42,7 +46,10 @@ bool bdrv_cbw_snapshot_broken(const BlockDriverState *bs);
 
 /* --- the frozen view, for the driver snapshot-access (5.6) --------------------------------------------------- */
 
-/* These are hooks of struct BlockDriver (bdrv_co_preadv_snapshot, bdrv_co_snapshot_block_status,
+/* Of clusters that are dirty or being copied the past is in the source, of those that were copied in the target;
+ * all others (outside a bitmap, reset, discarded by a reader) are not accessible.
+ *
+ * These are hooks of struct BlockDriver (bdrv_co_preadv_snapshot, bdrv_co_snapshot_block_status,
  * bdrv_co_pdiscard_snapshot); a node without them answers -ENOTSUP. */
 
 #endif

@@ -5,6 +5,7 @@
 
 extern const BlockDriver bdrv_blkdebug;
 extern const BlockDriver bdrv_blkverify;
+extern const BlockDriver bdrv_copy_before_write;
 extern const BlockDriver bdrv_copy_on_read;
 extern const BlockDriver bdrv_disk;
 extern const BlockDriver bdrv_file;
@@ -13,12 +14,14 @@ extern const BlockDriver bdrv_preallocate;
 extern const BlockDriver bdrv_qcow2;
 extern const BlockDriver bdrv_quorum;
 extern const BlockDriver bdrv_raw;
+extern const BlockDriver bdrv_snapshot_access;
 extern const BlockDriver bdrv_throttle;
 
 /* clang-format off */
 static const BlockDriver *const drivers[] = {
     &bdrv_blkdebug,
     &bdrv_blkverify,
+    &bdrv_copy_before_write,
     &bdrv_copy_on_read,
     &bdrv_disk,
     &bdrv_file,
@@ -27,6 +30,7 @@ static const BlockDriver *const drivers[] = {
     &bdrv_qcow2,
     &bdrv_quorum,
     &bdrv_raw,
+    &bdrv_snapshot_access,
     &bdrv_throttle,
 };
 /* clang-format on */

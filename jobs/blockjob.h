@@ -9,7 +9,7 @@
 
 #include "block/backend.h"
 #include "jobs/job.h"
-#include "jobs/ratelimit.h"
+#include "block/ratelimit.h"
 
 typedef struct BlockJob BlockJob;
 

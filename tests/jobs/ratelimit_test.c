@@ -1,7 +1,7 @@
 /* Protects the rate limit: slices, debts, what a change of speed does to them (reference/jobs.md 3). */
 #include "tests/testlib.h"
 
-#include "jobs/ratelimit.h"
+#include "block/ratelimit.h"
 
 /* 262144 B/s in chunks of 64 KiB: one per 250.004 ms, without drift for a sleeper that is punctual. */
 /* fact: jobs 3/mean, 3/quota */

@@ -1,5 +1,5 @@
 /* Rate limit: a slice is stretched by what was overspent in it, so that punctual sleepers do not drift. */
-#include "jobs/ratelimit.h"
+#include "block/ratelimit.h"
 
 #define RATE_SLICES_PER_S (NS_PER_S / RATE_SLICE_NS)
 

@@ -1,9 +1,9 @@
 /*
- * Rate limit of a job: bytes per second over slices of 100 ms (reference/jobs.md 3). Integers of 128 bits, no
- * floats.
+ * Rate limit of a job or a block copy: bytes per second over slices of 100 ms (reference/jobs.md 3). Integers of
+ * 128 bits, no floats.
  */
-#ifndef JOBS_RATELIMIT_H
-#define JOBS_RATELIMIT_H
+#ifndef BLOCK_RATELIMIT_H
+#define BLOCK_RATELIMIT_H
 
 #include "sim/util.h"
 
