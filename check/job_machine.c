@@ -53,29 +53,13 @@ void machine_violate(struct job_machine *state, const struct machine *m, const c
 
 bool machine_is_mirror(const struct machine *m)
 {
-    return strcmp(m->type, "mirror") == 0;
+    return m->mirrors;
 }
 
 /* No block job: it sends no events beyond the states that it passes (reference/jobs.md 1.1). */
 static bool is_plain(const struct machine *m)
 {
     return strcmp(m->type, "create") == 0;
-}
-
-static void learn_policies(struct job_machine *state, struct machine *m)
-{
-    const struct qmp_call *call = job_verbs_call(state, m->host, "blockdev-mirror");
-    const char *id = call ? check_call_str(call, "job-id") : NULL;
-    const char *source;
-    const char *target;
-
-    if (!call || (id && strcmp(id, m->id->str) != 0)) {
-        return;
-    }
-    source = check_call_str(call, "on-source-error");
-    target = check_call_str(call, "on-target-error");
-    m->policy_known = block_on_error_parse(source ? source : "report", &m->on_source) &&
-                      block_on_error_parse(target ? target : "report", &m->on_target);
 }
 
 /* --- progress --------------------------------------------------------------------------------------------- */
@@ -110,7 +94,7 @@ static void on_op_end(void *opaque, const struct sim_record *record)
 
 /* Out of a pause that the user asked for: only by his leave, or because the job is being cancelled. A job that was
  * let go and is paused again before it came round may show itself and park; doing anything is too much. */
-static void works(struct job_machine *state, struct machine *m)
+void machine_works(struct job_machine *state, struct machine *m)
 {
     if (m->unasked && m->user_paused) {
         machine_violate(state, m, "resumed-unasked", NULL, "the user has paused the job, and it runs again");
@@ -126,7 +110,7 @@ static void on_sleep(void *opaque, const struct sim_record *record)
 
     if (job) {
         look_at_progress(state, m, job);
-        works(state, m);
+        machine_works(state, m);
     }
 }
 
@@ -150,7 +134,8 @@ static struct machine *created(struct job_machine *state, const struct sim_recor
                           .id = sim_record_name(record, 0),
                           .next = m->next,
                           .type = job ? job_type_name(job->driver->job_type) : "job"};
-    learn_policies(state, m);
+    m->mirrors = strcmp(m->type, "mirror") == 0 || (job && block_job_is_active_commit(job));
+    machine_learn(state, m);
     return m;
 }
 
@@ -164,6 +149,10 @@ static void entered(struct job_machine *state, struct machine *m, enum job_statu
     }
     if (m->status == JOB_STATUS_PAUSED || m->status == JOB_STATUS_STANDBY) {
         m->stop_due = false;
+        if (m->in_flight > 0) {
+            machine_violate(state, m, "paused-with-io", NULL, "it parks, and %u of its requests are in flight",
+                            m->in_flight);
+        }
     }
     if (m->status == JOB_STATUS_CONCLUDED && m->ever_ran && !m->terminal_seen && !is_plain(m)) {
         machine_violate(state, m, "no-terminal-event", NULL,
@@ -210,8 +199,9 @@ static void on_status(void *opaque, const struct sim_record *record)
     } else if (status == JOB_STATUS_PAUSED || status == JOB_STATUS_STANDBY || status == JOB_STATUS_ABORTING) {
         m->unasked = false;
     } else {
-        works(state, m);
+        machine_works(state, m);
     }
+    machine_step(state, m, from, job);
     entered(state, m, from);
     if (job && !m->gone) {
         look_at_progress(state, m, job);
@@ -234,6 +224,22 @@ static struct machine *of_device(struct job_machine *state, const struct sim_rec
         m->ready_due = false;
     }
     return m;
+}
+
+/* What all events with a length say of the job itself. */
+static void check_fields(struct job_machine *state, struct machine *m, const struct sim_record *record,
+                         const char *event)
+{
+    const char *type = sim_record_str(record, 0);
+
+    if (m->asked && strcmp(type, m->asked_type) != 0) {
+        machine_violate(state, m, "event-type", event, "%s of type %s, a job of type %s was asked for", event, type,
+                        m->asked_type);
+    }
+    if (m->speed_known && (int64_t)record->field[4] != m->speed) {
+        machine_violate(state, m, "event-speed", event, "%s with speed %" PRId64 ", set was %" PRId64, event,
+                        (int64_t)record->field[4], m->speed);
+    }
 }
 
 static void check_whole(struct job_machine *state, struct machine *m, const struct sim_record *record,
@@ -267,6 +273,7 @@ static void on_ready(void *opaque, const struct sim_record *record)
     }
     m->ready_due = false;
     m->ready_seen = true;
+    check_fields(state, m, record, "BLOCK_JOB_READY");
     check_whole(state, m, record, "BLOCK_JOB_READY", true);
 }
 
@@ -291,7 +298,9 @@ static void on_completed(void *opaque, const struct sim_record *record)
         return;
     }
     terminal(state, m, "BLOCK_JOB_COMPLETED", failed ? S(ABORTING) : S(PENDING));
-    check_whole(state, m, record, "BLOCK_JOB_COMPLETED", !failed);
+    check_fields(state, m, record, "BLOCK_JOB_COMPLETED");
+    check_whole(state, m, record, "BLOCK_JOB_COMPLETED", !failed || m->waited);
+    machine_ended(state, m, !failed);
     if (!failed && m->reported) {
         machine_violate(state, m, "error-forgotten", "BLOCK_JOB_COMPLETED",
                         "success although an error was reported or a query failed");
@@ -313,10 +322,12 @@ static void on_cancelled(void *opaque, const struct sim_record *record)
 
     if (m) {
         terminal(state, m, "BLOCK_JOB_CANCELLED", S(ABORTING));
-        check_whole(state, m, record, "BLOCK_JOB_CANCELLED", false);
-        if (machine_is_mirror(m) && !m->forced && !m->forcing) {
+        check_fields(state, m, record, "BLOCK_JOB_CANCELLED");
+        check_whole(state, m, record, "BLOCK_JOB_CANCELLED", m->waited);
+        machine_ended(state, m, false);
+        if (!m->forced && m->forcing == 0 && !machine_taken_along(state, m)) {
             machine_violate(state, m, "cancelled-unasked", "BLOCK_JOB_CANCELLED",
-                            "nobody cancelled the mirror by force, and a ready one ends cleanly");
+                            "nobody cancelled the job by force, nor did its group end badly");
         }
     }
 }
@@ -326,10 +337,14 @@ static void on_pending_event(void *opaque, const struct sim_record *record)
     struct job_machine *state = opaque;
     struct machine *m = of_device(state, record, 1, "BLOCK_JOB_PENDING");
 
-    if (m && m->status != JOB_STATUS_PENDING) {
-        machine_violate(state, m, "pending-order", "BLOCK_JOB_PENDING", "BLOCK_JOB_PENDING in state %s",
-                        job_status_name(m->status));
+    if (!m) {
+        return;
     }
+    if (m->status != JOB_STATUS_PENDING || m->pending_said) {
+        machine_violate(state, m, "pending-order", "BLOCK_JOB_PENDING", "BLOCK_JOB_PENDING%s in state %s",
+                        m->pending_said ? " once more" : "", job_status_name(m->status));
+    }
+    m->pending_said = true;
 }
 
 /* The action that a policy may lead to. */
@@ -366,68 +381,21 @@ static void on_error(void *opaque, const struct sim_record *record)
     if (m->terminal_seen) {
         machine_violate(state, m, "error-after-end", operation, "BLOCK_JOB_ERROR after the terminal event");
     }
-    if (strcmp(action, "report") == 0) {
-        m->reported = true;
+    if (strcmp(m->type, "stream") == 0 && strcmp(operation, "read") != 0) {
+        machine_violate(state, m, "error-operation", operation, "a stream's errors are those of reads");
+    }
+    if (strcmp(action, "report") == 0 || (strcmp(action, "ignore") == 0 && strcmp(m->type, "stream") == 0)) {
+        m->reported = true; /* what a stream passes over makes it fail in the end */
     } else if (strcmp(action, "stop") == 0) {
+        Job *job = check_job_of(state->check->sim, record);
+
+        m->io_failed = job && !job->force_cancel;
         m->user_paused = true;
         m->stop_due = m->status == JOB_STATUS_RUNNING || m->status == JOB_STATUS_READY;
     }
 }
 
-/* --- media ------------------------------------------------------------------------------------------------ */
-
-static void on_disk_submit(void *opaque, const struct sim_record *record)
-{
-    struct job_machine *state = opaque;
-    const struct disk_req *req = record->ref;
-    struct machine *m;
-
-    if (!req || req->origin.kind != SIM_ORIGIN_JOB || !req->origin.name || !req->host ||
-        !(req->op == SIM_OP_READ || check_op_writes(req->op))) {
-        return;
-    }
-    m = machine_find(state, req->host->number, req->origin.name);
-    if (m) {
-        works(state, m);
-    }
-    if (m && ((1u << m->status) & (S(PAUSED) | S(STANDBY) | S(ABORTING) | S(CONCLUDED) | S(NULL)))) {
-        machine_violate(state, m, "io-while-stopped", sim_op_name(req->op),
-                        "%s of %" PRId64 " bytes at %" PRId64 " on disk %s in state %s", sim_op_name(req->op),
-                        req->bytes, req->offset, disk_name(req->disk)->str, job_status_name(m->status));
-    } else if (m && m->terminal_seen) {
-        machine_violate(state, m, "io-after-end", sim_op_name(req->op), "%s on disk %s after the terminal event",
-                        sim_op_name(req->op), disk_name(req->disk)->str);
-    }
-}
-
-/* A copy-on-read node in the way asks for the cluster size itself, and does without an answer (block.md 4.3). */
-static bool may_be_copy_on_read(const struct machine *m, const struct disk_req *req)
-{
-    const Job *job = req->op == SIM_OP_GET_INFO ? job_find(req->host, m->id->str) : NULL;
-    const BlockDriverState *bs = job && block_job_is_mirror(job) ? mirror_source(job) : NULL;
-
-    while (bs && strcmp(bdrv_driver_name(bs), "copy-on-read") != 0) {
-        bs = bdrv_primary_bs(bs);
-    }
-    return bs != NULL;
-}
-
-/* What the job asks about its media is not under the error policies: without an answer it fails (4.3). */
-static void on_disk_complete(void *opaque, const struct sim_record *record)
-{
-    struct job_machine *state = opaque;
-    const struct disk_req *req = record->ref;
-    struct machine *m;
-
-    if (!req || req->origin.kind != SIM_ORIGIN_JOB || !req->origin.name || !req->host || req->ret >= 0 ||
-        req->ret == -ENOTSUP || !(req->op == SIM_OP_GETLENGTH || req->op == SIM_OP_GET_INFO)) {
-        return;
-    }
-    m = machine_find(state, req->host->number, req->origin.name);
-    if (m && !may_be_copy_on_read(m, req)) {
-        m->reported = true;
-    }
-}
+/* --- the world ------------------------------------------------------------------------------------------- */
 
 static void on_crash(void *opaque, const struct sim_record *record)
 {
@@ -448,13 +416,22 @@ static void at_settled(struct check *check, void *opaque, bool final)
         struct host *host = m->gone ? NULL : check_host(check->sim, m->host);
         Job *job = host ? job_find(host, m->id->str) : NULL;
 
-        works(state, m);
+        machine_works(state, m);
         /* it parks once its operations are over (jobs.md 1.4): one that is stuck keeps it */
         bool waits = job && block_job_is_mirror(job) && mirror_in_flight(job) > 0;
 
         if (job && m->stop_due && !waits && !job->force_cancel && ((1u << m->status) & (S(RUNNING) | S(READY)))) {
             machine_violate(state, m, "stop-ignored", NULL,
                             "an error under policy stop, and the job has not paused");
+        }
+        if (job && !m->gone && block_job_of(job) && ((1u << m->status) & ALIVE) &&
+            (block_job_of(job)->iostatus != BLOCK_IO_STATUS_OK) != m->io_failed) {
+            machine_violate(state, m, "io-status", NULL, "io-status is %s, and the last error that stopped it %s",
+                            block_io_status_name(block_job_of(job)->iostatus),
+                            m->io_failed ? "waits for its resume" : "was resumed");
+        }
+        if (!m->gone) {
+            machine_settled(state, m);
         }
         if (job && job->status != m->status) {
             machine_violate(state, m, "status-unannounced", NULL, "state %s, last announced %s",
@@ -474,14 +451,13 @@ static void *attach(struct check *check)
         {EV_BLOCK_JOB_PENDING, on_pending_event},
         {EV_BLOCK_JOB_ERROR, on_error},
         {EV_job_sleep, on_sleep},
-        {EV_disk_submit, on_disk_submit},
-        {EV_disk_complete, on_disk_complete},
         {EV_mirror_op_end, on_op_end},
         {EV_host_crash, on_crash},
     };
 
     state->check = check;
     job_verbs_attach(state);
+    job_media_attach(state);
     check_subscribe(check->sim, subscriptions, ARRAY_SIZE(subscriptions), state);
     return state;
 }
@@ -499,14 +475,23 @@ const struct check_class check_job_machine = {
         "progress-back, progress-bounds, progress-incomplete, progress-unearned: offset only grows, by what was "
         "copied, "
         "up to len, and reaches it\n"
-        "error-policy, error-forgotten, stop-ignored: the action taken is the policy's, and it is taken; a query "
-        "of the job's "
-        "that fails ends it\n"
+        "error-policy, error-operation, error-forgotten, stop-ignored, io-status: the action taken is the "
+        "policy's, and "
+        "it is taken; a query of the job's that fails ends it\n"
+        "error-missing: a query of an aborting job would tell no error\n"
         "io-while-stopped: a medium got a job's request while the job was paused or ending\n"
+        "paused-with-io: a job said that it was paused while its requests were in flight\n"
         "resumed-unasked: a user pause was lifted by somebody else\n"
         "status-unannounced: the state changed without an event\n"
+        "event-type, event-speed: an event says what was not asked for\n"
         "verb-accepted, verb-refused: a command against the table of verbs\n"
-        "cancelled-unasked, cancel-ignored: a job ends as cancelled if, and only if, it was cancelled by force\n",
+        "cancelled-unasked, cancel-ignored: a job ends as cancelled if, and only if, it was cancelled by force, "
+        "alone or "
+        "with its group\n"
+        "group-early, group-split: jobs that are grouped become pending together, and all or none end well\n"
+        "pending-event-missing, pending-unasked, finalized-unasked, dismissed-unasked: what auto-finalize and "
+        "auto-dismiss leave to the user is his\n"
+        "stuck: all is quiet, and a job waits for something that is no user's\n",
     .attach = attach,
     .at_settled = at_settled,
 };

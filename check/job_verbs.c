@@ -5,27 +5,28 @@
 #include <string.h>
 
 #include "check/job_machine.h"
+#include "vm/runstate.h"
 
 /* Where a verb is accepted, 1.3, by the commands that carry it. */
 static const struct verb {
     const char *command;
     const char *key;
     unsigned states;
-    enum { V_OTHER, V_PAUSE, V_RESUME, V_CANCEL, V_FORCE } kind;
+    enum { V_OTHER, V_PAUSE, V_RESUME, V_CANCEL, V_FORCE, V_SPEED, V_FINALIZE, V_DISMISS } kind;
 } verbs[] = {
     {"job-pause", "id", ALIVE, V_PAUSE},
     {"job-resume", "id", ALIVE, V_RESUME},
     {"job-cancel", "id", ALIVE | S(WAITING) | S(PENDING), V_FORCE},
     {"job-complete", "id", S(READY) | S(STANDBY), V_OTHER},
-    {"job-finalize", "id", S(PENDING), V_OTHER},
-    {"job-dismiss", "id", S(CONCLUDED), V_OTHER},
+    {"job-finalize", "id", S(PENDING), V_FINALIZE},
+    {"job-dismiss", "id", S(CONCLUDED), V_DISMISS},
     {"block-job-pause", "device", ALIVE, V_PAUSE},
     {"block-job-resume", "device", ALIVE, V_RESUME},
     {"block-job-cancel", "device", ALIVE | S(WAITING) | S(PENDING), V_CANCEL},
     {"block-job-complete", "device", S(READY) | S(STANDBY), V_OTHER},
-    {"block-job-set-speed", "device", ALIVE, V_OTHER},
-    {"block-job-finalize", "id", S(PENDING), V_OTHER},
-    {"block-job-dismiss", "id", S(CONCLUDED), V_OTHER},
+    {"block-job-set-speed", "device", ALIVE, V_SPEED},
+    {"block-job-finalize", "id", S(PENDING), V_FINALIZE},
+    {"block-job-dismiss", "id", S(CONCLUDED), V_DISMISS},
     {"block-job-change", "id", ALIVE, V_OTHER},
 };
 
@@ -37,6 +38,8 @@ struct pending {
     enum job_status status;
     bool user_paused;
     bool forces; /* a cancel, and a forced one */
+    bool io_failed;
+    uint64_t number;
     struct pending *next;
 };
 
@@ -50,23 +53,43 @@ static struct machine *find_str(struct job_machine *state, uint32_t host, const 
     return m;
 }
 
-const struct qmp_call *job_verbs_call(const struct job_machine *state, uint32_t host, const char *name)
+const struct qmp_call *job_verbs_call(const struct job_machine *state, uint32_t host, uint64_t *number)
 {
-    for (const struct pending *p = state->pending; p; p = p->next) {
-        if (p->call->host->number == host && strcmp(p->call->command->name, name) == 0) {
-            return p->call;
-        }
+    const struct pending *p = state->pending;
+
+    while (p && p->call->host->number != host) {
+        p = p->next;
     }
-    return NULL;
+    *number = p ? p->number : 0;
+    return p ? p->call : NULL;
 }
 
-/* A cancel without force is a soft one only for a ready job: a mirror, or an active commit (1.6). */
+/* A cancel without force is a soft one only for who can be ready, a mirror or an active commit, and only then. */
 static bool cancel_forces(const struct pending *p)
 {
-    bool soft = p->verb->kind == V_CANCEL && !check_call_bool(p->call, "force", false) && p->machine &&
+    bool soft = p->verb->kind == V_CANCEL && !check_call_bool(p->call, "force", false) &&
                 ((1u << p->status) & (S(READY) | S(STANDBY)));
 
     return (p->verb->kind == V_CANCEL || p->verb->kind == V_FORCE) && !soft;
+}
+
+/* What is in hand may show before it is answered. */
+static void taken_up(const struct pending *p, int count)
+{
+    unsigned add = (unsigned)count;
+
+    p->machine->forcing += p->forces ? add : 0;
+    p->machine->finalizing += p->verb->kind == V_FINALIZE ? add : 0;
+    p->machine->dismissing += p->verb->kind == V_DISMISS ? add : 0;
+}
+
+/* `cont` clears the io-status of jobs too; they stay paused (block.md 7.5). */
+static void on_cont(struct job_machine *state, const struct qmp_call *call)
+{
+    for (struct machine *m = state->machines; m; m = m->next) {
+        m->io_failed =
+            m->io_failed && (m->host != call->host->number || vm_run_state(call->host) == RUN_STATE_SHUTDOWN);
+    }
 }
 
 static void on_command(void *opaque, const struct sim_record *record)
@@ -76,8 +99,12 @@ static void on_command(void *opaque, const struct sim_record *record)
     struct pending *p = (struct pending *)sim_alloc(state->check->arena, SIM_TYPE_check_state, sizeof(*p));
 
     p->call = call;
+    p->number = ++state->commands;
     p->next = state->pending;
     state->pending = p;
+    if (str_is(call->command->name, "cont")) {
+        on_cont(state, call);
+    }
     for (size_t i = 0; i < ARRAY_SIZE(verbs); i++) {
         if (str_is(call->command->name, verbs[i].command)) {
             p->verb = &verbs[i];
@@ -89,10 +116,15 @@ static void on_command(void *opaque, const struct sim_record *record)
     }
     p->status = p->machine->status;
     p->user_paused = p->machine->user_paused;
+    p->io_failed = p->machine->io_failed;
     p->forces = cancel_forces(p);
-    p->machine->forcing += p->forces;
+    taken_up(p, 1);
     if (p->verb->kind == V_RESUME || p->verb->kind == V_CANCEL || p->verb->kind == V_FORCE) {
         p->machine->user_paused = false; /* it may run from now on; put back when the command is refused */
+        p->machine->io_failed = false;
+    }
+    if (p->verb->kind == V_SPEED) {
+        p->machine->speed_known = false; /* until it is answered it may be the old or the new one */
     }
 }
 
@@ -108,9 +140,16 @@ static void answered(struct job_machine *state, const struct pending *p, const c
         machine_violate(state, m, "verb-refused", p->verb->command, "%s was refused in state %s: %s",
                         p->verb->command, job_status_name(p->status), error);
     }
-    if (!error && p->verb->kind != V_PAUSE && p->verb->kind != V_OTHER) {
+    if (!error && (p->verb->kind == V_RESUME || p->verb->kind == V_CANCEL || p->verb->kind == V_FORCE)) {
         m->stop_due = false; /* lifted before the job came to park */
     }
+    if (p->verb->kind == V_SPEED) {
+        const struct qvalue *speed = qdict_get(p->call->args, "speed");
+
+        m->speed = error ? m->speed : speed->integer;
+        m->speed_known = m->asked || !error;
+    }
+    m->io_failed |= error && p->io_failed;
     if (error && p->user_paused) {
         m->user_paused = true;
     } else if (!error && p->verb->kind == V_PAUSE && !m->gone) {
@@ -134,7 +173,7 @@ static void on_reply(void *opaque, const struct sim_record *record)
     }
     *link = p->next;
     if (p->machine) {
-        p->machine->forcing -= p->forces;
+        taken_up(p, -1);
         answered(state, p, sim_record_str(record, 2));
     }
     sim_free(state->check->arena, SIM_TYPE_check_state, p, sizeof(*p));
@@ -148,7 +187,7 @@ void job_verbs_crash(struct job_machine *state, const struct host *host)
         if (p->call->host == host) {
             *link = p->next;
             if (p->machine) {
-                p->machine->forcing -= p->forces;
+                taken_up(p, -1);
             }
             sim_free(state->check->arena, SIM_TYPE_check_state, p, sizeof(*p));
         } else {
