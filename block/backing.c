@@ -401,6 +401,19 @@ static int rewrite_overlays(const struct bdrv_overlays *list, const char *filena
     return first;
 }
 
+/* What is below the end of a short top would show in its place. */
+static int hide_tails(const struct bdrv_overlays *list, BlockDriverState *top, BlockDriverState *base, Error **errp)
+{
+    int64_t from = bdrv_getlength_cached(bdrv_skip_filters(top));
+    int64_t to = bdrv_getlength_cached(base);
+    int ret = 0;
+
+    for (size_t i = 0; i < list->count && ret >= 0; i++) {
+        ret = bdrv_hide_tail(list->bs[i], from, to, errp);
+    }
+    return ret;
+}
+
 static int drop_links(BlockDriverState *top, BlockDriverState *base, Error **errp)
 {
     struct bdrv_tran tran;
@@ -422,7 +435,10 @@ static int drop_drained(BlockDriverState *top, BlockDriverState *base, const cha
         return -EINVAL;
     }
     struct bdrv_overlays *list = note_overlays(top);
-    int ret = drop_links(top, base, errp);
+    int ret = hide_tails(list, top, base, errp);
+    if (ret >= 0) {
+        ret = drop_links(top, base, errp);
+    }
     *changed = ret >= 0;
     if (ret >= 0) {
         const char *filename = backing_file ? backing_file : bdrv_filename(base);

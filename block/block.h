@@ -254,7 +254,8 @@ int bdrv_drop_filter(BlockDriverState *filter, Error **errp);
 int bdrv_replace_node(BlockDriverState *from, BlockDriverState *to, Error **errp);
 /* Takes top and all down to base out: top's parents get base, all of them or none (-EINVAL for jobs, -EPERM for
  * frozen links). Then each overlay's header names base as backing_file (NULL: base's own name); an overlay that
- * cannot be written gives an error, but the graph stays changed: *changed (may be NULL) tells. */
+ * cannot be written gives an error, but the graph stays changed: *changed (may be NULL) tells. Where top is shorter
+ * than base, overlays are first given the zeroes that they showed beyond its end. */
 int bdrv_drop_intermediate(BlockDriverState *top, BlockDriverState *base, const char *backing_file, bool *changed,
                            Error **errp);
 /* The same; format: what the headers say base is (NULL: as bdrv_backing_format does). */

@@ -476,6 +476,8 @@ void bdrv_parent_drained_end_single(BdrvChild *child);
 /* Runs fn, which may do I/O, and returns its result. On the main coroutine it gets a coroutine of its own and the
  * caller polls, so that callbacks go on; elsewhere it is simply called. `what` is static. */
 int bdrv_run_co(struct host *host, const char *what, int (*fn)(void *opaque), void *opaque);
+/* Puts zeroes into [from, to) of an overlay, as far as it reaches, where it holds nothing of its own. Drained. */
+int bdrv_hide_tail(BlockDriverState *bs, int64_t from, int64_t to, Error **errp);
 /* Drops a reference during a graph edit: if it is the last one, the node goes one turn of the loop later (1.5). */
 void bdrv_unref_later(BlockDriverState *bs);
 /* A node without driver, one reference, in the list; quiesced as often as drain-all is in force. name NULL: made
