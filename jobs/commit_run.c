@@ -24,7 +24,8 @@ static int commit_grow_base(CommitJob *s, int64_t length, Error **errp)
         return 0;
     }
     SIM_MARK(s->common.job.host->sim, commit_base_grown);
-    return MIN(blk_co_truncate(s->base_blk, length, false, PREALLOC_OFF, 0, errp), 0);
+    int ret = blk_co_truncate(s->base_blk, length, false, PREALLOC_OFF, 0, errp);
+    return MIN(ret, 0);
 }
 
 static void commit_copy(CommitJob *s, int64_t offset, struct step *step)

@@ -77,6 +77,29 @@ static int flush_entry(void *opaque)
     return bdrv_co_flush(opaque);
 }
 
+/* The header first: when it cannot be written it goes on naming the old file, and the link must go on with it.
+ * Without it a discard would leave nothing behind, and show what that file holds once the image is opened again.
+ * Writing polls, too. *base: drained and one reference, or NULL; the caller's in every case. */
+static int write_present_base(StreamJob *s, BlockDriverState **base)
+{
+    for (;;) {
+        *base = drained_base(s);
+        int ret = write_header(s, *base);
+
+        if (ret < 0) {
+            SIM_MARK(s->common.job.host->sim, stream_header_failed);
+        }
+        if (ret < 0 || present_base(s) == *base) {
+            return ret;
+        }
+        SIM_MARK(s->common.job.host->sim, stream_base_moved);
+        if (*base != NULL) {
+            bdrv_drained_end(*base);
+            bdrv_unref(*base);
+        }
+    }
+}
+
 /* top is drained. The copies are stable before the header stops naming where they came from. */
 static int change_backing(StreamJob *s)
 {
@@ -92,18 +115,10 @@ static int change_backing(StreamJob *s)
     if (ret < 0) {
         return ret;
     }
-    BlockDriverState *base = drained_base(s);
-    BlockDriverState *below = bdrv_cow_bs(s->top);
-    if (bdrv_set_backing_hd(s->top, base, &s->common.job.err) < 0) {
+    BlockDriverState *base;
+    ret = write_present_base(s, &base);
+    if (ret >= 0 && bdrv_set_backing_hd(s->top, base, &s->common.job.err) < 0) {
         ret = -EPERM;
-    } else {
-        ret = write_header(s, base);
-    }
-    if (ret < 0 && bdrv_cow_bs(s->top) != below) {
-        /* The header goes on naming the old file. Without it a discard would leave nothing behind, and show what
-         * that file holds once the image is opened by its header. */
-        SIM_MARK(s->common.job.host->sim, stream_header_failed);
-        bdrv_set_backing_hd(s->top, below, NULL);
     }
     if (base != NULL) {
         bdrv_drained_end(base);
