@@ -238,6 +238,17 @@ static struct disk *medium_below(const struct guest *guest, const BlockDriverSta
     return disk && disk_has_journal(disk) ? disk : NULL;
 }
 
+/* Where a qcow2 image keeps its guest's data; NULL: in itself. */
+static const struct disk *data_disk(const BlockDriverState *bs)
+{
+    const BdrvChild *edge = bdrv_first_child(bs);
+
+    while (edge && strcmp(bdrv_child_name(edge), "data-file") != 0) {
+        edge = bdrv_next_child(edge);
+    }
+    return edge ? check_disk_below(bdrv_child_bs(edge)) : NULL;
+}
+
 static struct power_image *image_of_disk(const struct power_data *state, const struct disk *disk)
 {
     struct power_image *image = state->images;
@@ -271,6 +282,7 @@ static struct power_image *image_of(struct power_data *state, const struct guest
         image->qcow2 = qcow2;
     }
     image->bs = bs;
+    image->data = qcow2 ? data_disk(bs) : NULL;
     return image;
 }
 
@@ -458,14 +470,17 @@ static void on_disk_complete(void *opaque, const struct sim_record *record)
 {
     struct power_data *state = opaque;
     const struct disk_req *req = record->ref;
-    struct power_image *image = req && state->images ? image_of_disk(state, req->disk) : NULL;
+    struct power_image *image = req ? state->images : NULL;
 
+    while (image && image->disk != req->disk && image->data != req->disk) {
+        image = image->next;
+    }
     if (!image || !(check_op_writes(req->op) || req->op == SIM_OP_TRUNCATE)) {
         return;
     }
     if (req->origin.kind == SIM_ORIGIN_JOB ||
         (req->origin.kind == SIM_ORIGIN_GUEST && !knows_guest(image, req->origin.name)) ||
-        (req->op == SIM_OP_TRUNCATE && disk_length(req->disk) == 0)) {
+        (req->op == SIM_OP_TRUNCATE && req->disk == image->disk && disk_length(req->disk) == 0)) {
         forget(state, image);
     }
 }

@@ -46,6 +46,7 @@ struct power_cell {
 #define POWER_GUESTS 4
 struct power_image {
     struct disk *disk;
+    const struct disk *data; /* of an external data file; NULL: none */
     bool qcow2;
     const BlockDriverState *bs; /* the node of the last write, qcow2 or raw */
     const struct sim_name *guests[POWER_GUESTS];

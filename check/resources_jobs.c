@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "check/resources.h"
+#include "sim/disk.h"
 
 /* Not the order of parents: who was moved to the job's filter and back comes first then (block.md 1.7, 1.8). */
 #define JOB_PARTS \
@@ -20,6 +21,7 @@ struct watched_job {
     enum job_type type;
     const struct qmp_call *start; /* the command that made it, until it is answered */
     uint32_t moved;
+    bool ending; /* failed or cancelled, and about to put back what it found */
     bool gone;
     bool failed; /* or cancelled: it must not have changed anything */
     struct census before;
@@ -141,6 +143,7 @@ static void on_status(void *opaque, const struct sim_record *record)
         begin(state, record->host, job);
     }
     for (struct watched_job *w = state->jobs; w; w = w->next) {
+        w->ending = w->ending || (w->job == job && strcmp(status, "aborting") == 0);
         if (w->job == job && strcmp(status, "null") == 0) {
             w->gone = true;
             w->failed = job->ret < 0;
@@ -203,6 +206,20 @@ static void on_threshold(void *opaque, const struct sim_record *record)
     moved(opaque, record->host, 1u << CENSUS_OPTIONS);
 }
 
+/* A node becomes read-only again by a reopen, which flushes: on a medium that refuses, it stays writable, and who
+ * fails already has nobody to tell. */
+static void on_disk_complete(void *opaque, const struct sim_record *record)
+{
+    struct resources *state = opaque;
+    const struct disk_req *req = record->ref;
+
+    for (struct watched_job *w = state->jobs; w; w = w->next) {
+        if (w->ending && req && req->ret < 0 && (req->op == SIM_OP_FLUSH || req->op == SIM_OP_WRITE)) {
+            w->moved |= 1u << CENSUS_READ_ONLY | 1u << CENSUS_OPTIONS | 1u << CENSUS_PERMISSIONS;
+        }
+    }
+}
+
 static void on_crash(void *opaque, const struct sim_record *record)
 {
     struct resources *state = opaque;
@@ -221,7 +238,7 @@ void resources_jobs_attach(struct resources *state)
     static const struct check_subscription table[] = {
         {EV_JOB_STATUS_CHANGE, on_status}, {EV_guest_attach, on_other}, {EV_guest_detach, on_other},
         {EV_bitmap_freeze, on_other},      {EV_bitmap_thaw, on_other},  {EV_BLOCK_WRITE_THRESHOLD, on_threshold},
-        {EV_host_crash, on_crash},         {EV_edge_perm, on_perm},
+        {EV_host_crash, on_crash},         {EV_edge_perm, on_perm},     {EV_disk_complete, on_disk_complete},
     };
 
     check_subscribe(state->check->sim, table, ARRAY_SIZE(table), state);
