@@ -240,6 +240,7 @@ static int cbw_open(BlockDriverState *bs, const struct qvalue *options, Error **
     if (!s->target) {
         return -EINVAL;
     }
+    bdrv_set_total_bytes(bs, bs->file->bs->total_bytes); /* the engine's bitmaps are as long as the node */
     /* Opening the children may have taken time: only now is the bitmap the one that is meant. */
     const struct qvalue *where = qdict_get(options, "bitmap");
     if (where) {

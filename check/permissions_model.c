@@ -135,20 +135,55 @@ static void mirror_top_rights(const BlockDriverState *parent, uint64_t perm, uin
     }
 }
 
+/* It reads the source on its own account, and with users above nobody else may change it. Whether it discards there
+ * is its job's affair. */
+static void cbw_source_rights(const BlockDriverState *parent, uint64_t perm, uint64_t shared,
+                              struct edge_rights *rights)
+{
+    if (bdrv_first_parent(parent) && !bdrv_is_inactive(parent)) {
+        rights->perm_min |= BLK_PERM_CONSISTENT_READ;
+        rights->perm_max |= BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE;
+        rights->shared_min &= ~WRITES;
+        rights->shared_max &= ~WRITES;
+    }
+}
+
+static void cbw_target_rights(const BlockDriverState *parent, uint64_t perm, uint64_t shared,
+                              struct edge_rights *rights)
+{
+    if (bdrv_is_inactive(parent)) {
+        exactly(rights, 0, BLK_PERM_ALL);
+    } else {
+        exactly(rights, BLK_PERM_WRITE, BLK_PERM_ALL & ~(uint64_t)BLK_PERM_RESIZE);
+    }
+}
+
+static void snapshot_access_rights(const BlockDriverState *parent, uint64_t perm, uint64_t shared,
+                                   struct edge_rights *rights)
+{
+    exactly(rights, 0, BLK_PERM_ALL);
+}
+
+#define ANY_ROLE (~(uint32_t)BDRV_CHILD_COW)
+
 static const struct {
     const char *driver;
+    uint32_t roles; /* edges that it is about: one of these */
     bool writes_by_itself;
     model_fn *fn;
 } models[] = {
-    {"raw", false, raw_rights},
-    {"copy-on-read", true, copy_on_read_rights},
-    {"quorum", true, quorum_rights},
-    {"preallocate", true, preallocate_rights},
-    {"blkdebug", false, blkdebug_rights},
-    {"blkverify", false, blkverify_rights},
-    {"qcow2", false, qcow2_rights},
-    {"commit_top", false, commit_top_rights},
-    {"mirror_top", false, mirror_top_rights},
+    {"raw", ANY_ROLE, false, raw_rights},
+    {"copy-on-read", ANY_ROLE, true, copy_on_read_rights},
+    {"quorum", ANY_ROLE, true, quorum_rights},
+    {"preallocate", ANY_ROLE, true, preallocate_rights},
+    {"blkdebug", ANY_ROLE, false, blkdebug_rights},
+    {"blkverify", ANY_ROLE, false, blkverify_rights},
+    {"qcow2", ANY_ROLE, false, qcow2_rights},
+    {"commit_top", ANY_ROLE, false, commit_top_rights},
+    {"mirror_top", ANY_ROLE, false, mirror_top_rights},
+    {"copy-before-write", BDRV_CHILD_FILTERED, true, cbw_source_rights},
+    {"copy-before-write", BDRV_CHILD_DATA, true, cbw_target_rights},
+    {"snapshot-access", ANY_ROLE, false, snapshot_access_rights},
 };
 
 void permissions_model(const BlockDriverState *parent, const BdrvChild *edge, struct edge_rights *rights)
@@ -171,7 +206,8 @@ void permissions_model(const BlockDriverState *parent, const BdrvChild *edge, st
         storage_rights(parent, role, perm, shared, rights);
     }
     for (size_t i = 0; i < ARRAY_SIZE(models); i++) {
-        if (!(role & BDRV_CHILD_COW) && strcmp(models[i].driver, bdrv_driver_name(parent)) == 0) {
+        if (!(role & BDRV_CHILD_COW) && role & models[i].roles &&
+            strcmp(models[i].driver, bdrv_driver_name(parent)) == 0) {
             models[i].fn(parent, perm, shared, rights);
         }
     }
@@ -186,7 +222,7 @@ bool permissions_writes_by_itself(const BlockDriverState *parent, const BdrvChil
         return true;
     }
     for (size_t i = 0; i < ARRAY_SIZE(models); i++) {
-        if (strcmp(models[i].driver, bdrv_driver_name(parent)) == 0) {
+        if (bdrv_child_role(edge) & models[i].roles && strcmp(models[i].driver, bdrv_driver_name(parent)) == 0) {
             return models[i].writes_by_itself;
         }
     }

@@ -79,6 +79,15 @@ static const struct codec_key qcow2_keys[] = {NODE_KEY("file"),
                                               SIZE_KEY("refcount-cache-size"),
                                               {"cache-clean-interval", {.kind = CODEC_INT, .max = 4}},
                                               {.name = NULL}};
+static const char *const cbw_errors[] = {"break-guest-write", "break-snapshot", NULL};
+static const struct codec_key cbw_keys[] = {NODE_KEY("file"),
+                                            NODE_KEY("target"),
+                                            {"on-cbw-error", {.kind = CODEC_WORD, .choices = cbw_errors}},
+                                            {"cbw-timeout", {.kind = CODEC_INT, .max = 4}},
+                                            SIZE_KEY("min-cluster-size"),
+                                            {"bitmap", {.kind = CODEC_FREE}},
+                                            {.name = NULL}};
+static const struct codec_key snapshot_access_keys[] = {NODE_KEY("file"), {.name = NULL}};
 static const struct codec_key common_keys[] = {BOOL_KEY("read-only"),
                                                BOOL_KEY("auto-read-only"),
                                                {"detect-zeroes", {.kind = CODEC_WORD, .choices = zeroes}},
@@ -91,16 +100,37 @@ static const struct {
     const struct codec_key *keys;
     unsigned required; /* the first of them */
 } tables[] = {
-    {"disk", disk_keys, 1},           {"raw", raw_keys, 1},
-    {"null-co", null_keys, 0},        {"throttle", throttle_keys, 2},
-    {"copy-on-read", cor_keys, 1},    {"blkdebug", blkdebug_keys, 1},
-    {"quorum", quorum_keys, 2},       {"preallocate", preallocate_keys, 1},
-    {"blkverify", blkverify_keys, 2}, {"qcow2", qcow2_keys, 1},
+    {"disk", disk_keys, 1},
+    {"raw", raw_keys, 1},
+    {"null-co", null_keys, 0},
+    {"throttle", throttle_keys, 2},
+    {"copy-on-read", cor_keys, 1},
+    {"blkdebug", blkdebug_keys, 1},
+    {"quorum", quorum_keys, 2},
+    {"preallocate", preallocate_keys, 1},
+    {"blkverify", blkverify_keys, 2},
+    {"qcow2", qcow2_keys, 1},
+    {"copy-before-write", cbw_keys, 2},
+    {"snapshot-access", snapshot_access_keys, 1},
 };
 
-const char *const codec_drivers[] = {"disk",         "raw",      "disk",   "null-co",     "throttle",
-                                     "copy-on-read", "blkdebug", "quorum", "preallocate", "blkverify",
-                                     "raw",          "qcow2",    "qcow2",  "qcow2",       NULL};
+const char *const codec_drivers[] = {"disk",
+                                     "raw",
+                                     "disk",
+                                     "null-co",
+                                     "throttle",
+                                     "copy-on-read",
+                                     "blkdebug",
+                                     "quorum",
+                                     "preallocate",
+                                     "blkverify",
+                                     "raw",
+                                     "qcow2",
+                                     "qcow2",
+                                     "qcow2",
+                                     "copy-before-write",
+                                     "snapshot-access",
+                                     NULL};
 
 static const char *text_of(const struct qvalue *args, const char *key)
 {
