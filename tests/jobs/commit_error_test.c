@@ -276,6 +276,40 @@ static void test_active_report(void **state)
     assert_clean();
 }
 
+/* One policy for both sides. */
+static void active_stop(const char *disk, enum sim_op op, const char *error)
+{
+    char expected[160];
+
+    usual_chain();
+    args.on_error = BLOCKDEV_ON_ERROR_STOP;
+    Job *job = start(NULL, "base");
+    wait_trail("READY");
+    guest_write(0, 1, 0x66);
+    fail_requests(disk, op, 0, 1);
+    wait_trail("S:standby");
+    snprintf(expected, sizeof(expected), "S:created S:running S:ready READY %s S:standby", error);
+    assert_string_equal(trail, expected);
+    assert_string_equal(verb(job, job_user_resume), "");
+    assert_string_equal(verb(job, job_complete), "");
+    settle();
+    assert_ptr_equal(blk_bs(guest), node("base"));
+    assert_guest_content();
+    assert_clean();
+}
+
+/* fact: jobs 4.9/policies */
+static void test_active_stop_read(void **state)
+{
+    active_stop("act", SIM_OP_READ, "ERROR(read,stop)");
+}
+
+/* fact: jobs 4.9/policies */
+static void test_active_stop_write(void **state)
+{
+    active_stop("base", SIM_OP_WRITE, "ERROR(write,stop)");
+}
+
 static void test_active_ignore(void **state)
 {
     usual_chain();
@@ -311,6 +345,8 @@ int main(void)
         TEST("/commit/refused", test_refused),
         TEST("/commit/refused-late", test_refused_late),
         TEST("/commit/active/report", test_active_report),
+        TEST("/commit/active/stop-read", test_active_stop_read),
+        TEST("/commit/active/stop-write", test_active_stop_write),
         TEST("/commit/active/ignore", test_active_ignore),
     };
 

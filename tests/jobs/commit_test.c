@@ -324,6 +324,74 @@ static void test_active(void **state)
     assert_clean();
 }
 
+/* The layers between mean less and less: nobody else may read them, nobody may take them out.
+ * fact: jobs 4.9/no-consistent-read, 4.9/frozen, 4.1/blocked */
+static void test_active_guarded(void **state)
+{
+    usual_chain();
+    args.speed = 1;
+    Job *job = start(NULL, "base");
+    run_for(NS_PER_MS);
+    BlockBackend *blk = blk_new(host, BLK_PERM_CONSISTENT_READ, BLK_PERM_ALL);
+    for (int i = LAYER_MID; i < LAYERS; i++) {
+        Error *err = NULL;
+        assert_true(bdrv_child_frozen(bdrv_cow_child(node(layer_names[i]))));
+        assert_true(bdrv_op_is_blocked(node(layer_names[i]), BLOCK_OP_STREAM, &err));
+        assert_non_null(strstr(error_get_pretty(err), "block device is in use by block job: commit"));
+        error_free(err);
+        err = NULL;
+        if (i < LAYER_ACT) {
+            assert_true(blk_insert_bs(blk, node(layer_names[i]), &err) < 0);
+            assert_non_null(strstr(error_get_pretty(err), "consistent read"));
+            error_free(err);
+        }
+    }
+    on_main((void (*)(void *))blk_unref, blk);
+    assert_string_equal(verb(job, verb_cancel_force), "");
+    settle();
+    assert_chain_kept();
+    assert_clean();
+}
+
+/* Steps are of 512 KiB at most, of what is allocated above base alone. What is longer than a cluster is data. */
+struct copied {
+    struct disk_interposer interposer;
+    int64_t most, bytes;
+};
+
+static void count_copied(struct disk_interposer *self, struct disk_req *req)
+{
+    struct copied *copied = container_of(self, struct copied, interposer);
+
+    if (req->op == SIM_OP_READ && req->bytes > CHUNK) {
+        copied->most = MAX(copied->most, (int64_t)req->bytes);
+        copied->bytes += (int64_t)req->bytes;
+    }
+}
+
+/* fact: jobs 6/chunk, 6/allocated-only */
+static void test_steps(void **state)
+{
+    struct copied top = {.interposer = {.before = count_copied}}, base = top;
+
+    images(32, 32, 32, 32);
+    layer_fill(LAYER_BASE, 0, 32, 0x10);
+    layer_fill(LAYER_TOP, 4, 24, 0x30);
+    chain_open();
+    start("top", "base");
+    disk_add_interposer(disk_of("top"), &top.interposer);
+    disk_add_interposer(disk_of("base"), &base.interposer);
+    settle();
+    assert_string_equal(trail, DONE);
+    assert_int_equal(top.most, 512 * KiB);
+    assert_int_equal(top.bytes, 24 * CHUNK);
+    assert_int_equal(base.bytes, 0);
+    disk_remove_interposer(disk_of("top"), &top.interposer);
+    disk_remove_interposer(disk_of("base"), &base.interposer);
+    assert_guest_content();
+    assert_clean();
+}
+
 /* fact: jobs 4.9/active */
 static void test_active_into_mid(void **state)
 {
@@ -470,7 +538,9 @@ int main(void)
         TEST("/commit/cancel-pending", test_cancel_pending),
         TEST("/commit/guarded", test_guarded),
         TEST("/commit/drain", test_drain),
+        TEST("/commit/steps", test_steps),
         TEST("/commit/active/seed/20a63d2/03544a6/guest-on-base", test_active),
+        TEST("/commit/active/guarded", test_active_guarded),
         TEST("/commit/active/into-mid", test_active_into_mid),
         TEST("/commit/active/soft-cancel", test_active_soft_cancel),
         TEST("/commit/active/force-cancel", test_active_force_cancel),

@@ -232,6 +232,50 @@ static void test_cancel(void **state)
     reopen_and_end();
 }
 
+struct copied { /* what is longer than a cluster is data */
+    struct disk_interposer interposer;
+    int64_t most, bytes;
+};
+
+static void count_copied(struct disk_interposer *self, struct disk_req *req)
+{
+    struct copied *copied = container_of(self, struct copied, interposer);
+
+    if (req->op == SIM_OP_READ && req->bytes > 64 * KiB) {
+        copied->most = MAX(copied->most, (int64_t)req->bytes);
+        copied->bytes += (int64_t)req->bytes;
+    }
+}
+
+/* Steps are of 512 KiB at most, of what the layers below hold and the top does not.
+ * fact: jobs 7/chunk, 7/skip-allocated */
+static void test_steps(void **state)
+{
+    struct copied base = {.interposer = {.before = count_copied}}, mid = base, top = base;
+
+    add_layer(4 * MiB);
+    put(0, 0, 4 * MiB, 1);
+    add_layer(4 * MiB);
+    put(1, MiB, 2 * MiB, 2);
+    add_layer(4 * MiB);
+    put(2, 0, 1280 * KiB, 3);
+    plug_guest(layers[2]);
+    args.base = layers[0];
+    start(layers[2]);
+    disk_add_interposer(disks[0], &base.interposer);
+    disk_add_interposer(disks[1], &mid.interposer);
+    disk_add_interposer(disks[2], &top.interposer);
+    wait_trail("S:null");
+    assert_int_equal(mid.most, 512 * KiB);
+    assert_int_equal(mid.bytes, 1792 * KiB);
+    assert_int_equal(base.bytes + top.bytes, 0);
+    disk_remove_interposer(disks[0], &base.interposer);
+    disk_remove_interposer(disks[1], &mid.interposer);
+    disk_remove_interposer(disks[2], &top.interposer);
+    assert_settled();
+    reopen_and_end();
+}
+
 /* --- company -------------------------------------------------------------------------------------------- */
 
 static void drop_n1_entry(void *opaque)
@@ -435,6 +479,7 @@ int main(void)
         STREAM_TEST("/stream/zero-length", test_zero_length),
         STREAM_TEST("/stream/short-backing", test_short_backing),
         STREAM_TEST("/stream/short-layer-hides-base", test_short_layer_hides_base),
+        STREAM_TEST("/stream/steps", test_steps),
         STREAM_TEST("/stream/rate", test_rate),
         STREAM_TEST("/stream/pause-and-drain", test_pause_and_drain),
         STREAM_TEST("/stream/cancel", test_cancel),

@@ -109,6 +109,18 @@ static void test_second(void **state)
     assert_ptr_equal(bdrv_cow_bs(node("act")), node("low"));
 }
 
+/* A stream whose lowest link would be the filter's.
+ * fact: jobs 7/frozen-overlap */
+static void test_stream_over_filter(void **state)
+{
+    ok("block-commit", "{\"device\":\"g\",\"job-id\":\"c\",\"top-node\":\"mid\",\"base-node\":\"s\",\"speed\":1,"
+                       "\"filter-node-name\":\"F\"}");
+    expect("block-stream", "{\"job-id\":\"j\",\"device\":\"act\",\"base-node\":\"mid\"}",
+           "GenericError: Cannot freeze 'backing' link to 'F'");
+    ok("job-cancel", "{\"id\":\"c\"}");
+    bed_settle();
+}
+
 /* --- what it comes to ------------------------------------------------------------------------------------ */
 
 /* By file names, the header as given. */
@@ -175,9 +187,13 @@ static void test_active(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST("/block-commit/refusals", test_refusals), TEST("/block-commit/blockers", test_blockers),
-        TEST("/block-commit/second", test_second),     TEST("/block-commit/intermediate", test_intermediate),
-        TEST("/block-commit/no-mask", test_no_mask),   TEST("/block-commit/mask-protocol", test_mask_protocol),
+        TEST("/block-commit/refusals", test_refusals),
+        TEST("/block-commit/blockers", test_blockers),
+        TEST("/block-commit/stream-over-filter", test_stream_over_filter),
+        TEST("/block-commit/second", test_second),
+        TEST("/block-commit/intermediate", test_intermediate),
+        TEST("/block-commit/no-mask", test_no_mask),
+        TEST("/block-commit/mask-protocol", test_mask_protocol),
         TEST("/block-commit/active", test_active),
     };
 

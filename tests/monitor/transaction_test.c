@@ -73,6 +73,7 @@ static void test_table(void **state)
     assert_null(qmp_find_action("block-dirty-bitmap-sha256"));
 }
 
+/* fact: jobs 5.8/not-transactional */
 static void test_malformed(void **state)
 {
     static const struct {
@@ -90,6 +91,11 @@ static void test_malformed(void **state)
         {LIST("{\"type\":\"abort\",\"data\":{},\"id\":1}"), "Parameter 'actions[0].id' is unexpected"},
         {LIST(ADD("x") "," ACTION("x", "")), "Parameter 'actions[1].type' does not accept value 'x'"},
         {LIST(ACTION("stop", "")), "Parameter 'actions[0].type' does not accept value 'stop'"},
+        {LIST(ACTION("blockdev-mirror", "")),
+         "Parameter 'actions[0].type' does not accept value 'blockdev-mirror'"},
+        {LIST(ACTION("drive-mirror", "")), "Parameter 'actions[0].type' does not accept value 'drive-mirror'"},
+        {LIST(ACTION("block-commit", "")), "Parameter 'actions[0].type' does not accept value 'block-commit'"},
+        {LIST(ACTION("block-stream", "")), "Parameter 'actions[0].type' does not accept value 'block-stream'"},
         {LIST(ADD("x") "," ACTION("block-dirty-bitmap-clear", "\"name\":\"b\"")),
          "Parameter 'actions[1].data.node' is missing"},
         {LIST(ACTION("abort", "\"now\":true")), "Parameter 'actions[0].data.now' is unexpected"},
