@@ -9,7 +9,6 @@ struct step {
     int ret;
     bool is_read;  /* the operation that failed */
     int64_t bytes; /* dealt with */
-    bool copied;
 };
 
 /* Never shrunk: what lies beyond top's end belongs to base [seed 4da8358]. */
@@ -32,6 +31,9 @@ static void commit_copy(CommitJob *s, int64_t offset, struct step *step)
 {
     struct payload data;
 
+    /* When it is asked for: what fails has been transferred for nothing, and the next try has to be paid for again.
+     */
+    block_job_charge(&s->common, (uint64_t)step->bytes);
     payload_init(s->common.job.host->sim, &data);
     step->is_read = true;
     step->ret = blk_co_preadv(s->top_blk, offset, step->bytes, &data, 0);
@@ -40,7 +42,6 @@ static void commit_copy(CommitJob *s, int64_t offset, struct step *step)
         step->ret = blk_co_pwritev(s->base_blk, offset, step->bytes, &data, 0);
     }
     payload_clear(&data);
-    step->copied = step->ret >= 0;
 }
 
 /* One chunk, or less when the allocation changes in it. */
@@ -84,9 +85,6 @@ static int commit_copy_all(CommitJob *s, int64_t length)
                 return ret;
             }
             continue;
-        }
-        if (step.copied) {
-            block_job_charge(&s->common, (uint64_t)step.bytes);
         }
         s->offset += step.bytes;
         job_progress_update(job, step.bytes);

@@ -36,6 +36,25 @@ static void test_report_read(void **state)
     assert_clean();
 }
 
+/* Growing base is no operation of a policy's: it is tried once, and its failure is the job's. */
+static void test_growth_fails(void **state)
+{
+    images(4, 16, 12, 16);
+    layer_fill(LAYER_MID, 3, 6, 0x20);
+    memset(model + 12, 0, 4);
+    chain_open();
+    args.on_error = BLOCKDEV_ON_ERROR_IGNORE;
+    fail_requests("base", SIM_OP_WRITE, 0, 1);
+    start("top", "base");
+    settle();
+    assert_non_null(strstr(trail, "S:created S:running S:aborting COMPLETED(Failed to "));
+    assert_int_equal(bdrv_getlength_cached(node("base")), 4 * CHUNK);
+    assert_chain_kept();
+    assert_guest_content();
+    reopen_by_headers();
+    assert_clean();
+}
+
 /* The same chunk again at once: nothing is left out. */
 /* fact: jobs 2/commit-ignore, edge/41 */
 static void test_ignore(void **state)
@@ -335,6 +354,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST("/commit/report-write", test_report_write),
         TEST("/commit/report-read", test_report_read),
+        TEST("/commit/growth-fails-once", test_growth_fails),
         TEST("/commit/ignore", test_ignore),
         TEST("/commit/stop-and-resume", test_stop_and_resume),
         TEST("/commit/enospc", test_enospc),
