@@ -13,12 +13,13 @@ void backup_update_remaining(BackupJob *s)
     job_progress_set_remaining(&s->common.job, block_copy_remaining(s->copy));
 }
 
-/* After each task, whoever wanted it: what guests' writes save counts, even while the job is paused. */
+/* After each task, whoever wanted it: what guests' writes save counts, even while the job is paused. 0: something
+ * needs no copy any more. */
 static void backup_progress(void *opaque, int64_t bytes)
 {
     BackupJob *s = opaque;
 
-    SIM_ASSERT(bytes > 0);
+    SIM_ASSERT(bytes >= 0);
     job_progress_update(&s->common.job, bytes);
     backup_update_remaining(s);
 }
@@ -162,6 +163,7 @@ struct backup_setup {
     int64_t length;
     BlockDriverState *filter;
     BlockCopyState *copy;
+    struct bdrv_parents *parents; /* of the source, before the filter came */
 };
 
 static bool backup_measure(BlockDriverState *source, BlockDriverState *target, struct backup_setup *setup,
@@ -197,6 +199,7 @@ static bool backup_insert(BlockDriverState *source, BlockDriverState *target, co
     };
     int64_t max_chunk = args->perf.max_chunk;
 
+    setup->parents = bdrv_note_parents(source);
     setup->filter = bdrv_cbw_append(source, target, &cbw, &setup->copy, errp);
     if (setup->filter == NULL) {
         return false;
@@ -269,6 +272,21 @@ static BlockJob *backup_do_create(BlockDriverState *source, BlockDriverState *ta
     return backup_make_job(source, target, args, setup, errp);
 }
 
+/* A refused command leaves no trace, neither in the order of the source's parents nor in the bitmap. */
+static void backup_undo(BlockDriverState *source, struct backup_setup *setup)
+{
+    if (setup->filter != NULL) {
+        bdrv_drained_begin(setup->filter);
+        int ret = bdrv_undo_append(setup->filter, source, setup->parents, NULL);
+        SIM_ASSERT_EQ(ret, 0);
+        bdrv_drained_end(setup->filter);
+        bdrv_unref(setup->filter);
+    }
+    if (setup->bitmap != NULL) {
+        bdrv_reclaim_dirty_bitmap(setup->bitmap, NULL);
+    }
+}
+
 BlockJob *backup_job_create(BlockDriverState *source, BlockDriverState *target, const struct backup_args *user_args,
                             Error **errp)
 {
@@ -284,11 +302,11 @@ BlockJob *backup_job_create(BlockDriverState *source, BlockDriverState *target, 
     bdrv_ref(source);
     bdrv_ref(target);
     job = backup_do_create(source, target, &args, &setup, errp);
-    if (job == NULL && setup.filter != NULL) {
-        bdrv_cbw_drop(setup.filter);
+    if (job == NULL) {
+        backup_undo(source, &setup);
     }
-    if (job == NULL && setup.bitmap != NULL) {
-        bdrv_reclaim_dirty_bitmap(setup.bitmap, NULL);
+    if (setup.parents != NULL) {
+        bdrv_forget_parents(bdrv_host(source), setup.parents);
     }
     bdrv_unref(target);
     bdrv_unref(source);

@@ -117,6 +117,7 @@ static void job_park(Job *job)
     } while (job_pause_due(job));
     job->paused = false;
     job_state_transition(job, status);
+    host_kick(job->host); /* a command may wait for that */
 }
 
 void job_pause_point(Job *job)
