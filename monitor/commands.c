@@ -9,7 +9,7 @@ static const struct qmp_command *const families[] = {
     qmp_vm_commands,          qmp_block_commands,  qmp_query_block_commands, qmp_bitmap_commands,
     qmp_transaction_commands, qmp_job_commands,    qmp_block_job_commands,   qmp_mirror_commands,
     qmp_throttle_commands,    qmp_object_commands, qmp_snapshot_commands,    qmp_internal_snapshot_commands,
-    qmp_image_commands,       qmp_stream_commands, qmp_commit_commands,
+    qmp_image_commands,       qmp_stream_commands, qmp_commit_commands,      qmp_backup_commands,
 };
 
 const struct qmp_command *qmp_command_at(size_t index)

@@ -23,6 +23,7 @@ extern const struct qmp_command qmp_block_job_commands[];
 extern const struct qmp_command qmp_mirror_commands[];
 extern const struct qmp_command qmp_stream_commands[];
 extern const struct qmp_command qmp_commit_commands[];
+extern const struct qmp_command qmp_backup_commands[];
 extern const struct qmp_command qmp_throttle_commands[];
 extern const struct qmp_command qmp_object_commands[];
 

@@ -22,7 +22,7 @@ static const struct qmp_action general_actions[] = {
 };
 
 static const struct qmp_action *const families[] = {general_actions, qmp_bitmap_actions, qmp_snapshot_actions,
-                                                    qmp_internal_snapshot_actions};
+                                                    qmp_internal_snapshot_actions, qmp_backup_actions};
 
 const struct qmp_action *qmp_action_at(size_t index)
 {
@@ -207,18 +207,43 @@ static bool all_may_group(const struct qvalue *actions, Error **errp)
     return true;
 }
 
+static bool jobs_went_on(void *opaque)
+{
+    for (Job *job = job_next(opaque, NULL); job; job = job_next(opaque, job)) {
+        if (job_is_paused(job) && job->pause_count == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* To the end: no write slips in between two actions, and all see the same point in time. Jobs that it starts park
+ * until then, and clients learn that they go on before they learn that the command is through (jobs.md 1.8). */
+static bool run_drained(struct qmp_transaction *transaction, const struct qvalue *actions, Error **errp)
+{
+    struct host *host = transaction->host;
+
+    bdrv_drain_all_begin(host);
+    bool ok = run_actions(transaction, actions, errp);
+    bdrv_drain_all_end(host);
+    if (transaction->started_jobs) {
+        host_poll(host, jobs_went_on, host);
+    }
+    return ok;
+}
+
 static bool cmd_transaction(struct host *host, const struct qvalue *args, struct qvalue **reply, Error **errp)
 {
     const struct qvalue *actions = qdict_get(args, "actions");
     const char *mode = qmp_arg_str(qdict_get(args, "properties"), "completion-mode", "individual");
-    struct qmp_transaction transaction = {.host = host, .grouped = strcmp(mode, "grouped") == 0};
-    if (transaction.grouped && !all_may_group(actions, errp)) {
+    struct qmp_transaction transaction = {.host = host};
+    bool grouped = strcmp(mode, "grouped") == 0;
+    if (grouped && !all_may_group(actions, errp)) {
         return false;
     }
-    /* To the end: no write slips in between two actions, and all see the same point in time. */
-    bdrv_drain_all_begin(host);
-    bool ok = run_actions(&transaction, actions, errp);
-    bdrv_drain_all_end(host);
+    transaction.txn = grouped ? job_txn_new(host) : NULL;
+    bool ok = run_drained(&transaction, actions, errp);
+    job_txn_unref(transaction.txn);
     return ok;
 }
 
@@ -232,9 +257,7 @@ bool qmp_run_action(struct host *host, const char *name, const struct qvalue *da
     qdict_put(item, "data", qvalue_copy(data));
     qlist_append(actions, item);
     coroutine_cleanup_push(host->sim, &cleanup, qvalue_cleanup, actions);
-    bdrv_drain_all_begin(host);
-    bool ok = run_actions(&transaction, actions, errp);
-    bdrv_drain_all_end(host);
+    bool ok = run_drained(&transaction, actions, errp);
     coroutine_cleanup_pop(&cleanup);
     qvalue_free(actions);
     return ok;

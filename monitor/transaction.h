@@ -14,12 +14,14 @@
 #ifndef MONITOR_TRANSACTION_H
 #define MONITOR_TRANSACTION_H
 
+#include "jobs/job.h"
 #include "monitor/monitor.h"
 
 /* A transaction at work. */
 struct qmp_transaction {
     struct host *host;
-    bool grouped; /* completion-mode=grouped: the jobs that it starts end together */
+    JobTxn *txn;       /* completion-mode=grouped: of the jobs that it starts, which end together; else NULL */
+    bool started_jobs; /* some are parked until its drain ends */
 };
 
 struct qmp_action {
@@ -41,6 +43,7 @@ struct qmp_action {
 extern const struct qmp_action qmp_bitmap_actions[];            /* cmd_bitmap_action.c */
 extern const struct qmp_action qmp_snapshot_actions[];          /* cmd_snapshot.c */
 extern const struct qmp_action qmp_internal_snapshot_actions[]; /* cmd_snapshot_internal.c */
+extern const struct qmp_action qmp_backup_actions[];            /* cmd_backup.c */
 /* All actions, family by family; NULL beyond the last, NULL when there is none. */
 const struct qmp_action *qmp_action_at(size_t index);
 const struct qmp_action *qmp_find_action(const char *name);

@@ -140,6 +140,8 @@ static const char *const verbs[] = {
     /* jobs */
     "block-stream",
     "block-commit",
+    "blockdev-backup",
+    "drive-backup",
 };
 
 const struct scn_verb *code_verb(struct coder *c, const struct scn_verb *verb)

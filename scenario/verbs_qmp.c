@@ -50,6 +50,8 @@ enum scn_domain scn_qmp_domain(const char *command, const char *arg, bool *defin
         {"block_set_io_throttle", "group", SCN_DOM_GROUP, true},
         {"object-add", "id", SCN_DOM_GROUP, true},
         {"object-del", "id", SCN_DOM_GROUP, false},
+        {"blockdev-backup", "bitmap", SCN_DOM_BITMAP, false},
+        {"drive-backup", "bitmap", SCN_DOM_BITMAP, false},
         {"block-commit", "base", SCN_DOM_DISK, false},
         {"block-commit", "top", SCN_DOM_DISK, false},
         {"drive-", "target", SCN_DOM_DISK, true},
