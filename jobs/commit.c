@@ -154,6 +154,7 @@ static int commit_insert_filter(BlockDriverState *top, const struct commit_args 
     if (filter == NULL) {
         return -EINVAL;
     }
+    filter->never_freeze = true; /* it goes when the commit ends, whoever works above it */
     bdrv_drained_begin(top);
     setup->parents = bdrv_note_parents(top);
     int ret = bdrv_append(filter, top, errp);

@@ -63,6 +63,20 @@ static bool is_below(BlockDriverState *top, const BlockDriverState *bs)
     return below != NULL && bdrv_chain_contains(below, bs);
 }
 
+/* The filters between the image above base and base go with the stream: not those of another job. */
+static int filters_may_go(BlockDriverState *bottom, const BlockDriverState *base, Error **errp)
+{
+    BdrvChild *child = bdrv_filter_or_cow_child(bottom);
+
+    for (; child != NULL && child->bs != base && child->bs->drv->is_filter; child = bdrv_filter_child(child->bs)) {
+        if (child->bs->never_freeze) {
+            error_setg(errp, "Cannot freeze '%s' link to '%s'", child->name, bdrv_get_node_name(child->bs));
+            return -EPERM;
+        }
+    }
+    return 0;
+}
+
 static int find_chain(struct stream_setup *setup, const struct stream_args *args, Error **errp)
 {
     setup->top = bdrv_skip_filters(setup->device);
@@ -74,7 +88,7 @@ static int find_chain(struct stream_setup *setup, const struct stream_args *args
     setup->bottom = args->bottom != NULL ? args->bottom : find_bottom(setup->top, args->base);
     SIM_ASSERT(setup->bottom != NULL && !setup->bottom->drv->is_filter);
     SIM_ASSERT(bdrv_chain_contains(setup->top, setup->bottom));
-    return 0;
+    return args->base != NULL ? filters_may_go(setup->bottom, args->base, errp) : 0;
 }
 
 /* The medium of a read-only top may be one that somebody opened read-only on purpose. */

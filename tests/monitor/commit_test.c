@@ -115,7 +115,7 @@ static void test_stream_over_filter(void **state)
 {
     ok("block-commit", "{\"device\":\"g\",\"job-id\":\"c\",\"top-node\":\"mid\",\"base-node\":\"s\",\"speed\":1,"
                        "\"filter-node-name\":\"F\"}");
-    expect("block-stream", "{\"job-id\":\"j\",\"device\":\"act\",\"base-node\":\"mid\"}",
+    expect("block-stream", "{\"job-id\":\"j\",\"device\":\"low\",\"base-node\":\"mid\"}",
            "GenericError: Cannot freeze 'backing' link to 'F'");
     ok("job-cancel", "{\"id\":\"c\"}");
     bed_settle();
