@@ -250,6 +250,9 @@ bool bdrv_peek_status(const BlockDriverState *bs, int64_t offset, int64_t bytes,
 int bdrv_append(BlockDriverState *new_top, BlockDriverState *old, Error **errp);
 /* Takes a filter out: its child takes its place with the parents. */
 int bdrv_drop_filter(BlockDriverState *filter, Error **errp);
+/* Whether a copy of bs may take the place of to_replace without anybody seeing other data from one moment to the next:
+ * it is bs, a node that bs only filters, or what a driver below vouches for. */
+bool bdrv_recurse_can_replace(BlockDriverState *bs, const BlockDriverState *to_replace);
 /* Moves the parents of from to to, except jobs and what would become a loop. -EPERM: a frozen link. */
 int bdrv_replace_node(BlockDriverState *from, BlockDriverState *to, Error **errp);
 /* Takes top and all down to base out: top's parents get base, all of them or none (-EINVAL for jobs, -EPERM for
@@ -431,6 +434,21 @@ int bdrv_co_is_allocated_above(BlockDriverState *top, BlockDriverState *base, bo
 /* A fresh image of this node reads as zeroes / zero-writes with unmap leave holes. */
 bool bdrv_has_zero_init(BlockDriverState *bs);
 bool bdrv_can_write_zeroes_with_unmap(BlockDriverState *bs);
+
+/* --- memory for I/O --------------------------------------------------------------------------------------- */
+
+/*
+ * Data travels by reference and needs no memory of its own. What an operation would keep it in is accounted for all the
+ * same, because a hypervisor may not have it.
+ *
+ * bdrv_try_blockalign: bytes (> 0), aligned as requests of bs like it best; NULL: more than the host has left. What it
+ * gives goes back by bdrv_vfree and by nothing else; NULL is fine. bdrv_set_buffer_limit: what the host has for all such
+ * memory together, 0 for any amount; what is in use stays.
+ */
+typedef struct BdrvBuffer BdrvBuffer;
+BdrvBuffer *bdrv_try_blockalign(BlockDriverState *bs, int64_t bytes);
+void bdrv_vfree(BdrvBuffer *buffer);
+void bdrv_set_buffer_limit(struct host *host, int64_t bytes);
 
 /* --- drain (3) ------------------------------------------------------------------------------------------- */
 

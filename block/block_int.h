@@ -62,6 +62,7 @@ struct BdrvTrackedRequest {
     int64_t offset;
     int64_t bytes;
     enum BdrvTrackedRequestType type;
+    const BdrvChild *via; /* the edge by which it came, of what changes content; NULL: not known yet */
     bool serialising;
     int64_t overlap_offset;
     int64_t overlap_bytes;
@@ -168,6 +169,10 @@ struct BlockDriver {
     /* Options of its own that may change, NULL-ended; left out they go back to their default. All others must be as
      * they were. */
     const char *const *mutable_opts;
+
+    /* Its parents would see no change if to_replace, somewhere below bs, gave way to a copy of bs. NULL: a filter asks
+     * its child, others say no. */
+    bool (*bdrv_recurse_can_replace)(BlockDriverState *bs, const BlockDriverState *to_replace);
 
     /* x-blockdev-change (9), both or neither; NULL: the node's children are what they were opened with. */
     int (*bdrv_add_child)(BlockDriverState *bs, BlockDriverState *child_bs, Error **errp);
@@ -397,6 +402,8 @@ typedef struct BlockGraph {
     uint64_t next_bitmap_id;
     uint64_t next_generated_name;
     uint64_t visit; /* number of the present walk */
+    int64_t buffer_limit_bytes; /* of bdrv_try_blockalign; 0: none */
+    int64_t buffer_bytes;       /* in use */
     struct bdrv_event_limit quorum_failure;
     char *file_base; /* where relative host paths begin; NULL: no host files; host arena string */
 } BlockGraph;

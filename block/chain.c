@@ -95,6 +95,17 @@ BlockDriverState *bdrv_backing_chain_next(BlockDriverState *bs)
     return bdrv_skip_filters(bdrv_cow_bs(bdrv_skip_filters(bs)));
 }
 
+bool bdrv_recurse_can_replace(BlockDriverState *bs, const BlockDriverState *to_replace)
+{
+    while (bs && bs != to_replace) {
+        if (bs->drv && bs->drv->bdrv_recurse_can_replace) {
+            return bs->drv->bdrv_recurse_can_replace(bs, to_replace);
+        }
+        bs = bdrv_filter_bs(bs);
+    }
+    return bs != NULL;
+}
+
 bool bdrv_chain_contains(BlockDriverState *top, const BlockDriverState *base)
 {
     while (top && top != base) {

@@ -252,7 +252,19 @@ void bdrv_clear_dirty_bitmap(BdrvDirtyBitmap *bitmap, HBitmap **backup)
              (uint64_t)hbitmap_length(bitmap->hbitmap));
 }
 
+void bdrv_dirty_bitmap_set_notify(BdrvDirtyBitmap *bitmap, BdrvDirtyNotify *notify, void *opaque)
+{
+    SIM_ASSERT(bitmap->name == NULL && bitmap->notify == NULL && notify != NULL);
+    bitmap->notify = notify;
+    bitmap->notify_opaque = opaque;
+}
+
 void bdrv_set_dirty(BlockDriverState *bs, int64_t offset, int64_t bytes)
+{
+    bdrv_set_dirty_via(bs, NULL, offset, bytes);
+}
+
+void bdrv_set_dirty_via(BlockDriverState *bs, const BdrvChild *via, int64_t offset, int64_t bytes)
 {
     BdrvDirtyBitmap *bitmap;
     LIST_FOREACH(bitmap, &bs->dirty_bitmaps, list)
@@ -265,6 +277,9 @@ void bdrv_set_dirty(BlockDriverState *bs, int64_t offset, int64_t bytes)
         int64_t inside = MIN(bytes, hbitmap_length(bitmap->hbitmap) - offset);
         if (inside > 0) {
             hbitmap_set(bitmap->hbitmap, offset, inside);
+        }
+        if (inside > 0 && bitmap->notify != NULL) {
+            bitmap->notify(bitmap->notify_opaque, via, offset, inside);
         }
     }
 }

@@ -123,6 +123,11 @@ void bdrv_dirty_bitmap_set_inconsistent(BdrvDirtyBitmap *bitmap);
 /* The owner's own marks. Marking rounds outward; clearing wants whole groups (or up to the end). */
 void bdrv_set_dirty_bitmap(BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes);
 void bdrv_reset_dirty_bitmap(BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes);
+/* The owner of an anonymous bitmap is told of every request that has marked it, and by which edge that came: who clears
+ * what he has cared for has to know whether somebody else wrote there meanwhile. Called before the request completes;
+ * must not yield. */
+typedef void BdrvDirtyNotify(void *opaque, const BdrvChild *via, int64_t offset, int64_t bytes);
+void bdrv_dirty_bitmap_set_notify(BdrvDirtyBitmap *bitmap, BdrvDirtyNotify *notify, void *opaque);
 /* All bits 0. backup not NULL: what was there goes to *backup, for bdrv_restore_dirty_bitmap or hbitmap_free. */
 void bdrv_clear_dirty_bitmap(BdrvDirtyBitmap *bitmap, HBitmap **backup);
 /* dst = dst OR src, of any two nodes. False with errp, nothing changed: dst busy, readonly or inconsistent; src
@@ -225,8 +230,9 @@ int bdrv_check_inactivate_dirty_bitmaps(const BlockDriverState *bs, Error **errp
 /* bs is ours again, before its driver loads what is stored: nothing is skipped by the next store. */
 void bdrv_activate_dirty_bitmaps(BlockDriverState *bs);
 
-/* For the request path (block/ only). */
+/* For the request path (block/ only). via: the edge by which the request came, NULL for no known one. */
 void bdrv_set_dirty(BlockDriverState *bs, int64_t offset, int64_t bytes);
+void bdrv_set_dirty_via(BlockDriverState *bs, const BdrvChild *via, int64_t offset, int64_t bytes);
 void bdrv_dirty_bitmap_truncate(BlockDriverState *bs, int64_t bytes);
 bool bdrv_has_readonly_bitmaps(const BlockDriverState *bs);
 

@@ -13,6 +13,8 @@ struct BdrvDirtyBitmap {
     char *name; /* NULL: anonymous */
     uint32_t granularity;
     LIST_HEAD(, BdrvDirtyBitmapIter) iterators;
+    BdrvDirtyNotify *notify; /* NULL: nobody wants to know */
+    void *notify_opaque;
     int64_t kept_bytes; /* frozen: the shortest that the node has been since */
     bool loading;       /* between the first part of a deserialisation and its end */
     bool disabled;

@@ -132,8 +132,11 @@ int qcow2_zero_claimed(BlockDriverState *bs, int64_t offset, int64_t bytes, uint
     SIM_ASSERT_EQ(offset & (s->subcluster_size - 1), 0);
     SIM_ASSERT(((offset + bytes) & (s->subcluster_size - 1)) == 0 || offset + bytes >= bs->total_bytes);
     if (s->qcow_version < 3) {
-        /* No zero flag: what is unallocated reads as zeros, unless there is something below. */
-        return bs->backing ? -ENOTSUP : qcow2_discard_claimed(bs, offset, bytes, QCOW2_DISCARD_REQUEST, false);
+        /* No zero flag: what is unallocated reads as zeros, unless there is something below, or will be: the header
+         * names what somebody has left out for the time being. */
+        return bs->backing || bs->backing_filename
+                   ? -ENOTSUP
+                   : qcow2_discard_claimed(bs, offset, bytes, QCOW2_DISCARD_REQUEST, false);
     }
     int ret = s->data_file_is_raw ? zero_raw_data(bs, offset, bytes, flags) : 0;
     return ret < 0 ? ret : zero_entries(bs, offset, bytes, flags);

@@ -201,6 +201,20 @@ static void quorum_child_perm(BlockDriverState *bs, BdrvChild *child, uint32_t r
     }
 }
 
+/* Whatever a child holds, one that holds what the vote says does no harm; but nobody else may be looking at it, nor
+ * may it be one of a chain below a child, of which nothing is known. */
+static bool quorum_can_replace(BlockDriverState *bs, const BlockDriverState *to_replace)
+{
+    const struct quorum *s = bs->opaque;
+
+    for (unsigned i = 0; i < s->count; i++) {
+        if (s->child[i]->bs == to_replace) {
+            return LIST_FIRST(&to_replace->parents) == s->child[i] && LIST_NEXT(s->child[i], next_parent) == NULL;
+        }
+    }
+    return false;
+}
+
 static int64_t quorum_getlength(BlockDriverState *bs)
 {
     const struct quorum *s = bs->opaque;
@@ -285,6 +299,7 @@ const BlockDriver bdrv_quorum = {
     .bdrv_co_block_status = quorum_block_status,
     .bdrv_refresh_limits = quorum_refresh_limits,
     .bdrv_child_perm = quorum_child_perm,
+    .bdrv_recurse_can_replace = quorum_can_replace,
     .bdrv_add_child = quorum_add_child,
     .bdrv_del_child = quorum_del_child,
     .bdrv_peek = quorum_peek,

@@ -10,6 +10,7 @@ void bdrv_tracked_request_begin(BdrvTrackedRequest *req, BlockDriverState *bs, i
     req->offset = offset;
     req->bytes = bytes;
     req->type = type;
+    req->via = NULL;
     req->serialising = false;
     req->overlap_offset = offset;
     req->overlap_bytes = bytes;

@@ -43,6 +43,7 @@ int bdrv_write_prepare(BdrvChild *child, BdrvTrackedRequest *req, int64_t offset
 {
     BlockDriverState *bs = child->bs;
     int ret = check_writable(bs);
+    req->via = child;
     if (ret == 0) {
         ret = serialise(req, flags);
     }
@@ -74,7 +75,7 @@ void bdrv_write_finish(BdrvTrackedRequest *req, int64_t offset, int64_t bytes, i
         bs->wr_highest_offset = MAX(bs->wr_highest_offset, (uint64_t)end);
     }
     if (!LIST_EMPTY(&bs->dirty_bitmaps)) {
-        bdrv_set_dirty(bs, offset, bytes);
+        bdrv_set_dirty_via(bs, req->via, offset, bytes);
     }
 }
 

@@ -1,5 +1,5 @@
-/* Starting a mirror: checks in the reference's order, then filter, bitmap, job (reference/jobs.md 4.1, 4.2); and
- * what checkers and queries may see of it. */
+/* Starting a mirror: filter, bitmap, job (reference/jobs.md 4.1, 4.2); and what checkers and queries may see of it.
+ */
 #include "jobs/mirror.h"
 
 #include <errno.h>
@@ -23,6 +23,14 @@ bool mirror_sync_parse(const char *text, enum mirror_sync *out)
         }
     }
     return false;
+}
+
+bool mirror_copy_mode_parse(const char *text, enum mirror_copy_mode *out)
+{
+    bool blocking = strcmp(text, "write-blocking") == 0;
+
+    *out = blocking ? MIRROR_COPY_WRITE_BLOCKING : MIRROR_COPY_BACKGROUND;
+    return blocking || strcmp(text, "background") == 0;
 }
 
 const char *mirror_sync_name(enum mirror_sync sync)
@@ -53,6 +61,7 @@ void mirror_free(Job *job)
     MirrorJob *s = mirror_of(job);
 
     SIM_ASSERT(s->target == NULL && s->dirty_bitmap == NULL && s->in_flight_map == NULL);
+    SIM_ASSERT(s->cow_done == NULL && s->buffer == NULL && s->active_writes == 0);
     SIM_ASSERT(s->to_replace == NULL);
     sim_strfree(job->host->arena, s->replaces);
 }
@@ -62,12 +71,18 @@ void mirror_forget(Job *job)
     error_free(mirror_of(job)->replace_blocker);
 }
 
-static void mirror_change(BlockJob *job, const char *copy_mode, Error **errp)
+/* One way only. Nothing is drained: requests keep the mode that they began with. */
+static void mirror_change(BlockJob *job, const char *text, Error **errp)
 {
-    if (strcmp(copy_mode, "write-blocking") == 0) {
-        error_setg(errp, "Copy mode 'write-blocking' is not supported yet");
-    } else if (strcmp(copy_mode, "background") != 0) {
+    MirrorJob *s = mirror_of(&job->job);
+    enum mirror_copy_mode mode;
+
+    if (!mirror_copy_mode_parse(text, &mode)) {
         error_setg(errp, "Invalid parameter 'copy-mode'");
+    } else if (mode != s->copy_mode && mode != MIRROR_COPY_WRITE_BLOCKING) {
+        error_setg(errp, "Change to copy mode '%s' is not implemented", text);
+    } else {
+        s->copy_mode = mode;
     }
 }
 
@@ -95,106 +110,6 @@ const BlockJobDriver mirror_job_driver = {
     .change = mirror_change,
     .query = mirror_query,
 };
-
-/* --- start checks (4.2) --------------------------------------------------------------------------------- */
-
-static bool is_root_node(BlockDriverState *bs)
-{
-    for (BdrvChild *edge = bdrv_first_parent(bs); edge != NULL; edge = bdrv_next_parent(edge)) {
-        if (bdrv_child_parent_bs(edge) != NULL) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static int check_granularity(uint32_t granularity, Error **errp)
-{
-    if (granularity != 0 && (granularity < MIRROR_MIN_GRANULARITY || granularity > MIRROR_MAX_GRANULARITY)) {
-        error_setg(errp, "Parameter 'granularity' expects a value in range [512B, 64MB]");
-        return -EINVAL;
-    }
-    if (granularity != 0 && !is_power_of_2(granularity)) {
-        error_setg(errp, "Parameter 'granularity' expects a power of 2");
-        return -EINVAL;
-    }
-    return 0;
-}
-
-static int check_replaces(BlockDriverState *source, const char *replaces, Error **errp)
-{
-    BlockDriverState *to_replace = bdrv_find_node(bdrv_host(source), replaces);
-
-    if (to_replace == NULL) {
-        error_setg(errp, "Failed to find node with node-name='%s'", replaces);
-        return -ENOENT;
-    }
-    if (bdrv_op_is_blocked(to_replace, BLOCK_OP_REPLACE, errp)) {
-        return -EPERM;
-    }
-    if (bdrv_getlength_cached(source) != bdrv_getlength_cached(to_replace)) {
-        error_setg(errp, "cannot replace image with a mirror image of different size");
-        return -EINVAL;
-    }
-    if (!mirror_can_replace(source, to_replace)) {
-        error_setg(
-            errp,
-            "Cannot replace '%s' by a node mirrored from '%s', because it cannot be guaranteed that doing so "
-            "would not lead to an abrupt change of visible data",
-            replaces, bdrv_get_node_name(source));
-        return -EPERM;
-    }
-    return 0;
-}
-
-/* All checks that need nothing to be made first. *args is the caller's copy: defaults are filled in. */
-static int mirror_check(BlockDriverState *source, BlockDriverState *target, struct mirror_args *args, Error **errp)
-{
-    int ret;
-
-    if (!is_root_node(source)) {
-        error_setg(errp, "Need a root block node");
-        return -EINVAL;
-    }
-    ret = check_granularity(args->granularity, errp);
-    if (ret < 0) {
-        return ret;
-    }
-    if (bdrv_op_is_blocked(source, BLOCK_OP_MIRROR_SOURCE, errp) ||
-        bdrv_op_is_blocked(target, BLOCK_OP_MIRROR_TARGET, errp)) {
-        return -EPERM;
-    }
-    if (args->sync == MIRROR_SYNC_TOP && bdrv_backing_chain_next(source) == NULL) {
-        args->sync = MIRROR_SYNC_FULL;
-        args->zero_target = true;
-    }
-    if (args->replaces == NULL && bdrv_is_implicit(source)) {
-        /* Filters that nobody asked for stay above the target. */
-        args->replaces = bdrv_get_node_name(bdrv_skip_implicit_filters(source));
-    } else if (args->replaces != NULL) {
-        ret = check_replaces(source, args->replaces, errp);
-        if (ret < 0) {
-            return ret;
-        }
-    }
-    if (args->sync == MIRROR_SYNC_INCREMENTAL || args->sync == MIRROR_SYNC_BITMAP) {
-        error_setg(errp, "Sync mode '%s' not supported", mirror_sync_name(args->sync));
-        return -EINVAL;
-    }
-    if (args->copy_mode != MIRROR_COPY_BACKGROUND) {
-        error_setg(errp, "Copy mode 'write-blocking' is not supported yet");
-        return -ENOTSUP;
-    }
-    if (args->buf_size < 0) {
-        error_setg(errp, "Invalid parameter 'buf-size'");
-        return -EINVAL;
-    }
-    if (bdrv_skip_filters(source) == bdrv_skip_filters(target)) {
-        error_setg(errp, "Can't mirror node into itself");
-        return -EINVAL;
-    }
-    return 0;
-}
 
 /* --- start ---------------------------------------------------------------------------------------------- */
 
@@ -327,6 +242,7 @@ static void mirror_fill(MirrorJob *s, BlockDriverState *source, BlockDriverState
     s->on_target_error = args->on_target_error;
     s->unmap = args->unmap;
     s->zero_target = args->zero_target && args->sync == MIRROR_SYNC_FULL;
+    s->backing_mode = args->backing_mode;
     s->granularity = bdrv_dirty_bitmap_granularity(setup->bitmap);
     /* Small buffers are no error [seed 08e4ed6]; the top of the range must not overflow. */
     s->buf_bytes = ROUND_UP(MIN(buf_bytes, BDRV_MAX_LENGTH), s->granularity);
@@ -467,4 +383,19 @@ bool mirror_will_switch(const Job *job)
 enum mirror_sync mirror_sync_mode(const Job *job)
 {
     return mirror_of(job)->sync;
+}
+
+enum mirror_copy_mode mirror_copy_mode(const Job *job)
+{
+    return mirror_of(job)->copy_mode;
+}
+
+bool mirror_actively_synced(const Job *job)
+{
+    return mirror_of(job)->actively_synced;
+}
+
+unsigned mirror_active_writes(const Job *job)
+{
+    return mirror_of(job)->active_writes;
 }

@@ -1,10 +1,9 @@
-/* The filter above a mirror's source: passes everything on. The dirty bitmap below it records writes; the filter
- * knows the job, sees guest requests before they reach the source, and is what the job replaces (reference/jobs.md
- * 4.1, 4.6). */
+/* The filter above a mirror's source: passes everything on, and has it made on the target as well if that is the
+ * mode. The bitmap below it records; the filter is what the job replaces (reference/jobs.md 4.1, 4.6). */
 #include "jobs/mirror_int.h"
 
 struct mirror_top {
-    MirrorJob *job; /* NULL before the job is set up and after it has finished */
+    MirrorJob *job; /* NULL before the bitmap is filled and after the job has finished */
     bool into_chain;
 };
 
@@ -24,19 +23,50 @@ void mirror_filter_set_job(BlockDriverState *filter, MirrorJob *s)
     top->job = s;
 }
 
+/* --- requests -------------------------------------------------------------------------------------------- */
+
+int mirror_source_request(BlockDriverState *filter, enum mirror_method method, int64_t offset, int64_t bytes,
+                          const struct payload *data, uint32_t flags)
+{
+    switch (method) {
+    case MIRROR_METHOD_ZERO:
+        return bdrv_co_pwrite_zeroes(filter->backing, offset, bytes, flags);
+    case MIRROR_METHOD_DISCARD:
+        return bdrv_co_pdiscard(filter->backing, offset, bytes);
+    default:
+        return bdrv_co_pwritev(filter->backing, offset, bytes, data, flags);
+    }
+}
+
 /* After a guest request that changed the source, whatever its result. */
 static void mirror_top_changed(BlockDriverState *bs, int64_t offset, int64_t bytes)
 {
-    struct mirror_top *top = bs->opaque;
+    const struct mirror_top *top = bs->opaque;
     MirrorJob *s = top->job;
 
     if (s == NULL) {
         return;
     }
     s->actively_synced = false;
-    if (s->in_flight > 0 && hbitmap_next_dirty(s->in_flight_map, offset, bytes) >= 0) {
+    mirror_disturb(s, offset, bytes);
+    if (s->in_flight > 0 && mirror_area_in_flight(&s->common.job, offset, bytes)) {
         SIM_MARK(mirror_sim(s), mirror_redirty_in_flight);
     }
+}
+
+/* The mode is what it was when the request came. */
+static int mirror_top_change(BlockDriverState *bs, enum mirror_method method, int64_t offset, int64_t bytes,
+                             const struct payload *data, uint32_t flags)
+{
+    const struct mirror_top *top = bs->opaque;
+    int ret;
+
+    if (mirror_takes_write(top->job, offset, bytes)) {
+        return mirror_active_write(top->job, method, offset, bytes, data, flags);
+    }
+    ret = mirror_source_request(bs, method, offset, bytes, data, flags);
+    mirror_top_changed(bs, offset, bytes);
+    return ret;
 }
 
 static int mirror_top_co_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes, struct payload *out,
@@ -48,26 +78,17 @@ static int mirror_top_co_preadv(BlockDriverState *bs, int64_t offset, int64_t by
 static int mirror_top_co_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes, const struct payload *in,
                                  uint32_t flags)
 {
-    int ret = bdrv_co_pwritev(bs->backing, offset, bytes, in, flags);
-
-    mirror_top_changed(bs, offset, bytes);
-    return ret;
+    return mirror_top_change(bs, MIRROR_METHOD_COPY, offset, bytes, in, flags);
 }
 
 static int mirror_top_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes, uint32_t flags)
 {
-    int ret = bdrv_co_pwrite_zeroes(bs->backing, offset, bytes, flags);
-
-    mirror_top_changed(bs, offset, bytes);
-    return ret;
+    return mirror_top_change(bs, MIRROR_METHOD_ZERO, offset, bytes, NULL, flags);
 }
 
 static int mirror_top_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
 {
-    int ret = bdrv_co_pdiscard(bs->backing, offset, bytes);
-
-    mirror_top_changed(bs, offset, bytes);
-    return ret;
+    return mirror_top_change(bs, MIRROR_METHOD_DISCARD, offset, bytes, NULL, 0);
 }
 
 /* A guest's flush goes to the source only: the target is flushed by the job. */

@@ -77,16 +77,6 @@ void mirror_complete(Job *job, Error **errp)
 
 /* --- replacing ------------------------------------------------------------------------------------------ */
 
-bool mirror_can_replace(BlockDriverState *source, const BlockDriverState *to_replace)
-{
-    for (BlockDriverState *bs = source; bs != NULL; bs = bdrv_filter_bs(bs)) {
-        if (bs == to_replace) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static int mirror_switch(MirrorJob *s, BlockDriverState *source, BlockDriverState *target)
 {
     BlockDriverState *to_replace = s->to_replace != NULL ? s->to_replace : source;
@@ -99,15 +89,42 @@ static int mirror_switch(MirrorJob *s, BlockDriverState *source, BlockDriverStat
     bdrv_ref(to_replace);
     bdrv_drained_begin(to_replace);
     /* The graph may have changed since the start. */
-    ret = mirror_can_replace(source, to_replace) ? bdrv_replace_node(to_replace, target, NULL) : -EPERM;
+    ret = bdrv_recurse_can_replace(source, to_replace) ? bdrv_replace_node(to_replace, target, NULL) : -EPERM;
     bdrv_drained_end(to_replace);
     bdrv_unref(to_replace);
     if (ret < 0) {
+        SIM_MARK(mirror_sim(s), mirror_switch_refused);
         return -EPERM;
     }
     SIM_MARK(mirror_sim(s), mirror_switch);
     s->switched = true;
     return 0;
+}
+
+/* The target's chain as it is to be from now on, switch or not. */
+static int mirror_set_backing(MirrorJob *s, BlockDriverState *source, BlockDriverState *target, Error **errp)
+{
+    BlockDriverState *image = bdrv_skip_filters(target);
+    BlockDriverState *backing = s->sync == MIRROR_SYNC_NONE ? source : s->base;
+    struct co_cleanup cleanup;
+    struct qvalue *nothing;
+    int ret = 0;
+
+    if (s->backing_mode == MIRROR_SOURCE_BACKING_CHAIN && bdrv_cow_bs(image) != backing) {
+        SIM_MARK(mirror_sim(s), mirror_backing_set);
+        return bdrv_set_backing_hd(image, backing, errp) < 0 ? -EPERM : 0;
+    }
+    if (s->backing_mode == MIRROR_OPEN_BACKING_CHAIN) {
+        SIM_MARK(mirror_sim(s), mirror_backing_set);
+        SIM_ASSERT(bdrv_cow_bs(image) == NULL);
+        /* No options: the header says it all [seed 31ca6d0]. */
+        nothing = qvalue_dict();
+        coroutine_cleanup_push(mirror_sim(s), &cleanup, qvalue_cleanup, nothing);
+        ret = bdrv_open_backing(image, nothing, errp);
+        coroutine_cleanup_pop(&cleanup);
+        qvalue_free(nothing);
+    }
+    return ret;
 }
 
 /* Takes the filter out of the graph and drops the reference given. */
@@ -159,9 +176,12 @@ static int mirror_exit(MirrorJob *s, bool success)
     blk_unref(s->target);
     s->target = NULL;
     bdrv_drained_begin(target);
-    if (success && s->should_complete) {
+    if (success) {
+        ret = mirror_set_backing(s, source, target, &s->common.job.err);
+    }
+    if (success && ret == 0 && s->should_complete) {
         ret = mirror_switch(s, source, target);
-    } else if (success) {
+    } else if (success && ret == 0) {
         SIM_MARK(mirror_sim(s), mirror_soft_cancel);
     }
     mirror_drop_replaces(s);

@@ -34,7 +34,7 @@ static bool mirror_target_aligned(const MirrorJob *s, int64_t offset, int64_t by
 {
     bool to_the_end = offset + bytes == s->length;
 
-    return offset % s->target_cluster == 0 && (bytes % s->target_cluster == 0 || to_the_end);
+    return offset % s->target_unit == 0 && (bytes % s->target_unit == 0 || to_the_end);
 }
 
 /* What the source's chain said about [asked offset, end): good for all operations made of it. An answer that is out
@@ -78,11 +78,13 @@ static enum mirror_method mirror_classify(const MirrorJob *s, const struct exten
     if (data) {
         return MIRROR_METHOD_COPY;
     }
-    if (!mirror_target_aligned(s, offset, piece)) {
+    /* Where a backing file is still to come, what is discarded would show it. */
+    bool zero = (extent->status & BDRV_BLOCK_ZERO) != 0;
+    if (!mirror_target_aligned(s, offset, piece) || (!zero && s->backing_later)) {
         *bytes = MIN(piece, s->max_copy_bytes);
         return MIRROR_METHOD_COPY;
     }
-    return (extent->status & BDRV_BLOCK_ZERO) != 0 ? MIRROR_METHOD_ZERO : MIRROR_METHOD_DISCARD;
+    return zero ? MIRROR_METHOD_ZERO : MIRROR_METHOD_DISCARD;
 }
 
 bool mirror_must_hold(const MirrorJob *s)
@@ -106,35 +108,56 @@ static void mirror_wait_for_room(MirrorJob *s, int64_t chunks)
     }
 }
 
-/* Makes operations of [offset, end), which is in flight under the placeholder. Returns where it had to hold. */
+/* Until the buffer has room, and until nobody has what a copy was widened by. */
+static void mirror_wait_to_start(MirrorJob *s, enum mirror_method method, int64_t offset, int64_t bytes)
+{
+    mirror_wait_on_others(s, offset, bytes);
+    while (s->in_flight >= MIRROR_MAX_IN_FLIGHT || s->buf_free < mirror_op_chunks(s, method, bytes)) {
+        mirror_wait_for_room(s, mirror_op_chunks(s, method, bytes));
+        mirror_wait_on_others(s, offset, bytes);
+    }
+}
+
+static void mirror_start_piece(MirrorJob *s, enum mirror_method method, int64_t offset, int64_t bytes)
+{
+    if (method == MIRROR_METHOD_COPY && bytes > s->granularity) {
+        SIM_MARK(mirror_sim(s), mirror_merged);
+    }
+    if (bytes % s->granularity != 0) {
+        SIM_MARK(mirror_sim(s), mirror_tail_clipped);
+    }
+    mirror_op_start(s, method, offset, bytes);
+    block_job_charge(&s->common, method != MIRROR_METHOD_COPY && s->zeroes_are_free ? 0 : (uint64_t)bytes);
+}
+
+/* Makes operations of [offset, end), which is in flight under the placeholder. Returns where it had to hold; or
+ * beyond end, which was copied too. */
 static int64_t mirror_split(MirrorJob *s, int64_t offset, int64_t end)
 {
     struct extent extent = {.end = offset};
 
     while (offset < end) {
         enum mirror_method method;
+        int64_t start = offset;
         int64_t bytes;
 
         if (offset >= extent.end) {
             mirror_ask_status(s, offset, end, &extent);
         }
         method = mirror_classify(s, &extent, offset, end, &bytes);
-        mirror_wait_for_room(s, mirror_op_chunks(s, method, bytes));
+        if (method == MIRROR_METHOD_COPY) {
+            mirror_cow_widen(s, &start, &bytes);
+        }
+        mirror_wait_to_start(s, method, start, bytes);
         /* Both steps above may have waited. */
         if (mirror_must_hold(s)) {
             break;
         }
-        if (method == MIRROR_METHOD_COPY && bytes > s->granularity) {
-            SIM_MARK(mirror_sim(s), mirror_merged);
-        }
-        if (bytes % s->granularity != 0) {
-            SIM_MARK(mirror_sim(s), mirror_tail_clipped);
-        }
-        mirror_op_start(s, method, offset, bytes);
-        block_job_charge(&s->common, method != MIRROR_METHOD_COPY && s->zeroes_are_free ? 0 : (uint64_t)bytes);
-        offset += bytes;
+        mirror_start_piece(s, method, start, bytes);
+        SIM_ASSERT(start + bytes > offset);
+        offset = start + bytes;
     }
-    return offset;
+    return MIN(offset, end);
 }
 
 void mirror_iteration(MirrorJob *s)
@@ -148,7 +171,11 @@ void mirror_iteration(MirrorJob *s)
     if (mirror_must_hold(s)) {
         return;
     }
-    /* Nobody else clears bits, so the chunk is still dirty. */
+    /* While this waited, a guest's write may have taken the chunk, and even brought it over. */
+    if (!bdrv_dirty_bitmap_get(s->dirty_bitmap, offset) || hbitmap_get(s->in_flight_map, offset)) {
+        SIM_MARK(mirror_sim(s), mirror_overtaken);
+        return;
+    }
     bytes = mirror_dirty_run(s, offset);
     s->cursor = offset + bytes < s->length ? offset + bytes : 0;
     /* Clean before the status query and before the read: what the guest writes from here on marks it again. */

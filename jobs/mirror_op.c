@@ -1,5 +1,7 @@
 /* Operations of a mirror: one coroutine each; which areas are in flight, and who waits for them (reference/jobs.md
  * 4.4). */
+#include <errno.h>
+
 #include "jobs/mirror_int.h"
 
 static const enum sim_op method_ops[MIRROR_METHOD_COUNT] = {
@@ -17,9 +19,19 @@ void mirror_ops_init(MirrorJob *s)
     co_queue_init(sim, &s->op_done);
     co_queue_init(sim, &s->placeholder.waiters);
     s->placeholder.s = s;
-    s->buf_free = s->buf_bytes / s->granularity;
     s->in_flight_map =
         hbitmap_alloc(s->common.job.host->arena, s->length, __builtin_ctzll((uint64_t)s->granularity));
+}
+
+int mirror_buffer_alloc(MirrorJob *s)
+{
+    SIM_ASSERT(s->buffer == NULL && s->buf_bytes % s->granularity == 0);
+    s->buffer = bdrv_try_blockalign(s->source, s->buf_bytes);
+    if (s->buffer == NULL) {
+        return -ENOMEM;
+    }
+    s->buf_free = s->buf_bytes / s->granularity;
+    return 0;
 }
 
 void mirror_ops_free(MirrorJob *s)
@@ -29,10 +41,22 @@ void mirror_ops_free(MirrorJob *s)
     }
     SIM_ASSERT_EQ(s->in_flight, 0);
     SIM_ASSERT_EQ(s->bytes_in_flight, 0);
+    SIM_ASSERT(s->active_writes == 0 && s->active_bytes == 0);
     SIM_ASSERT(TAILQ_EMPTY(&s->ops) && hbitmap_empty(s->in_flight_map));
-    SIM_ASSERT_EQ(s->buf_free, s->buf_bytes / s->granularity);
+    if (s->buffer != NULL) {
+        SIM_ASSERT_EQ(s->buf_free, s->buf_bytes / s->granularity);
+        bdrv_vfree(s->buffer);
+        s->buffer = NULL;
+    }
+    mirror_cow_free(s);
     hbitmap_free(s->in_flight_map);
     s->in_flight_map = NULL;
+}
+
+void mirror_update_remaining(MirrorJob *s)
+{
+    job_progress_set_remaining(&s->common.job,
+                               bdrv_get_dirty_count(s->dirty_bitmap) + s->bytes_in_flight + s->active_bytes);
 }
 
 int64_t mirror_op_chunks(const MirrorJob *s, enum mirror_method method, int64_t bytes)
@@ -122,8 +146,9 @@ static void mirror_op_end(MirrorOp *op, int ret, bool is_read)
         SIM_MARK(host->sim, mirror_failed_redirty);
         bdrv_set_dirty_bitmap(s->dirty_bitmap, op->offset, op->bytes);
         mirror_error_action(s, is_read, ret);
-    } else if (!s->initial_zeroing) {
-        job_progress_update(&s->common.job, op->bytes);
+    } else {
+        mirror_cow_mark(s, op->offset, op->bytes);
+        job_progress_update(&s->common.job, s->initial_zeroing ? 0 : op->bytes);
     }
     SIM_ASSERT(s->in_flight > 0 && s->bytes_in_flight >= op->bytes);
     s->in_flight--;
@@ -217,6 +242,65 @@ void mirror_wait_on_conflicts(MirrorJob *s, int64_t offset, int64_t bytes)
     while ((op = mirror_find_conflict(s, offset, bytes)) != NULL) {
         SIM_MARK(mirror_sim(s), mirror_wait_overlap);
         co_queue_wait(&op->waiters);
+    }
+}
+
+void mirror_wait_on_others(MirrorJob *s, int64_t offset, int64_t bytes)
+{
+    MirrorOp *op;
+
+    do {
+        TAILQ_FOREACH(op, &s->ops, next)
+        {
+            if (op != &s->placeholder && ranges_overlap(op->offset, op->bytes, offset, bytes)) {
+                SIM_MARK(mirror_sim(s), mirror_wait_overlap);
+                co_queue_wait(&op->waiters);
+                break;
+            }
+        }
+    } while (op != NULL);
+}
+
+/* --- guests' writes -------------------------------------------------------------------------------------- */
+
+/* Those that wait for their chunks are in nobody's way: only what is taken counts, so no two wait for each other.
+ */
+void mirror_active_begin(MirrorOp *op)
+{
+    MirrorJob *s = op->s;
+
+    SIM_ASSERT(op->active && op->bytes > 0 && op->offset + op->bytes <= s->length);
+    s->active_writes++;
+    co_queue_init(mirror_sim(s), &op->waiters);
+    mirror_wait_on_conflicts(s, op->offset, op->bytes);
+    hbitmap_set(s->in_flight_map, op->offset, op->bytes);
+    TAILQ_INSERT_TAIL(&s->ops, op, next);
+}
+
+void mirror_active_end(MirrorOp *op)
+{
+    MirrorJob *s = op->s;
+
+    SIM_ASSERT(op->active && s->active_writes > 0);
+    s->active_writes--;
+    hbitmap_reset(s->in_flight_map, op->offset, op->bytes);
+    TAILQ_REMOVE(&s->ops, op, next);
+    co_queue_restart_all(&op->waiters);
+}
+
+void mirror_disturb(MirrorJob *s, int64_t offset, int64_t bytes)
+{
+    MirrorOp *op;
+
+    if (s->active_writes == 0) {
+        return;
+    }
+    TAILQ_FOREACH(op, &s->ops, next)
+    {
+        if (op->active && ranges_overlap(op->offset, op->bytes, offset, bytes)) {
+            SIM_MARK(mirror_sim(s), mirror_active_disturbed);
+            op->disturbed = true;
+        }
     }
 }
 

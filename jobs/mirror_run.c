@@ -1,10 +1,9 @@
-/* The run function of a mirror: set-up, population of the bitmap, main loop (reference/jobs.md 4.3, 4.4). All its
+/* The run function of a mirror: set-up, main loop (reference/jobs.md 4.3, 4.4). All its
  * ways out meet in one exit, so that an early failure releases as much as a late one [seed 373df5b]. */
 #include <errno.h>
 
 #include "jobs/mirror_int.h"
 
-#define MIRROR_MAX_ZERO_BYTES ((int64_t)INT32_MAX)
 #define MIRROR_MAX_IOV 1024
 
 static bool mirror_cancelled(const MirrorJob *s)
@@ -42,20 +41,6 @@ static int mirror_read_lengths(MirrorJob *s, Error **errp)
     return 0;
 }
 
-/* What the target's clusters allow. A target that has no such information has no clusters; any other failure is the
- * job's [seed c3cc95b]. */
-static int mirror_read_target_info(MirrorJob *s)
-{
-    BlockDriverInfo info = {.cluster_size = 0};
-    int ret = bdrv_co_get_info(s->target_bs, &info);
-
-    if (ret < 0 && ret != -ENOTSUP) {
-        return ret;
-    }
-    s->target_cluster = ret == 0 && info.cluster_size > 0 ? info.cluster_size : SIM_SECTOR_BYTES;
-    return 0;
-}
-
 static int64_t mirror_iov_limit(const BlockDriverState *bs)
 {
     return bs->bl.max_iov > 0 ? bs->bl.max_iov : MIRROR_MAX_IOV;
@@ -71,87 +56,6 @@ static void mirror_set_limits(MirrorJob *s)
     cap = MIN(cap, BDRV_MAX_REQUEST);
     s->max_copy_bytes = MAX(ROUND_DOWN(cap, s->granularity), s->granularity);
     s->zeroes_are_free = bdrv_can_write_zeroes_with_unmap(s->target_bs);
-}
-
-/* --- population (4.3.7) --------------------------------------------------------------------------------- */
-
-/* Between the steps of the population: pauses and cancels are honoured, drains get their turn. */
-static void mirror_breathe(MirrorJob *s)
-{
-    int64_t now = sim_now(mirror_sim(s));
-
-    if (now - s->last_pause_ns >= RATE_SLICE_NS) {
-        s->last_pause_ns = now;
-        job_sleep_ns(&s->common.job, 0, false);
-    } else {
-        job_pause_point(&s->common.job);
-    }
-}
-
-/* Makes the whole target read as zeroes. A failure goes through the error policy like any operation's. */
-static void mirror_zero_target(MirrorJob *s)
-{
-    int64_t step = MAX(ROUND_DOWN(MIRROR_MAX_ZERO_BYTES, s->granularity), s->granularity);
-
-    SIM_MARK(mirror_sim(s), mirror_zero_target);
-    s->initial_zeroing = true;
-    for (int64_t offset = 0; offset < s->length && s->ret == 0;) {
-        int64_t bytes = MIN(step, s->length - offset);
-
-        mirror_breathe(s);
-        if (mirror_cancelled(s)) {
-            break;
-        }
-        if (s->in_flight >= MIRROR_MAX_IN_FLIGHT) {
-            mirror_wait_for_slot(s);
-            continue;
-        }
-        mirror_op_start(s, MIRROR_METHOD_ZERO, offset, bytes);
-        offset += bytes;
-    }
-    mirror_wait_for_all(s);
-    s->initial_zeroing = false;
-}
-
-static int mirror_scan_allocation(MirrorJob *s)
-{
-    for (int64_t offset = 0; offset < s->length;) {
-        int64_t pnum = 0;
-        int ret;
-
-        mirror_breathe(s);
-        if (mirror_cancelled(s)) {
-            return 0;
-        }
-        ret = bdrv_co_is_allocated_above(s->source, s->base, false, offset, s->length - offset, &pnum);
-        if (ret < 0) {
-            return ret;
-        }
-        SIM_ASSERT(pnum > 0);
-        if (ret > 0) {
-            bdrv_set_dirty_bitmap(s->dirty_bitmap, offset, pnum);
-        }
-        offset += pnum;
-    }
-    return 0;
-}
-
-static int mirror_populate(MirrorJob *s)
-{
-    if (s->sync == MIRROR_SYNC_NONE) {
-        return 0;
-    }
-    if (s->zero_target) {
-        if (!bdrv_can_write_zeroes_with_unmap(s->target_bs)) {
-            bdrv_set_dirty_bitmap(s->dirty_bitmap, 0, s->length);
-            return 0;
-        }
-        mirror_zero_target(s);
-        if (s->ret < 0 || mirror_cancelled(s)) {
-            return s->ret;
-        }
-    }
-    return mirror_scan_allocation(s);
 }
 
 /* --- main loop (4.4) ------------------------------------------------------------------------------------ */
@@ -200,6 +104,8 @@ static bool mirror_try_to_finish(MirrorJob *s)
         SIM_MARK(job->host->sim, mirror_final_flush_failed);
     } else {
         SIM_ASSERT_EQ(mirror_dirty_count(s), 0);
+        SIM_ASSERT_EQ(s->active_writes, 0);
+        mirror_update_remaining(s);
         return true;
     }
     mirror_drain_source_end(s);
@@ -226,7 +132,7 @@ static bool mirror_turn(MirrorJob *s)
     Job *job = &s->common.job;
     int64_t dirty = mirror_dirty_count(s);
 
-    job_progress_set_remaining(job, dirty + s->bytes_in_flight);
+    mirror_update_remaining(s);
     if (mirror_copy_some(s, dirty)) {
         return false;
     }
@@ -238,9 +144,14 @@ static bool mirror_turn(MirrorJob *s)
             if (mirror_flush(s) < 0) {
                 return false;
             }
+            /* Ready is when nothing is left; what guests have in hand comes back with the next turn. */
+            job_progress_set_remaining(job, 0);
             job_transition_to_ready(job);
         }
         /* The flush waited: the guest may have written. */
+        if (s->copy_mode == MIRROR_COPY_WRITE_BLOCKING && mirror_dirty_count(s) == 0) {
+            s->actively_synced = true;
+        }
         if ((s->should_complete || job->cancelled) && mirror_dirty_count(s) == 0) {
             return mirror_try_to_finish(s);
         }
@@ -278,6 +189,16 @@ static int mirror_run_empty(MirrorJob *s)
     return 0;
 }
 
+/* What comes by the filter is cared for there. */
+static void mirror_marked(void *opaque, const BdrvChild *via, int64_t offset, int64_t bytes)
+{
+    MirrorJob *s = opaque;
+
+    if (via != s->filter->backing) {
+        mirror_disturb(s, offset, bytes);
+    }
+}
+
 static int mirror_do_run(MirrorJob *s, Error **errp)
 {
     int ret;
@@ -294,16 +215,20 @@ static int mirror_do_run(MirrorJob *s, Error **errp)
     }
     mirror_ops_init(s);
     ret = mirror_read_target_info(s);
+    if (ret == 0) {
+        ret = mirror_buffer_alloc(s);
+    }
     if (ret < 0) {
         return ret;
     }
     mirror_set_limits(s);
     s->last_pause_ns = sim_now(mirror_sim(s));
-    mirror_filter_set_job(s->filter, s);
     ret = mirror_populate(s);
     if (ret < 0) {
         return ret;
     }
+    bdrv_dirty_bitmap_set_notify(s->dirty_bitmap, mirror_marked, s);
+    mirror_filter_set_job(s->filter, s);
     return mirror_main_loop(s);
 }
 

@@ -1,5 +1,5 @@
 /*
- * blockdev-mirror (reference/jobs.md 4.2, 9).
+ * blockdev-mirror, drive-mirror (reference/jobs.md 4.2, 9).
  */
 #include "jobs/mirror.h"
 
@@ -11,49 +11,72 @@ static const char *const syncs[] = {"top", "full", "none", "incremental", "bitma
 static const char *const on_errors[] = {"report", "ignore", "enospc", "stop", "auto", NULL};
 static const char *const copy_modes[] = {"background", "write-blocking", NULL};
 
+static const char *const modes[] = {"absolute-paths", "existing", NULL};
+
+/* What both commands take, before and after what is their own. */
+#define MIRROR_ARGS(target_doc) \
+    {.name = "job-id", .type = QMP_STR, .optional = true, .doc = "default: the name of the source's device"}, \
+        {.name = "device", .type = QMP_STR, .doc = "source: device or root node"}, \
+        {.name = "target", .type = QMP_STR, .doc = target_doc}, \
+        {.name = "replaces", .type = QMP_STR, .optional = true, .doc = "node that the target takes the place of"}, \
+        {.name = "sync", .type = QMP_ENUM, .choices = syncs, .doc = "what is copied first"}, \
+        {.name = "speed", .type = QMP_INT, .optional = true, .def = "0", .doc = "bytes per second, 0: unlimited"}, \
+        {.name = "granularity", \
+         .type = QMP_SIZE, \
+         .optional = true, \
+         .def = "0", \
+         .doc = "bytes, 0: from the target"}, \
+        {.name = "buf-size", .type = QMP_INT, .optional = true, .def = "0", .doc = "bytes, 0: 16M"}, \
+        {.name = "on-source-error", \
+         .type = QMP_ENUM, \
+         .optional = true, \
+         .choices = on_errors, \
+         .def = "report", \
+         .doc = "policy for failed reads"}, \
+    { \
+        .name = "on-target-error", .type = QMP_ENUM, .optional = true, .choices = on_errors, .def = "report", \
+        .doc = "policy for failed writes", \
+    }
+#define MIRROR_LAST_ARGS \
+    {.name = "copy-mode", \
+     .type = QMP_ENUM, \
+     .optional = true, \
+     .choices = copy_modes, \
+     .def = "background", \
+     .doc = "when guest writes reach the target"}, \
+        {.name = "auto-finalize", \
+         .type = QMP_BOOL, \
+         .optional = true, \
+         .def = "true", \
+         .doc = "no job-finalize needed"}, \
+    { \
+        .name = "auto-dismiss", .type = QMP_BOOL, .optional = true, .def = "true", .doc = "no job-dismiss needed" \
+    }
+
 static const struct qmp_arg blockdev_mirror_args[] = {
-    {.name = "job-id", .type = QMP_STR, .optional = true, .doc = "default: the name of the source's device"},
-    {.name = "device", .type = QMP_STR, .doc = "source: device or root node"},
-    {.name = "target", .type = QMP_STR, .doc = "device or node"},
-    {.name = "replaces", .type = QMP_STR, .optional = true, .doc = "node that the target takes the place of"},
-    {.name = "sync", .type = QMP_ENUM, .choices = syncs, .doc = "what is copied first"},
-    {.name = "speed", .type = QMP_INT, .optional = true, .def = "0", .doc = "bytes per second, 0: unlimited"},
-    {.name = "granularity", .type = QMP_SIZE, .optional = true, .def = "0", .doc = "bytes, 0: from the target"},
-    {.name = "buf-size", .type = QMP_INT, .optional = true, .def = "0", .doc = "bytes, 0: 16M"},
-    {.name = "on-source-error",
-     .type = QMP_ENUM,
-     .optional = true,
-     .choices = on_errors,
-     .def = "report",
-     .doc = "policy for failed reads"},
-    {.name = "on-target-error",
-     .type = QMP_ENUM,
-     .optional = true,
-     .choices = on_errors,
-     .def = "report",
-     .doc = "policy for failed writes"},
+    MIRROR_ARGS("device or node"),
     {.name = "filter-node-name", .type = QMP_STR, .optional = true, .doc = "default: an implicit filter"},
-    {.name = "copy-mode",
-     .type = QMP_ENUM,
-     .optional = true,
-     .choices = copy_modes,
-     .def = "background",
-     .doc = "when guest writes reach the target"},
-    {.name = "auto-finalize", .type = QMP_BOOL, .optional = true, .def = "true", .doc = "no job-finalize needed"},
-    {.name = "auto-dismiss", .type = QMP_BOOL, .optional = true, .def = "true", .doc = "no job-dismiss needed"},
+    MIRROR_LAST_ARGS,
     {.name = NULL},
 };
 
-/* Nothing but devices and jobs above it. */
-static bool is_root(const BlockDriverState *bs)
-{
-    for (const BdrvChild *child = bdrv_first_parent(bs); child; child = bdrv_next_parent(child)) {
-        if (bdrv_child_parent_bs(child)) {
-            return false;
-        }
-    }
-    return true;
-}
+static const struct qmp_arg drive_mirror_args[] = {
+    MIRROR_ARGS("file"),
+    {.name = "format",
+     .type = QMP_STR,
+     .optional = true,
+     .doc = "default: the source's; of an existing file: probed"},
+    {.name = "node-name", .type = QMP_STR, .optional = true, .doc = "name of the target's node"},
+    {.name = "mode",
+     .type = QMP_ENUM,
+     .optional = true,
+     .choices = modes,
+     .def = "absolute-paths",
+     .doc = "whether the file is made or there already"},
+    {.name = "unmap", .type = QMP_BOOL, .optional = true, .def = "true", .doc = "zeroes may be holes"},
+    MIRROR_LAST_ARGS,
+    {.name = NULL},
+};
 
 static enum block_on_error on_error_arg(const struct qvalue *args, const char *name)
 {
@@ -63,7 +86,7 @@ static enum block_on_error on_error_arg(const struct qvalue *args, const char *n
     return policy;
 }
 
-static bool read_args(BlockDriverState *source, const struct qvalue *args, struct mirror_args *out, Error **errp)
+static bool read_args(const struct qvalue *args, struct mirror_args *out, Error **errp)
 {
     *out = (struct mirror_args){
         .job_id = qmp_arg_str(args, "job-id", NULL),
@@ -73,42 +96,61 @@ static bool read_args(BlockDriverState *source, const struct qvalue *args, struc
         .buf_size = qmp_arg_int(args, "buf-size", 0),
         .on_source_error = on_error_arg(args, "on-source-error"),
         .on_target_error = on_error_arg(args, "on-target-error"),
-        .unmap = true,
+        .unmap = qmp_arg_bool(args, "unmap", true),
         .auto_finalize = qmp_arg_bool(args, "auto-finalize", true),
         .auto_dismiss = qmp_arg_bool(args, "auto-dismiss", true),
     };
-    bool known = mirror_sync_parse(qmp_arg_str(args, "sync", NULL), &out->sync);
+    bool known = mirror_sync_parse(qmp_arg_str(args, "sync", NULL), &out->sync) &&
+                 mirror_copy_mode_parse(qmp_arg_str(args, "copy-mode", "background"), &out->copy_mode);
     SIM_ASSERT(known);
-    if (strcmp(qmp_arg_str(args, "copy-mode", "background"), "write-blocking") == 0) {
-        out->copy_mode = MIRROR_COPY_WRITE_BLOCKING;
-    }
-    /* The target exists already and may hold anything. sync=top over no backing copies all there is, so what the
-     * source never allocated must read as zero on the target too. */
-    out->zero_target =
-        out->sync == MIRROR_SYNC_FULL || (out->sync == MIRROR_SYNC_TOP && !bdrv_backing_chain_next(source));
     return qmp_arg_u32(args, "granularity", &out->granularity, errp);
+}
+
+static BlockDriverState *find_source(struct host *host, const struct qvalue *args, Error **errp)
+{
+    BlockDriverState *source = bdrv_lookup_bs(host, qmp_arg_str(args, "device", NULL), errp);
+
+    if (source && !bdrv_is_root_node(source)) {
+        error_setg(errp, "Need a root block node");
+        return NULL;
+    }
+    return source;
 }
 
 static bool cmd_blockdev_mirror(struct host *host, const struct qvalue *args, struct qvalue **reply, Error **errp)
 {
     struct mirror_args mirror;
-    BlockDriverState *source = bdrv_lookup_bs(host, qmp_arg_str(args, "device", NULL), errp);
+    BlockDriverState *source = find_source(host, args, errp);
     if (!source) {
         return false;
     }
-    if (!is_root(source)) {
-        error_setg(errp, "Need a root block node");
-        return false;
-    }
     BlockDriverState *target = bdrv_lookup_bs(host, qmp_arg_str(args, "target", NULL), errp);
-    if (!target || !read_args(source, args, &mirror, errp)) {
+    if (!target || !read_args(args, &mirror, errp)) {
         return false;
     }
+    /* The target exists already and may hold anything. */
+    mirror.zero_target = mirror.sync == MIRROR_SYNC_FULL;
     return mirror_start(source, target, &mirror, errp) >= 0;
+}
+
+static bool cmd_drive_mirror(struct host *host, const struct qvalue *args, struct qvalue **reply, Error **errp)
+{
+    const struct drive_mirror_file file = {
+        .filename = qmp_arg_str(args, "target", NULL),
+        .format = qmp_arg_str(args, "format", NULL),
+        .node_name = qmp_arg_str(args, "node-name", NULL),
+        .existing = strcmp(qmp_arg_str(args, "mode", "absolute-paths"), "existing") == 0,
+    };
+    struct mirror_args mirror;
+    BlockDriverState *source = find_source(host, args, errp);
+
+    return source && read_args(args, &mirror, errp) && drive_mirror_start(source, &file, &mirror, errp) >= 0;
 }
 
 const struct qmp_command qmp_mirror_commands[] = {
     {"blockdev-mirror", blockdev_mirror_args, false, cmd_blockdev_mirror,
      "copies a device to a node and keeps both in sync", NULL},
+    {"drive-mirror", drive_mirror_args, false, cmd_drive_mirror, "copies a device to a file and keeps both in sync",
+     NULL},
     {.name = NULL},
 };

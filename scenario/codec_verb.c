@@ -142,6 +142,7 @@ static const char *const verbs[] = {
     "block-commit",
     "blockdev-backup",
     "drive-backup",
+    "drive-mirror",
 };
 
 const struct scn_verb *code_verb(struct coder *c, const struct scn_verb *verb)

@@ -143,6 +143,8 @@ static const char *example_of(const char *command)
         {"blockdev-reopen", "blockdev-reopen options=[{\"driver\": \"raw\", \"node-name\": \"s\", \"file\": \"f\", "
                             "\"read-only\": true}]"},
         {"blockdev-set-active", "blockdev-set-active node-name=s active=false"},
+        {"block-job-change", "block-job-change id=m type=mirror copy-mode=write-blocking"},
+        {"drive-mirror", "drive-mirror job-id=m device=s target=new sync=full format=qcow2 node-name=d"},
         {"blockdev-create", "blockdev-create job-id=c options.driver=disk options.disk=new options.size=1M"},
         {"block-commit", "block-commit job-id=c device=g top-node=mid base-node=base"},
         {"blockdev-mirror", "blockdev-mirror job-id=m device=s target=d sync=full"},

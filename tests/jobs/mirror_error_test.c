@@ -285,8 +285,6 @@ static void test_refusals(void **state)
         "");
     args.sync = MIRROR_SYNC_INCREMENTAL;
     refuse("Sync mode 'incremental' not supported", "");
-    args.copy_mode = MIRROR_COPY_WRITE_BLOCKING;
-    refuse("not supported yet", "");
     args.buf_size = -1;
     refuse("Invalid parameter 'buf-size'", "");
     args.job_id = "1x";
