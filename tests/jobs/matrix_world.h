@@ -258,7 +258,7 @@ static void assert_no_violation(void)
 
 static void delete_nodes(void *opaque)
 {
-    static const char *const nodes[] = {"top", "mid", "base", "s", "t"};
+    static const char *const nodes[] = {"top", "mid", "base", "s", "t", "s2", "t2"};
 
     for (size_t i = 0; i < ARRAY_SIZE(nodes); i++) {
         if (bdrv_find_node(host, nodes[i]) != NULL) {
