@@ -77,6 +77,35 @@ WORLD_TEST(test_backing_null)
     assert_int_equal(node_count(w), 0);
 }
 
+static void deny_open(struct disk_interposer *self, struct disk_req *req)
+{
+    if (req->op == SIM_OP_OPEN) {
+        req->ret = -EACCES;
+    }
+}
+
+/* Deep in the chain a file does not open: which one and why comes up as it was said, and nothing stays open.
+ * fact: jobs seed/34b5d2c, seed/dacc26a, seed/50c7513 */
+WORLD_TEST(test_backing_error)
+{
+    struct disk_interposer denier = {.before = deny_open};
+    Error *err = NULL;
+
+    memset(&img, 0, sizeof(img));
+    raw_make(w, "base", MiB);
+    img_make(w, "mid", "base", "raw");
+    img_make(w, "top", "mid", "img");
+    disk_add_interposer(disk_find(w->sim, "base"), &denier);
+    assert_null(try_add(w, "{'driver':'img','node-name':'top','file':{'driver':'disk','disk':'top'}}", &err));
+    assert_string_equal(error_get_pretty(err), "Could not open backing file: Could not open backing file: "
+                                               "Could not open 'base': Permission denied");
+    error_free(err);
+    assert_int_equal(node_count(w), 0);
+    disk_remove_interposer(disk_find(w->sim, "base"), &denier);
+    add(w, "{'driver':'img','node-name':'top','file':{'driver':'disk','disk':'top'}}");
+    del(w, "top");
+}
+
 /* Options of the user add to what the header says; the rest of the backing node comes from there. */
 /* fact: block 9/add-backing; jobs seed/31ca6d0 */
 WORLD_TEST(test_options_add)
@@ -402,6 +431,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T("/chain/open/header", test_header),
         T("/chain/open/null", test_backing_null),
+        T("/chain/open/seed/34b5d2c/dacc26a/50c7513/backing-error", test_backing_error),
         T("/chain/open/seed/31ca6d0/options-add", test_options_add),
         T("/chain/open/seed/31ca6d0/options-refused", test_options_refused),
         T("/chain/open/names-itself", test_names_itself),
