@@ -40,7 +40,7 @@ static int64_t chunk_bytes(const BlockCopyCallState *call)
     return MAX(ROUND_DOWN(most, s->cluster_bytes), s->cluster_bytes);
 }
 
-/* The first dirty piece that no hold is in the way of; false: none is dirty. */
+/* The first dirty piece, as far as no hold is in the way; waits where one begins. False: nothing is dirty. */
 static bool find_piece(const BlockCopyCallState *call, int64_t *offset, int64_t *bytes)
 {
     BlockCopyState *s = call->s;
@@ -52,7 +52,9 @@ static bool find_piece(const BlockCopyCallState *call, int64_t *offset, int64_t 
            bdrv_dirty_bitmap_next_dirty_area(s->bitmap, *offset, end, chunk_bytes(call), &from, &num)) {
         num = ROUND_UP(num, s->cluster_bytes);
         SIM_ASSERT_EQ(from % s->cluster_bytes, 0);
-        hold = block_copy_find_area(s, from, num);
+        while ((hold = block_copy_find_area(s, from, num)) != NULL && hold->offset > from) {
+            num = hold->offset - from; /* what is before it can do without */
+        }
         if (!hold) {
             *offset = from;
             *bytes = num;
