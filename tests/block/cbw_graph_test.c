@@ -336,8 +336,8 @@ static void free_engine_fleecing(void)
     probe_free(s);
 }
 
-/* The reader is held between its lookup and its read of the source; the guest must not get past it (bug B05). fact:
- * jobs 5.5/fleecing, edge/47 */
+/* The reader is held between its lookup and its read of the source; the guest must not get past it (bug B05).
+ * fact: jobs 5.5/fleecing, edge/47 */
 static void test_fleecing(void **state)
 {
     make_fleecing();
