@@ -26,6 +26,7 @@ extern const struct check_class check_blkverify;
 extern const struct check_class check_durability;
 extern const struct check_class check_drained;
 extern const struct check_class check_qcow2_metadata;
+extern const struct check_class check_commit_view;
 
 /* --- the boundary (boundary.c) --------------------------------------------------------------------------- */
 

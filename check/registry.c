@@ -11,7 +11,7 @@
 static const struct check_class *const classes[] = {
     &check_guest_view, &check_bitmap_exact, &check_target_at_pivot, &check_job_machine,       &check_rate_limit,
     &check_liveness,   &check_resources,    &check_permissions,     &check_successor_algebra, &check_blkverify,
-    &check_durability, &check_drained,      &check_qcow2_metadata,
+    &check_durability, &check_drained,      &check_qcow2_metadata,  &check_commit_view,
 };
 
 #define KEPT_MAX 16
