@@ -73,7 +73,7 @@ static bool job_writes(const Job *job, BlockDriverState *bs)
 {
     BlockDriverState *target = NULL, *top = NULL;
 
-    if (block_job_is_mirror(job)) {
+    if (block_job_is_mirror(job) || block_job_is_active_commit(job)) {
         target = mirror_target(job);
         top = block_job_is_active_commit(job) ? mirror_source(job) : NULL;
     } else if (block_job_is_commit(job)) {
@@ -176,6 +176,27 @@ static bool changes_views(const struct qmp_call *call, const struct qvalue *dict
            (bs && check_image_is_used(bs));
 }
 
+/* A shrinking image loses its clusters before it says that it is shorter. */
+static void note_resize(struct commit_view *state, const struct qmp_call *call)
+{
+    const char *node = check_call_str(call, "node-name"), *device = check_call_str(call, "device");
+    BlockDriverState *bs = node || device ? bdrv_lookup_bs(call->host, node ? node : device, NULL) : NULL;
+    int64_t size;
+
+    if (!qdict_get_size(call->args, "size", &size, -1, NULL) || size < 0) {
+        return;
+    }
+    for (struct layer_job *w = bs ? state->jobs : NULL; w; w = w->next) {
+        for (struct layer_view *view = w->host == call->host ? w->views : NULL; view; view = view->next) {
+            BlockDriverState *top = layer_view_bs(w, view);
+
+            if (top && layer_lies_below(top, bs)) {
+                view->limit = MIN(view->limit, size);
+            }
+        }
+    }
+}
+
 static void on_command(void *opaque, const struct sim_record *record)
 {
     struct commit_view *state = opaque;
@@ -184,6 +205,9 @@ static void on_command(void *opaque, const struct sim_record *record)
     state->call = call;
     if (state->jobs && anywhere(call, call->args, changes_views)) {
         lose(state, record->host, NULL);
+    }
+    if (state->jobs && strcmp(call->command->name, "block_resize") == 0) {
+        note_resize(state, call);
     }
 }
 
@@ -221,7 +245,7 @@ static void on_replace(void *opaque, const struct sim_record *record)
     struct host *host = state->jobs ? check_host(state->check->sim, record->host) : NULL;
 
     for (const Job *job = host && host->jobs ? job_next(host, NULL) : NULL; job; job = job_next(host, job)) {
-        if (block_job_is_mirror(job) && !block_job_is_active_commit(job) && mirror_target(job) &&
+        if (block_job_is_mirror(job) && mirror_target(job) &&
             bdrv_node_sim_name(mirror_target(job)) == sim_record_name(record, 1)) {
             lose(state, record->host, sim_record_name(record, 1));
             lose(state, record->host, sim_record_name(record, 0));

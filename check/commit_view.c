@@ -101,6 +101,10 @@ static void look(struct commit_view *state, struct layer_job *w, int64_t start, 
     /* from the switch on: base may change, seen from the layers */
     bool over = w->status == JOB_STATUS_PENDING || w->status == JOB_STATUS_CONCLUDED;
 
+    /* A base that is longer than the layers keeps its tail, and whoever is longer than they were sees it then. */
+    if (over && !w->stream && w->base_length > w->top_length) {
+        end = MIN(end, w->top_length);
+    }
     for (struct layer_view *view = w->views; view; view = view->next) {
         if (!(view->inside && over)) {
             look_at_view(state, w, view, start, end);
@@ -269,6 +273,18 @@ static bool is_ours(const Job *job)
     return block_job_is_commit(job) || block_job_is_stream(job) || block_job_is_active_commit(job);
 }
 
+/* Before it has written anything that nobody looks at until it has gone again. */
+static void look_for_writers(struct commit_view *state, uint32_t host)
+{
+    for (struct layer_job *w = state->jobs; w; w = w->next) {
+        for (struct layer_view *view = w->host->number == host ? w->views : NULL; view; view = view->next) {
+            const BlockDriverState *bs = view->lost ? NULL : layer_view_bs(w, view);
+
+            view->lost = view->lost || (bs && layer_is_written(w, bs));
+        }
+    }
+}
+
 static void on_status(void *opaque, const struct sim_record *record)
 {
     struct commit_view *state = opaque;
@@ -277,6 +293,9 @@ static void on_status(void *opaque, const struct sim_record *record)
     enum job_status status;
 
     SIM_ASSERT(job_status_parse(sim_record_str(record, 1), &status));
+    if (state->jobs && status == JOB_STATUS_RUNNING) {
+        look_for_writers(state, record->host);
+    }
     if (!w && job && status == JOB_STATUS_RUNNING && is_ours(job)) {
         begin(state, job);
         return;
