@@ -67,7 +67,7 @@ static void report(struct commit_view *state, const struct layer_job *w, const s
     const struct check_boundary *boundary = check_boundary(state->check);
     char then[CHECK_CONTENT], now[CHECK_CONTENT];
 
-    check_content_of_id(boundary, instant_sector_id(view->content, offset), offset / SIM_SECTOR_BYTES, then);
+    instant_content(view->content, state->check, offset, then);
     check_content_of_node(boundary, bs, offset, now);
     layer_violate(state, w, "view-changed", bdrv_node_sim_name(bs),
                   "%s %s, offset %" PRId64 " (sector %" PRId64

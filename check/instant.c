@@ -286,10 +286,17 @@ int64_t instant_difference_data(const struct instant *instant, int64_t offset, c
     return found < 0 ? INSTANT_EQUAL : offset + found;
 }
 
-uint64_t instant_sector_id(const struct instant *instant, int64_t offset)
+const char *instant_content(const struct instant *instant, const struct check *check, int64_t offset,
+                            char buf[CHECK_CONTENT])
 {
+    const struct check_boundary *boundary = check_boundary(check);
     struct page *page = page_at(instant, offset / SIM_PAGE_BYTES);
+    unsigned sector = (unsigned)(offset % SIM_PAGE_BYTES / SIM_SECTOR_BYTES);
+    uint64_t tag;
 
-    return page ? page_sector_id(page, (unsigned)(offset % SIM_PAGE_BYTES / SIM_SECTOR_BYTES))
-                : sim_sector_id_zero();
+    if (page && page_sector_tag(page, sector, &tag)) {
+        return check_content_of_tag(boundary, tag, buf);
+    }
+    return check_content_of_id(boundary, page ? page_sector_id(page, sector) : sim_sector_id_zero(),
+                               offset / SIM_SECTOR_BYTES, buf);
 }

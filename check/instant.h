@@ -8,7 +8,7 @@
 #define CHECK_INSTANT_H
 
 #include "block/block.h"
-#include "check/check.h"
+#include "check/checkers.h"
 #include "check/ranges.h"
 
 struct instant_leaf; /* instant.c's */
@@ -38,7 +38,8 @@ int64_t instant_difference_except(const struct instant *instant, const BlockDriv
                                   int64_t end, const struct ranges *except);
 /* The same for data that was read at offset. */
 int64_t instant_difference_data(const struct instant *instant, int64_t offset, const struct payload *data);
-/* Content id of the sector around offset. */
-uint64_t instant_sector_id(const struct instant *instant, int64_t offset);
+/* For messages, as check_content_of_node: what the sector around offset was. */
+const char *instant_content(const struct instant *instant, const struct check *check, int64_t offset,
+                            char buf[CHECK_CONTENT]);
 
 #endif
