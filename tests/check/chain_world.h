@@ -58,7 +58,7 @@ static SIM_UNUSED void chain_world(int64_t base_bytes)
     struct payload data;
 
     payload_init(world, &data);
-    payload_append_tags(&data, 1 << 20, base_bytes / SIM_SECTOR_BYTES);
+    payload_append_tags(&data, UINT64_C(0x55) << 32, base_bytes / SIM_SECTOR_BYTES);
     disk_poke(base, 0, &data);
     payload_clear(&data);
     add_raw("n0", "n0");
