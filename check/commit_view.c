@@ -101,10 +101,6 @@ static void look(struct commit_view *state, struct layer_job *w, int64_t start, 
     /* from the switch on: base may change, seen from the layers */
     bool over = w->status == JOB_STATUS_PENDING || w->status == JOB_STATUS_CONCLUDED;
 
-    /* A base that is longer than the layers keeps its tail, and whoever is longer than they were sees it then. */
-    if (over && !w->stream && w->base_length > w->top_length) {
-        end = MIN(end, w->top_length);
-    }
     for (struct layer_view *view = w->views; view; view = view->next) {
         if (!(view->inside && over)) {
             look_at_view(state, w, view, start, end);
@@ -266,6 +262,16 @@ static void forget(struct commit_view *state, struct layer_job **link)
     sim_free(arena, SIM_TYPE_check_state, w, sizeof(*w));
 }
 
+static void forget_id(struct commit_view *state, uint32_t host, const struct sim_name *id)
+{
+    for (struct layer_job **link = &state->jobs; *link; link = &(*link)->next) {
+        if ((*link)->host->number == host && (*link)->id == id) {
+            forget(state, link);
+            return;
+        }
+    }
+}
+
 /* --- events ----------------------------------------------------------------------------------------------- */
 
 static bool is_ours(const Job *job)
@@ -305,12 +311,7 @@ static void on_status(void *opaque, const struct sim_record *record)
     }
     w->status = status;
     if (status == JOB_STATUS_NULL) {
-        struct layer_job **link = &state->jobs;
-
-        while (*link != w) {
-            link = &(*link)->next;
-        }
-        forget(state, link);
+        forget_id(state, w->host->number, w->id);
     } else if (status == JOB_STATUS_WAITING) {
         look_at_base(state, w);
         look(state, w, 0, INT64_MAX);
