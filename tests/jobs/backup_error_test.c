@@ -36,6 +36,8 @@ static void test_report(void **state)
     assert_clean();
 }
 
+/* Failed reads go by the source's policy alone. */
+/* fact: jobs 2/which */
 static void test_report_read(void **state)
 {
     failing_world(SIM_OP_READ, -EIO, 1);

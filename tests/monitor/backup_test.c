@@ -150,6 +150,7 @@ static void test_backup(void **state)
 }
 
 /* Its name is that of the device. */
+/* fact: jobs 1.1/default-id */
 static void test_default_id(void **state)
 {
     ok("blockdev-backup",
@@ -161,7 +162,7 @@ static void test_default_id(void **state)
     ok("block-job-cancel", "{\"device\":\"g\"}");
 }
 
-/* fact: jobs 5.2/arguments, 5.2/itself, 5.2/limits, 5.2/sizes, 5.2/nothing-left, edge/13 */
+/* fact: jobs 5.2/arguments, 5.2/itself, 5.2/compress, 5.2/limits, 5.2/sizes, 5.2/nothing-left, edge/13 */
 static void test_refusals(void **state)
 {
     static const struct {
