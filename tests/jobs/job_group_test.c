@@ -52,7 +52,7 @@ static void test_group_abort(void **state)
 }
 
 /* A running member is brought to its end first. */
-/* fact: jobs 1.5/group-abort, 1.5/abort-events, 1.1/newest-first */
+/* fact: jobs 1.5/group-abort, 1.5/abort-events, 1.5/abort-once, 1.1/newest-first */
 static void test_group_abort_running(void **state)
 {
     group(0);

@@ -381,7 +381,7 @@ static void refused_cells(const struct state *state, const struct kind *kind)
     take_down();
 }
 
-/* fact: jobs 1.3/verbs, 1.3/refusal, 1.3/families-mix, 1.2/legal */
+/* fact: jobs 1.3/verbs, 1.3/refusal, 1.3/families-mix, 1.2/legal, 9/job-commands, 9/block-job-commands */
 static void test_state(void **opaque)
 {
     const struct state *state = *opaque;
@@ -673,20 +673,20 @@ static void test_illegal(void **opaque)
     }
 }
 
-#define STATE(path, index) \
+#define STATE(path, fn, index) \
     { \
-        path, test_state, NULL, NULL, (void *)(uintptr_t)&states[index] \
+        path, fn, NULL, NULL, (void *)(uintptr_t)&states[index] \
     }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        STATE("/job/matrix/running", 0),
-        STATE("/job/matrix/paused", 1),
-        STATE("/job/matrix/ready", 2),
-        STATE("/job/matrix/standby", 3),
-        STATE("/job/matrix/pending", 4),
-        STATE("/job/matrix/concluded", 5),
+        STATE("/job/matrix/running", test_state, 0),
+        STATE("/job/matrix/paused", test_state, 1),
+        STATE("/job/matrix/ready", test_state, 2),
+        STATE("/job/matrix/standby", test_state, 3),
+        STATE("/job/matrix/pending", test_state, 4),
+        STATE("/job/matrix/concluded", test_state, 5),
         T("/job/matrix/created", test_created),
         T("/job/matrix/waiting", test_waiting),
         T("/job/matrix/aborting", test_aborting),

@@ -97,7 +97,7 @@ static void test_fields(void **state)
     sent("BLOCK_JOB_COMPLETED{" FIELDS("mirror", "1048576", "1048576", "0") "}\n" ENDED("m"));
 }
 
-/* fact: jobs 1.8/fields, 1.8/cancel */
+/* fact: jobs 1.8/fields, 1.8/cancel, 1.6/job-cancel */
 static void test_cancelled(void **state)
 {
     ok("blockdev-mirror", MIRROR(""));
@@ -107,6 +107,23 @@ static void test_cancelled(void **state)
     bed_settle();
     sent(STATUS("m", "aborting") "BLOCK_JOB_CANCELLED{" FIELDS("mirror", "1048576", "1048576",
                                                                "0") "}\n" ENDED("m"));
+}
+
+/* complete in standby waits for the resume; force comes first.
+ * fact: jobs 1.6/complete-then-force */
+static void test_complete_then_force(void **state)
+{
+    ok("blockdev-mirror", MIRROR(""));
+    bed_settle();
+    ok("block-job-pause", "{\"device\":\"m\"}");
+    bed_settle();
+    ok("block-job-complete", "{\"device\":\"m\"}");
+    events[0] = '\0';
+    ok("block-job-cancel", "{\"device\":\"m\",\"force\":true}");
+    bed_settle();
+    sent(STATUS("m", "ready") STATUS("m", "aborting") "BLOCK_JOB_CANCELLED{" FIELDS("mirror", "1048576", "1048576",
+                                                                                    "0") "}\n" ENDED("m"));
+    assert_ptr_equal(blk_bs(guest_blk(guest)), bdrv_find_node(bed.host, "s"));
 }
 
 static char at_aborting[256];
@@ -162,7 +179,8 @@ static void test_plain_job(void **state)
 
 /* --- queries --------------------------------------------------------------------------------------------- */
 
-/* fact: jobs 1.9/query-jobs, 1.9/query-block-jobs, 1.7/names, 1.6/lifts-pause */
+/* fact: jobs 1.9/query-jobs, 1.9/query-block-jobs, 1.7/names, 1.6/lifts-pause,
+ *       1.6/user-paused */
 static void test_error_entry(void **state)
 {
     write_bytes(0, 65536);
@@ -174,6 +192,8 @@ static void test_error_entry(void **state)
                      ",\"offset\":983040,\"busy\":false,\"paused\":true,\"speed\":77,"
                      "\"io-status\":\"failed\",\"ready\":false,\"status\":\"paused\","
                      "\"auto-finalize\":true,\"auto-dismiss\":false,\"actively-synced\":false}]"));
+    expect("block-job-cancel", "{\"device\":\"m\"}",
+           "GenericError: The block job for device 'm' is currently paused");
     ok("job-cancel", "{\"id\":\"m\"}");
     bed_settle();
     assert_true(says("query-jobs", "[{\"id\":\"m\",\"type\":\"mirror\",\"status\":\"concluded\","
@@ -272,6 +292,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T_SETUP("/monitor/jobs/events/seed/bcada37/fields", test_fields, jobs_setup, jobs_teardown),
         T_SETUP("/monitor/jobs/events/cancelled", test_cancelled, jobs_setup, jobs_teardown),
+        T_SETUP("/monitor/jobs/events/complete-then-force", test_complete_then_force, jobs_setup, jobs_teardown),
         T_SETUP("/monitor/jobs/events/failed", test_failed, jobs_setup, jobs_teardown),
         T_SETUP("/monitor/jobs/plain", test_plain_job, jobs_setup, jobs_teardown),
         T_SETUP("/monitor/jobs/query/error", test_error_entry, jobs_setup, jobs_teardown),
