@@ -182,8 +182,9 @@ void gen_schedule(struct gen *gen)
 
 /* --- profiles -------------------------------------------------------------------------------------------- */
 
-static const struct gen_profile *const profiles[] = {&gen_mirror_profile, &gen_commit_profile, &gen_stream_profile, &gen_bitmap_profile, &gen_block_profile,
-                                                     &gen_power_profile, &gen_mixed_profile};
+static const struct gen_profile *const profiles[] = {&gen_mirror_profile, &gen_commit_profile, &gen_stream_profile,
+                                                     &gen_jobs_profile,   &gen_bitmap_profile, &gen_block_profile,
+                                                     &gen_power_profile,  &gen_mixed_profile};
 
 const struct scn_profile *scn_profile_at(size_t index)
 {

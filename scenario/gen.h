@@ -43,6 +43,7 @@ struct gen_profile {
 extern const struct gen_profile gen_mirror_profile; /* gen_mirror.c */
 extern const struct gen_profile gen_commit_profile; /* gen_commit.c */
 extern const struct gen_profile gen_stream_profile; /* gen_stream.c */
+extern const struct gen_profile gen_jobs_profile;   /* gen_jobs.c */
 extern const struct gen_profile gen_bitmap_profile; /* gen_bitmap.c */
 extern const struct gen_profile gen_block_profile;  /* gen_block.c */
 extern const struct gen_profile gen_power_profile;  /* gen_power.c */

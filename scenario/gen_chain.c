@@ -43,7 +43,7 @@ static void draw_latency(struct chain *c)
 {
     static const int64_t latencies[] = {5 * NS_PER_US, 20 * NS_PER_US, 100 * NS_PER_US, 250 * NS_PER_US, NS_PER_MS};
 
-    if (gen_chance(c->gen, "latency", 600)) {
+    if (gen_chance(c->gen, "latency", 800)) {
         gen_add_time(c->gen, "latency", latencies[gen_draw(c->gen, "latency.time", ARRAY_SIZE(latencies))]);
     }
 }

@@ -61,6 +61,6 @@ void gen_chain_free(struct chain *c);
 
 #define GEN_CHAIN_FEATURES \
     "huge", "uneven", "bare", "apart", "filter", "by-header", "latency", "enospc", "workload", "reopen", \
-        "snapshot", "bitmap", "resize", "power", "close", "after"
+        "snapshot", "bitmap", "resize", "intruder", "power", "close", "after"
 
 #endif

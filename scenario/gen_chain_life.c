@@ -115,8 +115,10 @@ void gen_chain_life(struct chain *c)
     add_reopens(c);
     add_resize(c);
     gen_guest_vm(c->gen, c->stops);
-    if (gen_chance(c->gen, "snapshot", 120)) {
-        gen_chain_snapshot(c, gen_time(c->gen, "snapshot.time", 12));
+    if (gen_chance(c->gen, "intruder", 40)) { /* refused while a job is there */
+        gen_at(c->gen, gen_time(c->gen, "intruder.time", 12),
+               "try blockdev-snapshot-sync node-name=%s snapshot-file=%cv snapshot-node-name=%cv",
+               gen_chain_top(c)->node, c->letter, c->letter);
     }
 }
 

@@ -95,17 +95,19 @@ static void add_second(struct commit *c)
 
 static void write_round(struct commit *c, unsigned round)
 {
-    bool faulty;
-
+    if (gen_chance(c->gen, "snapshot", 120)) {
+        gen_chain_snapshot(&c->chain, 0);
+        gen_flush(c->gen);
+    }
     c->job = (struct gen_job){.gen = c->gen};
     snprintf(c->job.id, sizeof(c->job.id), round ? "m%u" : "m", round);
     c->gen->storm_job = c->job.id;
     draw_layers(c);
     gen_chain_cap(&c->chain, &c->chain.layers[c->base]);
-    faulty = gen_chain_faults(&c->chain);
+    c->job.faulty = gen_chain_faults(&c->chain) || c->chain.capped;
     add_commit(c);
     gen_chain_life(&c->chain);
-    gen_job_relief(&c->job, c->chain.capped, faulty);
+    gen_job_relief(&c->job, c->chain.capped);
     gen_job_life(&c->job);
     add_second(c);
     gen_flush(c->gen);
@@ -135,7 +137,7 @@ static void generate(struct sim *draw)
     gen_chain_open(&c.chain, false);
     for (unsigned round = 0; round < rounds && c.chain.count > 1; round++) {
         write_round(&c, round);
-        if (!c.job.ended) {
+        if (!c.job.leaves) {
             gen_chain_drop(&c.chain, c.base + 1, c.top + 1);
         }
     }

@@ -118,12 +118,12 @@ static void write_create(struct gen *gen, const struct gen_image *image)
 void gen_image_fill(struct gen *gen, const char *what, const char *format, const char *disk, int64_t length)
 {
     char size[24], top[24];
-    int64_t most = length > 4 * MiB ? 32 * KiB : (int64_t)(4 * KiB) << gen_draw(gen, what, 6);
+    int64_t most = (int64_t)(4 * KiB) << gen_draw(gen, what, 7);
 
     gen_line(gen, "blockdev-add driver=%s node-name=fill file.driver=disk file.disk=%s", format, disk);
     gen_line(gen, "guest filler node=fill");
     gen_line(gen, "workload filler ops=%" PRId64 " read=0 min=512 max=%s length=%s wait=on",
-             gen_range(gen, what, 1, 12), sim_format_size(most, top),
+             gen_range(gen, what, 2, 20), sim_format_size(most, top),
              sim_format_size(MAX(length, (int64_t)SIM_SECTOR_BYTES), size));
     gen_line(gen, "unplug filler");
     gen_line(gen, "blockdev-del node-name=fill");

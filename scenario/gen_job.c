@@ -59,7 +59,7 @@ static void add_pauses(struct gen_job *job)
         const char *family = GEN_PICK(gen, "pause.family", "block-job-", "job-");
         const char *key = *family == 'b' ? "device" : "id";
 
-        time_ns += gen_time(gen, "pause.time", 12);
+        time_ns += gen_time(gen, "pause.time", 11);
         gen_at(gen, time_ns, "try %spause %s=%s", family, key, job->id);
         time_ns += gen_time(gen, "pause.length", 12);
         gen_at(gen, time_ns, "try %sresume %s=%s", family, key, job->id);
@@ -100,6 +100,7 @@ static void add_early_end(struct gen_job *job)
         return;
     }
     job->ended = true;
+    job->leaves = true;
     time_ns = job->start_ns + gen_time(gen, "cancel.time", 13);
     way = ways[gen_draw(gen, "cancel.how", job->readies ? ARRAY_SIZE(ways) : ARRAY_SIZE(ways) - 2)];
     gen_at(gen, time_ns, "try %s%s%s", way[0], job->id, way[1]);
@@ -127,7 +128,7 @@ void gen_job_life(struct gen_job *job)
     add_queries(job);
 }
 
-void gen_job_relief(struct gen_job *job, const char *disk, bool faulty)
+void gen_job_relief(struct gen_job *job, const char *disk)
 {
     struct gen *gen = job->gen;
     int64_t time_ns = job->start_ns + gen_time(gen, "enospc.relief", 15);
@@ -137,11 +138,11 @@ void gen_job_relief(struct gen_job *job, const char *disk, bool faulty)
     }
     /* a job that ignores what keeps failing would copy the same area for seconds: interesting once, then only dear
      */
-    if (job->ignores && faulty) {
+    if (job->ignores && job->faulty) {
         time_ns = job->start_ns + 5 * NS_PER_MS + gen_time(gen, "fault.end", 14);
         gen_at(gen, time_ns, "fault-stop");
     }
-    if ((disk || (faulty && gen_draw(gen, "resume?", 4))) && job->stops_on_error) {
+    if (job->faulty && job->stops_on_error && gen_draw(gen, "resume?", 4)) {
         gen_at(gen, time_ns + gen_time(gen, "resume.after", 12), "try block-job-resume device=%s", job->id);
     }
 }
@@ -151,7 +152,7 @@ void gen_job_relief(struct gen_job *job, const char *disk, bool faulty)
 /* What an error has stopped is tried once more: it is the user who says when. */
 static bool resume_stopped(struct gen_job *job)
 {
-    bool resumes = job->stops_on_error && gen_draw(job->gen, "end.resume", 4);
+    bool resumes = job->stops_on_error && job->faulty && gen_draw(job->gen, "end.resume", 4) == 0;
 
     if (resumes) {
         gen_line(job->gen, "try block-job-resume device=%s", job->id);
@@ -193,6 +194,7 @@ static void complete(struct gen_job *job)
     struct gen *gen = job->gen;
     uint64_t how = gen_draw(gen, "end.how", 100);
 
+    job->leaves = (how >= 58 && how < 78) || how >= 86;
     if (how < 58) {
         gen_line(gen, "try %s=%s",
                  GEN_PICK(gen, "complete.family", "block-job-complete device", "block-job-complete device",
@@ -230,7 +232,8 @@ void gen_job_end(struct gen_job *job)
         complete(job);
         return;
     }
-    if (job->stops_on_error) { /* a job that went through gives its event at once */
+    if (job->stops_on_error && job->faulty &&
+        gen_draw(gen, "end.watch", 2)) { /* a job that went through gives its event at once */
         gen_line(gen, "try wait BLOCK_JOB_%s timeout=1s",
                  GEN_PICK(gen, "end.stopped", "ERROR", "COMPLETED", "COMPLETED"));
         resume_stopped(job);

@@ -3,20 +3,24 @@
  */
 #include "scenario/gen.h"
 
-static const char *const features[] = {"bitmaps", "graphs", "powers", NULL};
+static const char *const features[] = {"bitmaps", "graphs", "powers", "chains", NULL};
 
 static void generate(struct sim *draw)
 {
+    static const struct gen_profile *const chains[] = {&gen_commit_profile, &gen_stream_profile, &gen_jobs_profile};
+    const struct gen_profile *profile = &gen_mirror_profile;
     struct gen *gen = gen_of(draw);
-    bool bitmaps = gen_chance(gen, "bitmaps", 250);
-    bool graphs = !bitmaps && gen_chance(gen, "graphs", 330);
-    bool powers = !bitmaps && !graphs && gen_chance(gen, "powers", 250);
 
-    (powers    ? &gen_power_profile
-     : graphs  ? &gen_block_profile
-     : bitmaps ? &gen_bitmap_profile
-               : &gen_mirror_profile)
-        ->profile.generate(draw);
+    if (gen_chance(gen, "bitmaps", 250)) {
+        profile = &gen_bitmap_profile;
+    } else if (gen_chance(gen, "graphs", 330)) {
+        profile = &gen_block_profile;
+    } else if (gen_chance(gen, "powers", 250)) {
+        profile = &gen_power_profile;
+    } else if (gen_chance(gen, "chains", 600)) {
+        profile = chains[gen_draw(gen, "chain", ARRAY_SIZE(chains))];
+    }
+    profile->profile.generate(draw);
 }
 
 const struct gen_profile gen_mixed_profile = {

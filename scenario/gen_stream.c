@@ -102,17 +102,19 @@ static void add_second(struct stream *s)
 
 static void write_round(struct stream *s, unsigned round)
 {
-    bool faulty;
-
+    if (gen_chance(s->gen, "snapshot", 120)) {
+        gen_chain_snapshot(&s->chain, 0);
+        gen_flush(s->gen);
+    }
     s->job = (struct gen_job){.gen = s->gen};
     snprintf(s->job.id, sizeof(s->job.id), round ? "m%u" : "m", round);
     s->gen->storm_job = s->job.id;
     draw_layers(s);
     gen_chain_cap(&s->chain, &s->chain.layers[s->top]);
-    faulty = gen_chain_faults(&s->chain);
+    s->job.faulty = gen_chain_faults(&s->chain) || s->chain.capped;
     add_stream(s);
     gen_chain_life(&s->chain);
-    gen_job_relief(&s->job, s->chain.capped, faulty);
+    gen_job_relief(&s->job, s->chain.capped);
     gen_job_life(&s->job);
     add_second(s);
     gen_flush(s->gen);
@@ -131,7 +133,7 @@ static void generate(struct sim *draw)
     gen_chain_open(&s.chain, false);
     for (unsigned round = 0; round < rounds && s.chain.count > 1; round++) {
         write_round(&s, round);
-        if (!s.job.ended) {
+        if (!s.job.leaves) {
             gen_chain_drop(&s.chain, s.keep, s.top);
         }
     }

@@ -26,10 +26,13 @@ static void same_seed_same_scenario(void **state)
 {
     unsigned different = 0;
 
+    static const char *const profiles[] = {"mirror", "commit", "stream", "jobs"};
+
     for (uint64_t seed = 1; seed <= 100; seed++) {
-        struct scenario *a = generate("mirror", seed);
-        struct scenario *b = generate("mirror", seed);
-        struct scenario *c = generate("mirror", seed + 1);
+        const char *profile = profiles[seed % ARRAY_SIZE(profiles)];
+        struct scenario *a = generate(profile, seed);
+        struct scenario *b = generate(profile, seed);
+        struct scenario *c = generate(profile, seed + 1);
 
         assert_true(scenario_equal(a, b));
         assert_true(a->seed == seed);
@@ -46,8 +49,8 @@ static void may_run(void **state)
     const struct run_options options = {.no_files = true};
 
     for (uint64_t seed = 1; seed <= 2000; seed++) {
-        static const char *const profiles[] = {"mirror", "bitmap", "block"};
-        struct scenario *scn = generate(profiles[seed % 3], seed);
+        static const char *const profiles[] = {"mirror", "bitmap", "block", "commit", "stream", "jobs"};
+        struct scenario *scn = generate(profiles[seed % ARRAY_SIZE(profiles)], seed);
         Error *err = NULL;
 
         if (!scenario_check(scn, &options, &err)) {
@@ -74,7 +77,7 @@ static bool has_line(const struct scenario *scn, const char *line)
 }
 
 /* Without the feature, every line that is not the feature's own is there as before. */
-static void leaving_out(const char *weights, const char *own, const char *other)
+static void leaving_out(const char *weights, const char *own, const char *other, const char *third)
 {
     unsigned with = 0;
 
@@ -88,7 +91,7 @@ static void leaving_out(const char *weights, const char *own, const char *other)
 
             if (strstr(body, own)) {
                 with++;
-            } else if (!other || !strstr(body, other)) {
+            } else if ((!other || !strstr(body, other)) && (!third || !strstr(body, third))) {
                 if (!has_line(some, body)) {
                     char *rest = scenario_print(some);
 
@@ -111,12 +114,12 @@ static void leaving_out(const char *weights, const char *own, const char *other)
 
 static void features_stand_alone(void **state)
 {
-    leaving_out("mirror:fault=0", "fault ", "fault-stop");
-    leaving_out("mirror:bitmap=0", "block-dirty-bitmap-add", NULL);
-    leaving_out("mirror:vm-stop=0", "try stop", "try cont");
-    leaving_out("mirror:io=0", "aio_", NULL);
-    leaving_out("mirror:query=0", "query-", NULL);
-    leaving_out("mirror:unplug=0", "unplug g", NULL);
+    leaving_out("mirror:fault=0", "fault ", "fault-stop", "block-job-resume"); /* of what errors stopped */
+    leaving_out("mirror:bitmap=0", "block-dirty-bitmap-add", NULL, NULL);
+    leaving_out("mirror:vm-stop=0", "try stop", "try cont", NULL);
+    leaving_out("mirror:io=0", "aio_", NULL, NULL);
+    leaving_out("mirror:query=0", "query-", NULL, NULL);
+    leaving_out("mirror:unplug=0", "unplug g", NULL, NULL);
 }
 
 static unsigned count_with(const char *profile, const char *text)
@@ -147,33 +150,31 @@ static void weights_weigh(void **state)
 /* A mixed seed is that of one of the others, weights of all of them included. */
 static void mixed_is_the_others(void **state)
 {
-    unsigned bitmaps = 0;
-    unsigned blocks = 0;
-    unsigned powers = 0;
+    static const struct {
+        const char *name;
+        unsigned least, most; /* of the seeds below */
+    } others[] = {{"mirror", 15, 90},  {"commit", 5, 60},  {"stream", 5, 60}, {"jobs", 5, 60},
+                  {"bitmap", 30, 110}, {"block", 30, 110}, {"power", 10, 70}};
+    unsigned counts[ARRAY_SIZE(others)] = {0};
 
-    for (uint64_t seed = 1; seed <= 200; seed++) {
+    for (uint64_t seed = 1; seed <= 250; seed++) {
         struct scenario *mixed = generate("mixed", seed);
-        struct scenario *mirror = generate("mirror", seed);
-        struct scenario *bitmap = generate("bitmap", seed);
+        unsigned same = 0;
 
-        struct scenario *block = generate("block", seed);
-        struct scenario *power = generate("power", seed);
-        int same = scenario_equal(mixed, mirror) + scenario_equal(mixed, bitmap) + scenario_equal(mixed, block) +
-                   scenario_equal(mixed, power);
+        for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
+            struct scenario *other = generate(others[i].name, seed);
+            bool equal = scenario_equal(mixed, other);
 
+            same += equal;
+            counts[i] += equal;
+            scenario_free(other);
+        }
         assert_int_equal(same, 1);
-        bitmaps += scenario_equal(mixed, bitmap);
-        blocks += scenario_equal(mixed, block);
-        powers += scenario_equal(mixed, power);
-        scenario_free(power);
-        scenario_free(block);
         scenario_free(mixed);
-        scenario_free(mirror);
-        scenario_free(bitmap);
     }
-    assert_true(bitmaps > 20 && bitmaps < 100);
-    assert_true(blocks > 20 && blocks < 100);
-    assert_true(powers > 10 && powers < 60);
+    for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
+        assert_in_range(counts[i], others[i].least, others[i].most);
+    }
     assert_int_equal(count_with("mixed:bitmaps=4,transaction=0,internal=0,quiet=0", "transaction"), 0);
     assert_int_equal(count_with("mixed:bitmaps=0,graphs=0,powers=0,power=0", "powerloss"), 0);
 }
@@ -271,6 +272,145 @@ static void block_operations(void **state)
     }
 }
 
+struct drawn {
+    const char *text;
+    unsigned least; /* of 300 seeds */
+};
+
+#define DRAWN_MAX 40
+
+static void are_drawn(const char *profile, const struct drawn *what)
+{
+    unsigned counts[DRAWN_MAX] = {0};
+
+    for (uint64_t seed = 1; seed <= 300; seed++) {
+        struct scenario *scn = generate(profile, seed);
+        char *all = scenario_print(scn);
+
+        for (size_t i = 0; what[i].text; i++) {
+            assert_true(i < DRAWN_MAX);
+            counts[i] += strstr(all, what[i].text) != NULL;
+        }
+        free(all);
+        scenario_free(scn);
+    }
+    for (size_t i = 0; what[i].text; i++) {
+        if (counts[i] < what[i].least) {
+            fail_msg("%s draws '%s' in %u of 300 seeds, expected %u", profile, what[i].text, counts[i],
+                     what[i].least);
+        }
+    }
+}
+
+/* What happens to every job, whatever its type. */
+static const struct drawn job_life[] = {
+    {"=stop", 5},
+    {"=ignore", 5},
+    {"=enospc", 5},
+    {"=auto", 5},
+    {"=report", 5},
+    {" speed=", 5},
+    {"auto-finalize", 3},
+    {"auto-dismiss", 3},
+    {"job-pause", 3},
+    {"job-resume", 3},
+    {"block-job-pause", 3},
+    {"block-job-resume", 3},
+    {"job-cancel id", 1},
+    {"block-job-cancel", 3},
+    {"force=true", 1},
+    {"block-job-set-speed", 3},
+    {"job-finalize", 3},
+    {"job-dismiss", 3},
+    {"query-block-jobs", 1},
+    {"workload g", 100},
+    {"fault error", 20},
+    {"fault storm", 3},
+    {"fault latency", 3},
+    {"powerloss", 5},
+    {"fault-stop", 5},
+    {NULL, 0},
+};
+
+static void commit_operations(void **state)
+{
+    static const struct drawn what[] = {
+        {"block-commit", 250},
+        {"top-node=", 50},
+        {" top=", 20},
+        {"base-node=", 50},
+        {" base=", 20},
+        {"on-error=", 50},
+        {"backing-file=", 5},
+        {"backing-mask-protocol=", 5},
+        {"filter-node-name", 5},
+        {"job-id=m1", 5},
+        {"block-job-complete", 30},
+        {"block-stream", 3},
+        {"read-only=true", 20},
+        {"driver=raw", 20},
+        {"data_file=", 5},
+        {"compat=0.10", 5},
+        {"driver=throttle", 3},
+        {"BLOCK_JOB_READY", 30},
+        {"capacity=", 5},
+        {"blockdev-snapshot-sync", 5},
+        {"blockdev-reopen", 5},
+        {"img create -f qcow2", 300},
+        {NULL, 0},
+    };
+
+    are_drawn("commit", what);
+    are_drawn("commit", job_life);
+}
+
+static void stream_operations(void **state)
+{
+    static const struct drawn what[] = {
+        {"block-stream", 290},
+        {"base-node=", 50},
+        {" base=", 20},
+        {"bottom=", 10},
+        {"on-error=", 50},
+        {"backing-file=", 5},
+        {"backing-mask-protocol=", 5},
+        {"job-id=m1", 5},
+        {"filter-node-name", 5},
+        {"block-commit", 3},
+        {"device=n1", 5},
+        {"device=g", 20},
+        {"capacity=", 5},
+        {"driver=copy-on-read", 2},
+        {NULL, 0},
+    };
+
+    are_drawn("stream", what);
+    are_drawn("stream", job_life);
+}
+
+/* Several jobs at once, of every type. */
+static void jobs_operations(void **state)
+{
+    static const struct drawn what[] = {
+        {"block-commit", 100},
+        {"block-stream", 100},
+        {"blockdev-mirror", 80},
+        {"blockdev-create", 5},
+        {"job-id=m2", 50},
+        {"guest h", 20},
+        {"x-blockdev-change", 3},
+        {"driver=quorum", 10},
+        {"blockdev-del", 30},
+        {"blockdev-snapshot-sync", 20},
+        {"block_set_io_throttle", 5},
+        {"block-dirty-bitmap-add", 10},
+        {NULL, 0},
+    };
+
+    are_drawn("jobs", what);
+    are_drawn("jobs", job_life);
+}
+
 static int64_t disk_size(const struct scenario *scn, const char *name)
 {
     for (size_t i = 0; i < scn->step_count; i++) {
@@ -336,6 +476,9 @@ int main(void)
         {"/scenario/gen/mixed", mixed_is_the_others, NULL, NULL, NULL},
         {"/scenario/gen/bitmap-operations", bitmap_operations, NULL, NULL, NULL},
         {"/scenario/gen/block-operations", block_operations, NULL, NULL, NULL},
+        {"/scenario/gen/commit-operations", commit_operations, NULL, NULL, NULL},
+        {"/scenario/gen/stream-operations", stream_operations, NULL, NULL, NULL},
+        {"/scenario/gen/jobs-operations", jobs_operations, NULL, NULL, NULL},
         {"/scenario/gen/bad-profiles", bad_profiles, NULL, NULL, NULL},
     };
 
