@@ -115,7 +115,9 @@ static void active_copy(const struct active_write *w, int64_t start, int64_t end
     if (ret < 0) {
         SIM_MARK(mirror_sim(s), mirror_active_failed);
         bdrv_set_dirty_bitmap(s->dirty_bitmap, w->offset, w->bytes);
-        mirror_error_action(s, false, ret);
+        if (mirror_error_action(s, false, ret) == BLOCK_ERROR_ACTION_REPORT) {
+            job_kick(&s->common.job); /* nothing else tells a job that sleeps */
+        }
     } else {
         mirror_cow_mark(s, start, end - start);
         job_progress_update(&s->common.job, end - start);

@@ -42,9 +42,17 @@ static void toggle_drain(void *opaque)
     }
 }
 
+static void to_write_blocking(void *opaque)
+{
+    block_job_change(block_job_of(opaque), JOB_TYPE_MIRROR, "write-blocking", NULL);
+}
+
 static void disturb(Job *job)
 {
-    switch (draw(5)) {
+    switch (draw(6)) {
+    case 5:
+        on_main(to_write_blocking, job);
+        break;
     case 0:
         verb(job, job_user_pause);
         run_for((int64_t)draw(3) * 100 * NS_PER_US);
@@ -72,6 +80,7 @@ static void random_world(uint64_t seed)
     stamp_source(DISK_BYTES / 2);
     args.granularity = 4096u << draw(5);
     args.buf_size = (int64_t)draw(3) * 200 * KiB;
+    args.copy_mode = draw(2) == 0 ? MIRROR_COPY_BACKGROUND : MIRROR_COPY_WRITE_BLOCKING;
     args.zero_target = true; /* what is not allocated must read as zero there */
     args.on_source_error = BLOCKDEV_ON_ERROR_IGNORE;
     args.on_target_error = BLOCKDEV_ON_ERROR_IGNORE;
