@@ -170,7 +170,7 @@ static void all_dirty(void *opaque)
     block_copy_set_all_dirty(copy);
 }
 
-/* fact: jobs 5.5/offload-failure */
+/* fact: jobs 5.5/offload-failure; block 2.12/fall-back */
 static void test_offload_fails(void **state)
 {
     make_empty(4 * MiB, 0, (struct block_copy_args){.use_copy_range = true});

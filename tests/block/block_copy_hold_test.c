@@ -76,7 +76,7 @@ static void test_copy_waits_for_reader(void **state)
     free_engine();
 }
 
-/* fact: jobs 5.9/wait, 5.9/excluded, seed/a8bbee0 */
+/* fact: jobs 5.9/wait, 5.9/excluded, seed/a8bbee0; block 2.14/exclusive */
 static void test_reader_waits_for_copy(void **state)
 {
     make_engine((struct block_copy_args){0});

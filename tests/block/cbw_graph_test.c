@@ -95,6 +95,7 @@ static void leave(void *opaque)
     blk_unref(opaque);
 }
 
+/* fact: block 1.11/copy-before-write, 1.11/snapshot-access */
 static void test_permissions(void **state)
 {
     make_filter("");

@@ -5,7 +5,7 @@
 /* --- saving ------------------------------------------------------------------------------------------------------
  */
 
-/* fact: jobs 5.5/guest-write */
+/* fact: jobs 5.5/guest-write; block 2.14/copy-first */
 static void test_write_saves_clusters(void **state)
 {
     make_filter("");
@@ -40,7 +40,7 @@ static void test_zeroes_and_discards_save(void **state)
     free_all();
 }
 
-/* fact: jobs 5.5/unchanged */
+/* fact: jobs 5.5/unchanged; block 2.14/unchanged */
 static void test_unchanged(void **state)
 {
     make_filter("");
@@ -66,6 +66,7 @@ static void test_flush_and_reads_pass(void **state)
     free_all();
 }
 
+/* fact: block 2.14/exclusive */
 static void test_two_writers_of_one_cluster(void **state)
 {
     make_filter("");
@@ -84,7 +85,7 @@ static void test_two_writers_of_one_cluster(void **state)
 }
 
 /* The copy reads the source while the write that wanted it waits: neither waits for the other, even where the
- * source serialises. fact: jobs 5.9/own-write, edge/48 */
+ * source serialises. fact: jobs 5.9/own-write, edge/48; block 2.14/inner-read */
 static void test_own_write(void **state)
 {
     make_disks();
@@ -102,7 +103,7 @@ static void test_own_write(void **state)
 /* --- saves that fail ---------------------------------------------------------------------------------------------
  */
 
-/* fact: jobs 5.5/failed-save */
+/* fact: jobs 5.5/failed-save; block 2.14/copy-failed */
 static void test_break_guest_write(void **state)
 {
     make_past("");
@@ -119,7 +120,7 @@ static void test_break_guest_write(void **state)
     free_all();
 }
 
-/* fact: jobs 5.5/break-snapshot, 5.6/denied */
+/* fact: jobs 5.5/break-snapshot, 5.6/denied; block 2.14/copy-failed, 2.14/access */
 static void test_break_snapshot(void **state)
 {
     make_past(",'on-cbw-error':'break-snapshot'");

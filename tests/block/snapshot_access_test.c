@@ -17,7 +17,7 @@ static void test_view(void **state)
 }
 
 /* A writer saves, then waits for those who read what it is to overwrite; who comes later reads what was saved.
- * fact: jobs 5.6/frozen-read, edge/47 */
+ * fact: jobs 5.6/frozen-read, edge/47; block 2.14/frozen-read */
 static void test_frozen_read(void **state)
 {
     make_past("");
@@ -64,7 +64,7 @@ static void test_read_during_save(void **state)
     free_all();
 }
 
-/* fact: jobs 5.6/writes */
+/* fact: jobs 5.6/writes; block 2.14/snapshot-access */
 static void test_writes(void **state)
 {
     make_past("");
@@ -74,7 +74,8 @@ static void test_writes(void **state)
     free_all();
 }
 
-/* Inner clusters only; the last one ends where the disk does. fact: jobs 5.6/discard, 5.6/denied */
+/* Inner clusters only; the last one ends where the disk does. fact: jobs 5.6/discard,
+ * 5.6/denied; block 2.14/snapshot-access */
 static void test_discard(void **state)
 {
     disk_bytes = 6 * CL + 512;
@@ -127,7 +128,7 @@ static void drop_bitmap(void *opaque)
     bdrv_release_named_dirty_bitmaps(s->bs);
 }
 
-/* Rounded out to clusters. fact: jobs 5.5/node-bitmap, 5.6/denied */
+/* Rounded out to clusters. fact: jobs 5.5/node-bitmap, 5.6/denied; block 2.14/access */
 static void test_bitmap(void **state)
 {
     make_disks();

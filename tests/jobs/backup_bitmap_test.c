@@ -81,7 +81,7 @@ static void expect_bits(enum mirror_sync sync, enum bitmap_sync_mode mode, enum 
 
 #define BOTH (OLD | NEW)
 
-/* fact: jobs 5.4/on-success */
+/* fact: jobs 5.4/on-success; bitmaps 2.2/backup-modes */
 static void test_on_success(void **state)
 {
     expect_bits(MIRROR_SYNC_BITMAP, BITMAP_SYNC_ON_SUCCESS, SUCCESS, NEW);
@@ -108,7 +108,7 @@ static void test_incremental_failure(void **state)
     expect_bits(MIRROR_SYNC_INCREMENTAL, BITMAP_SYNC_ON_SUCCESS, FAILURE, BOTH);
 }
 
-/* fact: jobs 5.4/never */
+/* fact: jobs 5.4/never; bitmaps 2.2/backup-modes */
 static void test_never(void **state)
 {
     expect_bits(MIRROR_SYNC_BITMAP, BITMAP_SYNC_NEVER, SUCCESS, BOTH);
@@ -129,7 +129,7 @@ static void test_never_pending(void **state)
     expect_bits(MIRROR_SYNC_BITMAP, BITMAP_SYNC_NEVER, CANCEL_IN_PENDING, BOTH);
 }
 
-/* fact: jobs 5.4/always */
+/* fact: jobs 5.4/always; bitmaps 2.2/backup-modes */
 static void test_always(void **state)
 {
     expect_bits(MIRROR_SYNC_BITMAP, BITMAP_SYNC_ALWAYS, SUCCESS, NEW);

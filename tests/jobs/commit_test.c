@@ -325,7 +325,7 @@ static void test_active(void **state)
 }
 
 /* The layers between mean less and less: nobody else may read them, nobody may take them out.
- * fact: jobs 4.9/no-consistent-read, 4.9/frozen, 4.1/blocked */
+ * fact: jobs 4.9/no-consistent-read, 4.9/frozen, 4.1/blocked; block 1.11/commit-filter */
 static void test_active_guarded(void **state)
 {
     usual_chain();
@@ -347,6 +347,10 @@ static void test_active_guarded(void **state)
         }
     }
     on_main((void (*)(void *))blk_unref, blk);
+    uint64_t perm, shared;
+    bdrv_child_perms(bdrv_filter_child(blk_bs(guest)), &perm, &shared);
+    assert_int_equal(perm & BLK_PERM_CONSISTENT_READ, 0);
+    assert_int_equal(shared & BLK_PERM_WRITE, BLK_PERM_WRITE);
     assert_string_equal(verb(job, verb_cancel_force), "");
     settle();
     assert_chain_kept();

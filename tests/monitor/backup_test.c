@@ -500,7 +500,7 @@ static void test_drive_none(void **state)
            "\"job-id\":\"" id "\",\"device\":\"" from "\",\"target\":\"" to "\",\"sync\":\"full\"" more)
 
 /* Jobs start newest first, park, and go on when the drain ends. */
-/* fact: jobs 5.8/order, 9/actions, 1.8/backup-start */
+/* fact: jobs 5.8/order, 9/actions, 1.8/backup-start; block 9/transaction-backup */
 static void test_transaction(void **state)
 {
     make_node("s2", MiB);

@@ -287,6 +287,33 @@ static void test_no_medium(void **state)
     bed_on_main(unplug);
 }
 
+/* What has been given up belongs to somebody else.
+ * fact: block 12/inactive-jobs-others */
+static void test_inactive(void **state)
+{
+    static const char *const rows[][2] = {
+        {"block-stream", "{\"job-id\":\"j\",\"device\":\"g\"}"},
+        {"block-stream", "{\"job-id\":\"j\",\"device\":\"o\",\"base-node\":\"s\"}"},
+        {"block-commit", "{\"job-id\":\"j\",\"device\":\"o\"}"},
+        {"blockdev-backup", "{\"job-id\":\"j\",\"device\":\"o\",\"target\":\"t\",\"sync\":\"full\"}"},
+    };
+
+    ok("blockdev-snapshot-sync", "{\"node-name\":\"s\",\"snapshot-file\":\"o\",\"snapshot-node-name\":\"o\"}");
+    ok("blockdev-set-active", "{\"active\":false}");
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        char *text = call(rows[i][0], rows[i][1]);
+        assert_non_null(strstr(text, "GenericError: Inactive '"));
+        free(text);
+        bed_settle();
+        expect("query-jobs", "{}", "[]");
+    }
+    ok("blockdev-set-active", "{\"active\":true}");
+    write_bytes(0, 512);
+    ok("block-commit", "{\"device\":\"g\"}");
+    bed_settle();
+    ok("block-job-complete", "{\"device\":\"g\"}");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -298,6 +325,7 @@ int main(void)
         T_SETUP("/monitor/jobs/query/error", test_error_entry, jobs_setup, jobs_teardown),
         T_SETUP("/monitor/jobs/query/paused-is-intent", test_paused_is_intent, jobs_setup, jobs_teardown),
         T_SETUP("/monitor/jobs/commands/defaults", test_defaults, jobs_setup, jobs_teardown),
+        T_SETUP("/monitor/jobs/commands/inactive", test_inactive, jobs_setup, jobs_teardown),
         T_SETUP("/monitor/jobs/commands/no-medium", test_no_medium, jobs_setup, jobs_teardown),
     };
 
