@@ -14,7 +14,7 @@
 #include "monitor/monitor.h"
 #include "vm/guest.h"
 
-#define DISK_BYTES (2 * MiB)
+static int64_t disk_bytes = 2 * MiB;
 
 struct kind {
     const char *name;  /* of the type, active commits apart */
@@ -32,12 +32,6 @@ static const struct kind kinds[] = {
     {"stream", "stream", "block-stream", "'device':'top'", true, false},
     {"backup", "backup", "blockdev-backup", "'device':'s','target':'t','sync':'full'", false, false},
 };
-
-/* A kind is there when its command is. */
-static bool kind_exists(const struct kind *kind)
-{
-    return qmp_find_command(kind->start) != NULL;
-}
 
 static SIM_UNUSED const struct kind *kind_named(const char *name)
 {
@@ -142,7 +136,7 @@ static bool job_in(void *opaque)
     return job != NULL && job->status == *(const enum job_status *)opaque;
 }
 
-static void until(enum job_status status)
+static SIM_UNUSED void until(enum job_status status)
 {
     run_until(job_in, &status);
 }
@@ -194,11 +188,11 @@ static void fill_node(const char *node, int64_t bytes)
 static void add_plain(const char *node, const char *disk, bool filled)
 {
     struct payload data;
-    struct disk *medium = new_disk(disk, DISK_BYTES, 0);
+    struct disk *medium = new_disk(disk, disk_bytes, 0);
 
     if (filled) {
         payload_init(world, &data);
-        payload_append_tags(&data, 1 << 20, DISK_BYTES / SIM_SECTOR_BYTES);
+        payload_append_tags(&data, 1 << 20, disk_bytes / SIM_SECTOR_BYTES);
         disk_poke(medium, 0, &data);
         payload_clear(&data);
     }
@@ -211,14 +205,14 @@ static void add_image(const char *node, const char *backing, int64_t filled_byte
     char disk[16], below[64] = "", with[64] = "";
 
     snprintf(disk, sizeof(disk), "%s_d", node);
-    new_disk(disk, 0, 64 * MiB);
+    new_disk(disk, 0, 2 * disk_bytes + 64 * MiB);
     if (backing != NULL) {
         snprintf(below, sizeof(below), ",'backing-file':'%s_d','backing-fmt':'qcow2'", backing);
         snprintf(with, sizeof(with), ",'backing':'%s'", backing);
     }
     ok(qmp("blockdev-create",
            "{'job-id':'j','options':{'driver':'qcow2','file':{'driver':'disk','disk':'%s'},'size':%lld%s}}", disk,
-           (long long)DISK_BYTES, below));
+           (long long)disk_bytes, below));
     run_until(job_in, (void *)(uintptr_t)&concluded);
     ok(qmp("job-dismiss", "{'id':'j'}"));
     ok(qmp("blockdev-add", "{'driver':'qcow2','node-name':'%s','file':{'driver':'disk','disk':'%s'}%s}", node, disk,
@@ -237,9 +231,9 @@ static void matrix_begin(const struct kind *kind)
     vm_init(host);
     monitor_init(host);
     if (kind != NULL && kind->chain) {
-        add_image("base", NULL, DISK_BYTES);
-        add_image("mid", "base", DISK_BYTES);
-        add_image("top", "mid", DISK_BYTES / 2);
+        add_image("base", NULL, disk_bytes);
+        add_image("mid", "base", disk_bytes);
+        add_image("top", "mid", disk_bytes / 2);
     } else {
         add_plain("s", "src", true);
         add_plain("t", "dst", false);
