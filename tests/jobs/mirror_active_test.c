@@ -145,7 +145,7 @@ static void test_discard_ignored(void **state)
 
 /* A job that stands by leaves what is dirty as it is, and guests' writes go on.
  *
- * fact: jobs 4.6/dirty-edge, 4.6/clean-edge, edge/28 */
+ * fact: jobs 4.6/dirty-edge, 4.6/clean-edge, edge/28; bitmaps 1.2/clear-inward */
 static void test_edges(void **state)
 {
     Job *job = start_ready(MIRROR_COPY_BACKGROUND);

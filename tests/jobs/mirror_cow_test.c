@@ -158,7 +158,7 @@ static void note_op(void *opaque, const struct sim_record *r)
 /* A small first write takes its whole cluster from the chain of the source: what the backing file will not show is
  * there. Without that the rest of the cluster would be zeroes for ever.
  *
- * fact: jobs 4.5/widen, 4.5/accounts, 4.3/cow-bitmap, edge/31, edge/32, seed/b812f67 */
+ * fact: jobs 4.5/widen, 4.5/accounts, 4.3/cow-bitmap, edge/31, edge/32, seed/b812f67; bitmaps 2.6/whole-clusters */
 static void test_widen(void **state)
 {
     struct op_log log = {.bytes = 0};
