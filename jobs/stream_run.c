@@ -26,6 +26,21 @@ static int next_run(StreamJob *s, int64_t offset, int64_t bytes, int64_t rest, i
     return hidden;
 }
 
+/* What a copy of the range moves: whole (sub)clusters of the top, none of which it holds yet. Larger than a chunk,
+ * the next chunks find the rest of it copied. */
+static uint64_t transferred(StreamJob *s, int64_t offset, int64_t bytes)
+{
+    BlockDriverInfo info = {0};
+    int64_t unit = 1;
+
+    if (bdrv_co_get_info(s->top, &info) == 0 && info.cluster_size > 0) {
+        unit = info.subcluster_size > 0 ? info.subcluster_size : info.cluster_size;
+    }
+    SIM_ASSERT(is_power_of_2((uint64_t)unit));
+    int64_t end = ROUND_UP(offset + bytes, unit);
+    return (uint64_t)(MIN(end, bdrv_getlength_cached(s->top)) - ROUND_DOWN(offset, unit));
+}
+
 /* The data goes no further than the top: nobody wants it here. Nobody may be told that a copy was made while the
  * filter, given up with its host's images, only reads. */
 static int populate(StreamJob *s, int64_t offset, int64_t bytes)
@@ -33,7 +48,7 @@ static int populate(StreamJob *s, int64_t offset, int64_t bytes)
     if (!bdrv_is_writable(s->top)) {
         return -EPERM;
     }
-    block_job_charge(&s->common, (uint64_t)bytes);
+    block_job_charge(&s->common, transferred(s, offset, bytes));
     return blk_co_preadv(s->blk, offset, bytes, NULL, BDRV_REQ_PREFETCH);
 }
 

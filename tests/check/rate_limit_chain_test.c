@@ -98,6 +98,21 @@ static void test_above(void **state)
     disk_bytes = 2 * MiB;
 }
 
+/* A stream copies whole clusters of its top, be they larger than its chunks, and pays for them.
+ * fact: jobs 3/real-bytes, edge/8 */
+static void test_whole_clusters(void **state)
+{
+    disk_bytes = 32 * MiB;
+    cluster_bytes = 2 * MiB;
+    limited("stream");
+    run_until(job_gone, NULL);
+    assert_in_range(sim_now(world), 15 * MiB / 2 * 1000,
+                    INT64_MAX); /* half of the disk, at 2 bytes a microsecond */
+    matrix_end();
+    disk_bytes = 2 * MiB;
+    cluster_bytes = 64 * KiB;
+}
+
 static void test_starved(void **state)
 {
     for (size_t i = 0; i < ARRAY_SIZE(over_chains); i++) {
@@ -165,6 +180,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T("/check/rate-limit/chain/silent", test_silent),
         T("/check/rate-limit/chain/above", test_above),
+        T("/check/rate-limit/chain/whole-clusters", test_whole_clusters),
         T("/check/rate-limit/chain/starved", test_starved),
         T("/check/rate-limit/chain/early", test_early),
         T("/check/rate-limit/backup/silent", test_backup_silent),

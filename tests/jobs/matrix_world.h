@@ -15,6 +15,7 @@
 #include "vm/guest.h"
 
 static int64_t disk_bytes = 2 * MiB;
+static int64_t cluster_bytes = 64 * KiB; /* of images */
 
 struct kind {
     const char *name;  /* of the type, active commits apart */
@@ -211,8 +212,9 @@ static void add_image(const char *node, const char *backing, int64_t filled_byte
         snprintf(with, sizeof(with), ",'backing':'%s'", backing);
     }
     ok(qmp("blockdev-create",
-           "{'job-id':'j','options':{'driver':'qcow2','file':{'driver':'disk','disk':'%s'},'size':%lld%s}}", disk,
-           (long long)disk_bytes, below));
+           "{'job-id':'j','options':{'driver':'qcow2','file':{'driver':'disk','disk':'%s'},'size':%lld,'cluster-"
+           "size':%lld%s}}",
+           disk, (long long)disk_bytes, (long long)cluster_bytes, below));
     run_until(job_in, (void *)(uintptr_t)&concluded);
     ok(qmp("job-dismiss", "{'id':'j'}"));
     ok(qmp("blockdev-add", "{'driver':'qcow2','node-name':'%s','file':{'driver':'disk','disk':'%s'}%s}", node, disk,
