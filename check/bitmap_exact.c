@@ -299,6 +299,7 @@ static void on_abdicate(void *opaque, const struct sim_record *record)
             bitmap_abdicate(m);
             bitmap_compare_flags(models, child, "abdicate");
             bitmap_compare(models, child, "abdicate");
+            bitmap_backup_failed(child, m);
             return;
         }
     }

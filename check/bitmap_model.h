@@ -112,6 +112,12 @@ void bitmap_marked(struct bitmap_model *m, int64_t start, int64_t end, uint64_t 
 /* Nothing is in flight: lower and upper become what is there. */
 void bitmap_adopt(struct bitmap_model *m);
 
+/* --- backups (bitmap_backup.c) ------------------------------------------------------------------------------ */
+
+/* The child takes over from the parent after a backup: if that failed, what it had not copied may be in it from now
+ * on. */
+void bitmap_backup_failed(struct bitmap_model *child, const struct bitmap_model *parent);
+
 /* --- who writes (bitmap_sight.c) ---------------------------------------------------------------------------- */
 
 /* Disk and guests_only, if the graph has changed since. */

@@ -7,6 +7,7 @@
 
 #include "block/debug.h"
 #include "check/checkers.h"
+#include "jobs/backup.h"
 
 struct liveness {
     struct check *check;
@@ -90,7 +91,20 @@ static bool drained_by_somebody(const struct host *host)
     return false;
 }
 
-/* What a job may do for ever without work: stay ready, wait for its user, for finalize, for dismiss. */
+/* Some other job of its group has still to get there, and answers for itself; or has to be finalized. */
+static bool waits_for_group(const Job *job)
+{
+    for (const Job *other = job_next(job->host, NULL); other; other = job_next(job->host, other)) {
+        if (other->txn == job->txn &&
+            !(job->status == JOB_STATUS_WAITING ? job_is_completed(other) : other->auto_finalize)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What a job may do for ever without work: stay ready, wait for its user, for finalize, for dismiss, for its group,
+ * for guests' writes (a backup with sync=none, reference/jobs.md 5.3). */
 static const char *job_hangs(const Job *job)
 {
     switch (job->status) {
@@ -99,7 +113,11 @@ static const char *job_hangs(const Job *job)
     case JOB_STATUS_READY:
         return NULL;
     case JOB_STATUS_PENDING:
-        return job->auto_finalize ? "pending, and nobody has to finalize it" : NULL;
+        return waits_for_group(job) ? NULL : "pending, and nobody has to finalize it";
+    case JOB_STATUS_WAITING:
+        return waits_for_group(job) ? NULL : "waiting, and all of its group are through";
+    case JOB_STATUS_RUNNING:
+        return block_job_is_backup(job) && backup_sync_mode(job) == MIRROR_SYNC_NONE ? NULL : "no work is pending";
     case JOB_STATUS_PAUSED:
     case JOB_STATUS_STANDBY:
         return job->user_paused || drained_by_somebody(job->host) ? NULL

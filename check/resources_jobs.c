@@ -79,13 +79,22 @@ static bool somebody_resizes(struct host *host)
     return false;
 }
 
+/* Other actions of a transaction change what they change, whatever becomes of the job. */
+static bool does_more(const struct qmp_call *call)
+{
+    const struct qvalue *actions =
+        str_is(call->command->name, "transaction") ? qdict_get(call->args, "actions") : NULL;
+
+    return actions && actions->seq.count > 1;
+}
+
 static void begin(struct resources *state, uint32_t host, const Job *job)
 {
     const struct command *command = command_in_hand(state, host);
     uint32_t before = command ? command->moved : 0; /* while the command waited for a drain, say */
 
     moved(state, host, CENSUS_ALL);
-    if (!command || is_not_alone(job)) {
+    if (!command || is_not_alone(job) || does_more(command->call)) {
         return;
     }
     if (somebody_resizes(command->host)) {

@@ -95,11 +95,11 @@ void backup_settle_bitmap(BackupJob *s, bool success)
     if (bitmap == NULL) {
         return;
     }
-    s->sync_bitmap = NULL;
     /* A transaction that was undone has changed nothing: what the bitmap said is said again. */
     renew = renew && job->started;
     bitmap = renew ? bdrv_dirty_bitmap_abdicate(bitmap, NULL) : bdrv_reclaim_dirty_bitmap(bitmap, NULL);
     SIM_ASSERT(bitmap != NULL);
+    s->sync_bitmap = NULL;
     if (renew && !success) {
         SIM_MARK(job->host->sim, backup_uncopied);
         add_uncopied(s, bitmap);
