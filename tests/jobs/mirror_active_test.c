@@ -447,7 +447,7 @@ static void test_source_failure(void **state)
 
 /* The target's failure is no business of the guest's.
  *
- * fact: jobs 4.6/target-failure, 4.6/actively-synced, edge/30 */
+ * fact: jobs 4.6/target-failure, 4.6/actively-synced, 2/mirror-synced, edge/30 */
 static void test_target_failure(void **state)
 {
     struct guest_io io = {.offset = CHUNK + 512, .bytes = CHUNK, .fill = 0xa1};

@@ -8,7 +8,7 @@
 
 /* --- phases --------------------------------------------------------------------------------------------- */
 
-/* fact: jobs 4.7/switch, 1.8/ready, 1.7/equal-at-end, seed/893f7eb */
+/* fact: jobs 4.7/switch, 1.8/ready, 1.7/equal-at-end, edge/38, seed/893f7eb */
 static void test_pivot(void **state)
 {
     mirror_world(MiB, MiB, 0);

@@ -179,7 +179,7 @@ static void test_plain_job(void **state)
 
 /* --- queries --------------------------------------------------------------------------------------------- */
 
-/* fact: jobs 1.9/query-jobs, 1.9/query-block-jobs, 1.7/names, 1.6/lifts-pause,
+/* fact: jobs 1.9/query-jobs, 1.9/query-block-jobs, 1.9/actively-synced, 1.7/names, 1.6/lifts-pause,
  *       1.6/user-paused */
 static void test_error_entry(void **state)
 {
