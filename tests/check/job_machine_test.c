@@ -84,6 +84,7 @@ static void rogue_read(void *opaque)
 }
 
 /* Something goes on reading for the job. */
+/* fact: jobs edge/23 */
 static void test_io_while_paused(void **state)
 {
     Job *job = slow_mirror();
@@ -179,6 +180,7 @@ static void forget_force(void *opaque, const struct sim_record *record)
     }
 }
 
+/* fact: jobs edge/17 */
 static void test_cancel_ignored(void **state)
 {
     slow_mirror();

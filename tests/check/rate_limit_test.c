@@ -28,6 +28,7 @@ static void test_silent(void **state)
 }
 
 /* The limiter works with another speed than the one it was told. */
+/* fact: jobs edge/8 */
 static void test_above(void **state)
 {
     BlockJob *job = limited_mirror("");
@@ -59,6 +60,7 @@ static void wake(void *opaque, const struct sim_record *record)
     }
 }
 
+/* fact: jobs edge/7 */
 static void test_early(void **state)
 {
     limited_mirror("");
@@ -68,6 +70,7 @@ static void test_early(void **state)
 }
 
 /* A ready mirror takes itself for one that is not, and waits for its limit. */
+/* fact: jobs edge/11 */
 static void test_ready_throttled(void **state)
 {
     BlockJob *job = limited_mirror("");
