@@ -445,6 +445,50 @@ static void test_scan(void **state)
     }
 }
 
+static const BlockDriver *quick;
+
+static int slow_status(BlockDriverState *bs, bool want_zero, int64_t offset, int64_t bytes, int64_t *pnum,
+                       int64_t *map, BlockDriverState **file)
+{
+    int ret = quick->bdrv_co_block_status(bs, want_zero, offset, bytes, pnum, map, file);
+
+    co_sleep_ns(world, 10 * NS_PER_MS);
+    return ret;
+}
+
+/* The scan has passed an area as unallocated when the guest writes there, and has more to look at. The original
+ * marks nothing before it is through with all of the disk: the write never reaches the target.
+ *
+ * fact: jobs 4.2/track-first, edge/3 */
+static void test_write_during_scan(void **state)
+{
+    BlockDriver slow;
+
+    image_world(CLUSTER, "base", false);
+    guest_write(8 * CLUSTER, CLUSTER, 0x61);
+    guest_write(12 * CLUSTER, CLUSTER, 0x62);
+    quick = src->drv;
+    slow = *quick;
+    slow.bdrv_co_block_status = slow_status;
+    src->drv = &slow;
+    Job *job = start();
+    BdrvDirtyBitmap *bitmap = mirror_dirty_bitmap(job);
+    while (!bdrv_dirty_bitmap_get(bitmap, 8 * CLUSTER)) {
+        assert_true(sim_now(world) < NS_PER_S);
+        run_for(NS_PER_MS);
+    }
+    assert_false(bdrv_dirty_bitmap_get(bitmap, CLUSTER));
+    guest_write(CLUSTER, CLUSTER, 0x63);
+    assert_false(bdrv_dirty_bitmap_get(bitmap, 12 * CLUSTER));
+    wait_trail("READY");
+    assert_true(bdrv_get_dirty_count(bitmap) == 0);
+    assert_same_view(CLUSTER, CLUSTER);
+    assert_same_view(8 * CLUSTER, CLUSTER);
+    assert_same_view(12 * CLUSTER, CLUSTER);
+    src->drv = quick;
+    end_softly(job);
+}
+
 #define MIRROR_TEST(path, fn) T_SETUP(path, fn, world_setup, world_teardown)
 
 int main(void)
@@ -461,6 +505,7 @@ int main(void)
         MIRROR_TEST("/mirror/image/zeroing-is-free", test_zeroing_is_free),
         MIRROR_TEST("/mirror/image/whole-disk-dirty", test_whole_dirty),
         MIRROR_TEST("/mirror/image/seed/c3cc95b/info-fails", test_info_fails),
+        MIRROR_TEST("/mirror/image/write-during-scan", test_write_during_scan),
         {"/mirror/image/seed/5bc361b/4f57863/scan", test_scan, NULL, NULL, NULL},
     };
 
