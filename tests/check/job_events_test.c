@@ -63,7 +63,6 @@ static void ready_twice(Job *job)
     own->ready(job);
 }
 
-/* fact: jobs edge/14 */
 static void test_ready_twice(void **state)
 {
     Job *job = make(JOB_TYPE_BACKUP, run_ready);
@@ -162,7 +161,6 @@ static void cancel_entry(void *opaque)
     job_cancel(opaque, true);
 }
 
-/* fact: jobs edge/51 */
 static void test_terminal_event_unstarted(void **state)
 {
     Job *job = make(JOB_TYPE_BACKUP, run_nothing);
