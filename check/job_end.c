@@ -117,3 +117,14 @@ void machine_settled(struct job_machine *state, struct machine *m)
                         job_status_name(m->status));
     }
 }
+
+void machine_refused(struct job_machine *state, uint64_t number)
+{
+    for (struct machine *m = state->machines; m; m = m->next) {
+        if (m->command == number && (m->ever_ran || !m->gone)) {
+            machine_violate(state, m, "outlived-refusal", NULL,
+                            "the command that made it was refused, and the job %s",
+                            m->ever_ran ? "has run" : "is still there");
+        }
+    }
+}

@@ -491,6 +491,7 @@ const struct check_class check_job_machine = {
         "group-early, group-split: jobs that are grouped become pending together, and all or none end well\n"
         "pending-event-missing, pending-unasked, finalized-unasked, dismissed-unasked: what auto-finalize and "
         "auto-dismiss leave to the user is his\n"
+        "outlived-refusal: a job has run, or is still there, whose command was refused\n"
         "stuck: all is quiet, and a job waits for something that is no user's\n",
     .attach = attach,
     .at_settled = at_settled,

@@ -40,6 +40,8 @@ struct machine {
     unsigned in_flight; /* its requests at media */
     bool io_failed;     /* an error stopped it, and nobody has resumed it since */
 
+    uint64_t command; /* the number of the one that made it; 0: none */
+
     /* what its command asked for */
     bool asked; /* the command was seen */
     const char *asked_type;
@@ -91,6 +93,8 @@ void machine_works(struct job_machine *state, struct machine *m);
 void machine_learn(struct job_machine *state, struct machine *m);
 
 /* --- job_end.c --- */
+/* The command of that number was refused. */
+void machine_refused(struct job_machine *state, uint64_t number);
 /* The state has just changed; job is NULL when it is gone. */
 void machine_step(struct job_machine *state, struct machine *m, enum job_status from, const Job *job);
 /* The terminal event was sent. */

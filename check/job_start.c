@@ -93,6 +93,7 @@ void machine_learn(struct job_machine *state, struct machine *m)
     const struct start *start = call ? start_of(call->command->name) : NULL;
     const char *id = start ? check_call_str(call, "job-id") : NULL;
 
+    m->command = number;
     if (start && (!id || strcmp(id, m->id->str) == 0)) {
         learn(m, start, call->args);
     } else if (call && strcmp(call->command->name, "transaction") == 0) {

@@ -172,6 +172,9 @@ static void on_reply(void *opaque, const struct sim_record *record)
         return;
     }
     *link = p->next;
+    if (sim_record_str(record, 2)) {
+        machine_refused(state, p->number);
+    }
     if (p->machine) {
         taken_up(p, -1);
         answered(state, p, sim_record_str(record, 2));

@@ -299,6 +299,7 @@ void job_cancel_async(Job *job, bool force)
         job_lift_user_pause(job);
         SIM_ASSERT(job->pause_count > 0);
         job->pause_count--;
+        job_report_pause_count(job);
     }
     /* A run that is over keeps its outcome unless it is taken away by force. */
     if (!force && job->finished_run) {

@@ -60,6 +60,11 @@ enum job_type {
     JOB_TYPE_MIRROR,
     JOB_TYPE_BACKUP,
     JOB_TYPE_CREATE,
+    /* names only: there are no such jobs here */
+    JOB_TYPE_AMEND,
+    JOB_TYPE_SNAPSHOT_LOAD,
+    JOB_TYPE_SNAPSHOT_SAVE,
+    JOB_TYPE_SNAPSHOT_DELETE,
     JOB_TYPE_COUNT,
 };
 const char *job_type_name(enum job_type type);

@@ -212,7 +212,7 @@ void job_progress_set_remaining(Job *job, int64_t remaining)
 
 /* --- counted pauses ------------------------------------------------------------------------------------- */
 
-static void job_report_pause_count(const Job *job)
+void job_report_pause_count(const Job *job)
 {
     if (!job_is_internal(job)) {
         SIM_EMIT(job->host->sim, job->host, job_pause_count, job, SIM_P(job->id), job->pause_count,

@@ -27,6 +27,8 @@ void job_completed(Job *job);
 void job_txn_abort(Job *job);
 void job_do_finalize(Job *job);
 void job_txn_del_job(Job *job);
+/* The pause count has changed. */
+void job_report_pause_count(const Job *job);
 /* Notes a cancel without waking anybody. */
 void job_cancel_async(Job *job, bool force);
 

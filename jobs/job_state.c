@@ -19,8 +19,15 @@ static const char *const verb_names[JOB_VERB_COUNT] = {
 };
 
 static const char *const type_names[JOB_TYPE_COUNT] = {
-    [JOB_TYPE_COMMIT] = "commit", [JOB_TYPE_STREAM] = "stream", [JOB_TYPE_MIRROR] = "mirror",
-    [JOB_TYPE_BACKUP] = "backup", [JOB_TYPE_CREATE] = "create",
+    [JOB_TYPE_COMMIT] = "commit",
+    [JOB_TYPE_STREAM] = "stream",
+    [JOB_TYPE_MIRROR] = "mirror",
+    [JOB_TYPE_BACKUP] = "backup",
+    [JOB_TYPE_CREATE] = "create",
+    [JOB_TYPE_AMEND] = "amend",
+    [JOB_TYPE_SNAPSHOT_LOAD] = "snapshot-load",
+    [JOB_TYPE_SNAPSHOT_SAVE] = "snapshot-save",
+    [JOB_TYPE_SNAPSHOT_DELETE] = "snapshot-delete",
 };
 
 /* clang-format off */

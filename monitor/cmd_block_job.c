@@ -28,7 +28,8 @@ static const struct qmp_arg speed_args[] = {
     {.name = NULL},
 };
 
-static const char *const job_types[] = {"commit", "stream", "mirror", "backup", "create", NULL};
+static const char *const job_types[] = {"commit", "stream",        "mirror",        "backup",          "create",
+                                        "amend",  "snapshot-load", "snapshot-save", "snapshot-delete", NULL};
 static const char *const copy_modes[] = {"background", "write-blocking", NULL};
 
 static const struct qmp_arg change_args[] = {

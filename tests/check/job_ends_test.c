@@ -93,6 +93,17 @@ static void test_group_split(void **state)
     assert_violated("job-machine.group-split.backup");
 }
 
+/* It runs as soon as it is made, and a later action takes everything back. */
+static void test_outlived_refusal(void **state)
+{
+    mates = good_and_slow;
+    one_txn = true;
+    mirror_world(MiB, 0);
+    sim_subscribe(world, EV_qmp_command, make_mates, NULL);
+    assert_false(qmp("transaction", "{\"actions\":[{\"type\":\"abort\",\"data\":{}}]}"));
+    assert_violated("job-machine.outlived-refusal.backup");
+}
+
 /* --- the user's share ---------------------------------------------------------------------------------------- */
 
 static Job *mirror_with(const char *more)
@@ -337,6 +348,7 @@ int main(void)
         BENT_RULE("bent/silent/manual", test_silent_manual),
         BENT_RULE("group-early", test_group_early),
         BENT_RULE("group-split", test_group_split),
+        BENT_RULE("outlived-refusal", test_outlived_refusal),
         BENT_RULE("finalized-unasked", test_finalized_unasked),
         BENT_RULE("pending-event-missing", test_pending_event_missing),
         BENT_RULE("pending-unasked", test_pending_unasked),

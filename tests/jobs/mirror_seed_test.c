@@ -51,7 +51,9 @@ static void note_type(void *opaque, const struct sim_record *r)
 /* fact: jobs 1.1/types, seed/79e14bf, seed/3fc4b10 */
 static void test_type_enum(void **state)
 {
-    static const char *const names[JOB_TYPE_COUNT] = {"commit", "stream", "mirror", "backup", "create"};
+    static const char *const names[JOB_TYPE_COUNT] = {"commit",        "stream",        "mirror",
+                                                      "backup",        "create",        "amend",
+                                                      "snapshot-load", "snapshot-save", "snapshot-delete"};
     int events = 0;
 
     for (unsigned i = 0; i < JOB_TYPE_COUNT; i++) {
