@@ -168,6 +168,30 @@ static void test_narrowed_later(void **state)
     free_engine();
 }
 
+static void all_dirty(void *opaque)
+{
+    block_copy_set_all_dirty(copy);
+}
+
+/* After a checkpoint what was copied before counts no more, not even while it is being copied anew. */
+static void test_checkpoint(void **state)
+{
+    make_past("");
+    assert_int_equal(do_req(&top, W, 0, 2 * CL, 0x11, 0), 0);
+    probe_main(all_dirty, NULL);
+    assert_int_equal(old_content(0, 2 * CL), 0x11);
+    assert_int_equal(do_req(&top, W, 0, 512, 0x22, 0), 0);
+    probe_hold(t, W, CL);
+    struct req write = {.p = &top, .op = W, .offset = CL, .bytes = 512, .fill = 0x33};
+    spawn(&write);
+    settle();
+    assert_int_equal(old_content(0, 2 * CL), 0x11);
+    probe_release(t);
+    assert_true(write.done);
+    assert_int_equal(old_content(0, 2 * CL), 0x11);
+    free_all();
+}
+
 /* A discarding job waits for readers of what it has copied. */
 static void test_discarding_job(void **state)
 {
@@ -269,6 +293,7 @@ int main(void)
         T_CBW("/snapshot-access/discard/during-save", test_discard_during_save),
         T_CBW("/snapshot-access/bitmap", test_bitmap),
         T_CBW("/snapshot-access/narrowed-later", test_narrowed_later),
+        T_CBW("/snapshot-access/checkpoint", test_checkpoint),
         T_CBW("/snapshot-access/discarding-job", test_discarding_job),
         T_CBW("/snapshot-access/status", test_status),
         T_CBW("/snapshot-access/keeps-nothing", test_keeps_nothing),
