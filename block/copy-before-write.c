@@ -260,15 +260,16 @@ static void cbw_child_perm(BlockDriverState *bs, BdrvChild *child, uint32_t role
                            uint64_t *nperm, uint64_t *nshared)
 {
     const struct cbw *s = bs->opaque;
-    bool inactive = bdrv_is_inactive(bs);
 
     if (!(role & BDRV_CHILD_FILTERED)) {
-        *nperm = inactive ? 0 : BLK_PERM_WRITE;
-        *nshared = inactive ? BLK_PERM_ALL : BLK_PERM_ALL & ~(uint64_t)BLK_PERM_RESIZE;
+        /* Also when the node is about to be given up: whoever owns the source then would save nothing, so it cannot
+         * be given up as long as the filter is there (bugs.md N03). */
+        *nperm = BLK_PERM_WRITE;
+        *nshared = BLK_PERM_ALL & ~(uint64_t)BLK_PERM_RESIZE;
         return;
     }
     bdrv_default_perms(bs, child, role, perm, shared, nperm, nshared);
-    if (!LIST_EMPTY(&bs->parents) && !inactive) {
+    if (!LIST_EMPTY(&bs->parents) && !bdrv_is_inactive(bs)) {
         *nperm |= BLK_PERM_CONSISTENT_READ | (s->discard_source ? BLK_PERM_WRITE : 0);
         *nshared &= ~(uint64_t)(BLK_PERM_WRITE | BLK_PERM_RESIZE);
     }

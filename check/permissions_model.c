@@ -151,11 +151,7 @@ static void cbw_source_rights(const BlockDriverState *parent, uint64_t perm, uin
 static void cbw_target_rights(const BlockDriverState *parent, uint64_t perm, uint64_t shared,
                               struct edge_rights *rights)
 {
-    if (bdrv_is_inactive(parent)) {
-        exactly(rights, 0, BLK_PERM_ALL);
-    } else {
-        exactly(rights, BLK_PERM_WRITE, BLK_PERM_ALL & ~(uint64_t)BLK_PERM_RESIZE);
-    }
+    exactly(rights, BLK_PERM_WRITE, BLK_PERM_ALL & ~(uint64_t)BLK_PERM_RESIZE);
 }
 
 static void snapshot_access_rights(const BlockDriverState *parent, uint64_t perm, uint64_t shared,

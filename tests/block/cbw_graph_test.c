@@ -182,6 +182,25 @@ static void test_writer_below(void **state)
     free_engine();
 }
 
+static void give_up_all(void *opaque)
+{
+    Error *err = NULL;
+    resize_ret = bdrv_inactivate_all(host, &err);
+    error_free(err);
+}
+
+/* Who would own the source then would save nothing (bug N03). */
+static void test_not_given_up(void **state)
+{
+    make_filter("");
+    probe_main(give_up_all, NULL);
+    assert_int_equal(resize_ret, -EPERM);
+    assert_false(bdrv_is_inactive(s->bs) || bdrv_is_inactive(t->bs) || bdrv_is_inactive(top.bs));
+    assert_int_equal(do_req(&top, W, 0, 512, 0x11, 0), 0);
+    assert_content(t, 0, CL, 0xaa);
+    free_all();
+}
+
 /* --- in and out
  * --------------------------------------------------------------------------------------------------- */
 
@@ -370,6 +389,7 @@ int main(void)
         T_CBW("/cbw/permissions/no-resize", test_no_resize),
         T_CBW("/cbw/permissions/append-refused", test_append_refused),
         T_CBW("/cbw/permissions/writer-below", test_writer_below),
+        T_CBW("/cbw/permissions/not-given-up", test_not_given_up),
         T_CBW("/cbw/graph/append-and-drop", test_append_and_drop),
         T_CBW("/cbw/graph/undo", test_undo),
         T_CBW("/cbw/graph/drop-waits-for-requests", test_drop_waits_for_requests),
