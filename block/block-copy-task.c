@@ -84,7 +84,7 @@ block_copy_task *block_copy_task_begin(BlockCopyCallState *call, int64_t offset,
     block_copy_area_insert(s, &task->area);
     s->tasks++;
     s->in_flight_bytes += bytes;
-    bdrv_reset_dirty_bitmap(s->bitmap, offset, block_copy_clip(s, offset, bytes));
+    bdrv_reset_dirty_bitmap(s->bitmap, offset, block_copy_bits(s->bitmap, offset, bytes));
     return task;
 }
 
@@ -102,7 +102,7 @@ static void end_task(block_copy_task *task, bool dirty, int64_t copied)
     s->in_flight_bytes -= task->area.bytes;
     if (dirty) {
         bdrv_set_dirty_bitmap(s->bitmap, task->area.offset,
-                              block_copy_clip(s, task->area.offset, task->area.bytes));
+                              block_copy_bits(s->bitmap, task->area.offset, task->area.bytes));
     } else {
         block_copy_tell(s, copied);
     }
@@ -131,7 +131,7 @@ static void shrink(block_copy_task *task, int64_t bytes)
     SIM_MARK(s->host->sim, copy_shrink);
     task->area.bytes = bytes;
     s->in_flight_bytes -= rest;
-    bdrv_set_dirty_bitmap(s->bitmap, offset, block_copy_clip(s, offset, rest));
+    bdrv_set_dirty_bitmap(s->bitmap, offset, block_copy_bits(s->bitmap, offset, rest));
     co_queue_restart_all(&task->area.waiters); /* some wait only for what is free now */
 }
 

@@ -190,17 +190,23 @@ unsigned block_copy_tasks(const BlockCopyState *s)
 /* --- what needs a copy ------------------------------------------------------------------------------------------
  */
 
+/* Whole clusters inside the range; the last one ends where the disk does. */
+void block_copy_round_in(const BlockCopyState *s, int64_t *offset, int64_t *bytes)
+{
+    int64_t start = ROUND_UP(*offset, s->cluster_bytes);
+    int64_t end = *offset + *bytes;
+
+    SIM_ASSERT(*offset >= 0 && *bytes >= 0);
+    end = end < s->length_bytes ? ROUND_DOWN(end, s->cluster_bytes) : ROUND_UP(s->length_bytes, s->cluster_bytes);
+    *offset = start;
+    *bytes = MAX(end - start, (int64_t)0);
+}
+
 void block_copy_reset(BlockCopyState *s, int64_t offset, int64_t bytes)
 {
-    int64_t start = ROUND_UP(offset, s->cluster_bytes);
-    int64_t end = MIN(offset + bytes, s->length_bytes);
-
-    SIM_ASSERT(offset >= 0 && bytes >= 0);
-    if (end < s->length_bytes) { /* the last cluster ends where the disk does */
-        end = ROUND_DOWN(end, s->cluster_bytes);
-    }
-    if (start < end) {
-        bdrv_reset_dirty_bitmap(s->bitmap, start, end - start);
+    block_copy_round_in(s, &offset, &bytes);
+    if (bytes > 0) {
+        bdrv_reset_dirty_bitmap(s->bitmap, offset, block_copy_bits(s->bitmap, offset, bytes));
         block_copy_tell(s, 0);
     }
 }

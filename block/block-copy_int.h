@@ -75,12 +75,21 @@ struct block_copy_hold *block_copy_find_task(const BlockCopyState *s, int64_t of
 void block_copy_area_insert(BlockCopyState *s, struct block_copy_hold *area);
 /* Out of the list; wakes all that wait for it. */
 void block_copy_area_remove(struct block_copy_hold *area);
+/* To the whole clusters inside; *bytes may be 0 then, and else may end beyond the disk. */
+void block_copy_round_in(const BlockCopyState *s, int64_t *offset, int64_t *bytes);
 /* Tells whoever follows the progress. */
 void block_copy_tell(BlockCopyState *s, int64_t bytes);
 /* Bytes of the disk in whole clusters from offset on: without what lies beyond its end. */
 static inline int64_t block_copy_clip(const BlockCopyState *s, int64_t offset, int64_t bytes)
 {
     return MIN(bytes, s->length_bytes - offset);
+}
+
+/* Whole clusters as a bitmap counts them: the last one ends with the bitmap, which grows with its node when what is
+ * above the filter grows its file. */
+static inline int64_t block_copy_bits(const BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes)
+{
+    return MIN(bytes, bdrv_dirty_bitmap_size(bitmap) - offset);
 }
 
 /* --- tasks (block-copy-task.c) ----------------------------------------------------------------------------- */

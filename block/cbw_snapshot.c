@@ -125,21 +125,15 @@ int cbw_co_snapshot_block_status(BlockDriverState *bs, bool want_zero, int64_t o
 int cbw_co_pdiscard_snapshot(BlockDriverState *bs, int64_t offset, int64_t bytes)
 {
     struct cbw *s = cbw_of(bs);
-    int64_t cluster = block_copy_cluster_size(s->copy);
-    int64_t length = block_copy_length(s->copy);
-    int64_t start = ROUND_UP(offset, cluster);
-    int64_t end = offset + bytes;
 
-    if (end < length) {
-        end = ROUND_DOWN(end, cluster);
-    }
-    if (start >= end) {
+    block_copy_round_in(s->copy, &offset, &bytes);
+    if (bytes == 0) {
         return 0;
     }
-    block_copy_wait_overlapping(s->copy, start, end - start); /* a copy that ends later would bring it back */
-    block_copy_reset(s->copy, start, end - start);
-    bdrv_reset_dirty_bitmap(s->copied, start, end - start);
-    return bdrv_co_pdiscard(s->target, start, end - start);
+    block_copy_wait_overlapping(s->copy, offset, bytes); /* a copy that ends later would bring it back */
+    block_copy_reset(s->copy, offset, bytes);
+    bdrv_reset_dirty_bitmap(s->copied, offset, block_copy_bits(s->copied, offset, bytes));
+    return bdrv_co_pdiscard(s->target, offset, block_copy_clip(s->copy, offset, bytes));
 }
 
 /* --- without I/O

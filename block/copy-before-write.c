@@ -255,7 +255,8 @@ static int cbw_open(BlockDriverState *bs, const struct qvalue *options, Error **
 /* --- what the node is --------------------------------------------------------------------------------------------
  */
 
-/* Nobody may change the source behind the filter's back as soon as somebody is there whom it would concern. */
+/* Nobody may change the source behind the filter's back as soon as somebody is there whom it would concern; its
+ * length is that of the engine in any case. */
 static void cbw_child_perm(BlockDriverState *bs, BdrvChild *child, uint32_t role, uint64_t perm, uint64_t shared,
                            uint64_t *nperm, uint64_t *nshared)
 {
@@ -269,9 +270,10 @@ static void cbw_child_perm(BlockDriverState *bs, BdrvChild *child, uint32_t role
         return;
     }
     bdrv_default_perms(bs, child, role, perm, shared, nperm, nshared);
+    *nshared &= ~(uint64_t)BLK_PERM_RESIZE;
     if (!LIST_EMPTY(&bs->parents) && !bdrv_is_inactive(bs)) {
         *nperm |= BLK_PERM_CONSISTENT_READ | (s->discard_source ? BLK_PERM_WRITE : 0);
-        *nshared &= ~(uint64_t)(BLK_PERM_WRITE | BLK_PERM_RESIZE);
+        *nshared &= ~(uint64_t)BLK_PERM_WRITE;
     }
 }
 

@@ -140,12 +140,13 @@ static void mirror_top_rights(const BlockDriverState *parent, uint64_t perm, uin
 static void cbw_source_rights(const BlockDriverState *parent, uint64_t perm, uint64_t shared,
                               struct edge_rights *rights)
 {
-    if (bdrv_first_parent(parent) && !bdrv_is_inactive(parent)) {
-        rights->perm_min |= BLK_PERM_CONSISTENT_READ;
-        rights->perm_max |= BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE;
-        rights->shared_min &= ~WRITES;
-        rights->shared_max &= ~WRITES;
-    }
+    bool used = bdrv_first_parent(parent) && !bdrv_is_inactive(parent);
+    uint64_t kept = used ? WRITES : BLK_PERM_RESIZE;
+
+    rights->perm_min |= used ? BLK_PERM_CONSISTENT_READ : 0;
+    rights->perm_max |= used ? BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE : 0;
+    rights->shared_min &= ~kept;
+    rights->shared_max &= ~kept;
 }
 
 static void cbw_target_rights(const BlockDriverState *parent, uint64_t perm, uint64_t shared,

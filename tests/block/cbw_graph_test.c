@@ -105,7 +105,8 @@ static void test_permissions(void **state)
     expect_perms(target, BLK_PERM_WRITE, BLK_PERM_ALL & ~(uint64_t)BLK_PERM_RESIZE);
     expect_perms(file, RW, kept);
     probe_main(leave, top.blk);
-    expect_perms(file, 0, BLK_PERM_ALL); /* no user: nobody whom a change would concern */
+    /* no user: nobody whom a change would concern, but for the length */
+    expect_perms(file, 0, BLK_PERM_ALL & ~(uint64_t)BLK_PERM_RESIZE);
     probe_main(open_past, NULL);
     expect_perms(file, BLK_PERM_CONSISTENT_READ, kept);
     expect_perms(bdrv_find_child(past.bs, "file"), 0, BLK_PERM_ALL);
@@ -132,6 +133,38 @@ static void test_no_resize(void **state)
     probe_main(resize, t->bs);
     assert_int_equal(resize_ret, -1);
     assert_int_equal(s->length, MiB);
+    free_all();
+}
+
+static void wants_resize(void *opaque)
+{
+    SIM_ASSERT_EQ(blk_set_perm(top.blk, RW | BLK_PERM_RESIZE, BLK_PERM_ALL, NULL), 0);
+}
+
+/* Who is above may grow its file, in the last cluster too: what is old is none the longer. It may not shorten it.
+ */
+static void test_growth(void **state)
+{
+    disk_bytes = 2 * CL + 512;
+    make_past("");
+    probe_main(wants_resize, NULL);
+    assert_int_equal(do_req(&top, W, 2 * CL + 512, 2 * CL, 0x11, 0), 0);
+    assert_int_equal(s->length, 4 * CL + 512);
+    assert_int_equal(top.bs->total_bytes, 4 * CL + 512);
+    assert_int_equal(do_req(&top, W, 2 * CL, 512, 0x22, 0), 0);
+    assert_int_equal(do_req(&top, Z, 3 * CL, CL, 0, 0), 0);
+    assert_int_equal(t->length, 2 * CL + 512);
+    assert_int_equal(old_content(0, disk_bytes), 0xaa);
+    assert_int_equal(do_req(&past, R, disk_bytes, 512, 0, 0), 0); /* beyond the end, as of any node */
+    probe_fail(t, W, -1, -EIO, 1);
+    assert_int_equal(do_req(&top, W, 0, 512, 0x33, 0), -EIO);
+    assert_int_equal(run_background(1), 0);
+    assert_int_equal(block_copy_remaining(copy), 0);
+    assert_int_equal(do_req(&top, SIM_OP_TRUNCATE, CL, 0, 0, 0), -ENOTSUP);
+    assert_int_equal(do_req(&top, SIM_OP_TRUNCATE, 8 * CL, 0, 0, 0), 0);
+    assert_int_equal(do_req(&past, D, CL, CL + 512, 0, 0), 0);
+    assert_int_equal(old_content(2 * CL, 512), -EACCES);
+    assert_int_equal(old_content(0, CL), 0xaa);
     free_all();
 }
 
@@ -387,6 +420,7 @@ int main(void)
         T_CBW("/cbw/options/min-cluster-size", test_min_cluster_size),
         T_CBW("/cbw/permissions/edges", test_permissions),
         T_CBW("/cbw/permissions/no-resize", test_no_resize),
+        T_CBW("/cbw/growth", test_growth),
         T_CBW("/cbw/permissions/append-refused", test_append_refused),
         T_CBW("/cbw/permissions/writer-below", test_writer_below),
         T_CBW("/cbw/permissions/not-given-up", test_not_given_up),
