@@ -65,14 +65,24 @@ static void clear(struct applying *a, struct bitmap_model *m, const struct qvalu
     bitmap_clear(a->models, m, 0, m->size, a->event);
 }
 
+/* If a backup of the same transaction has frozen it since, its successor took over how it was. */
+static void set_enabled(struct applying *a, struct bitmap_model *m, bool enabled)
+{
+    if (m->successor) {
+        m->frozen_enabled = enabled;
+        m->frozen_enabled_at = a->event;
+    }
+    bitmap_enable(m->successor ? m->successor : m, enabled, a->event);
+}
+
 static void enable(struct applying *a, struct bitmap_model *m, const struct qvalue *data)
 {
-    bitmap_enable(m, true, a->event);
+    set_enabled(a, m, true);
 }
 
 static void disable(struct applying *a, struct bitmap_model *m, const struct qvalue *data)
 {
-    bitmap_enable(m, false, a->event);
+    set_enabled(a, m, false);
 }
 
 static void merge_source(void *opaque, const char *node, const char *name)

@@ -277,6 +277,18 @@ static void on_resize(void *opaque, const struct sim_record *record)
 
 /* --- successors -------------------------------------------------------------------------------------------- */
 
+/* Not in the middle of a transaction, whose other actions are known by its reply. */
+static void compare_whole(struct bitmap_models *models, struct bitmap_model *m, const char *op, bool bits)
+{
+    if (bitmap_command_running(models, m->host->number)) {
+        return;
+    }
+    bitmap_compare_flags(models, m, op);
+    if (bits) {
+        bitmap_compare(models, m, op);
+    }
+}
+
 static void on_freeze(void *opaque, const struct sim_record *record)
 {
     struct bitmap_model *parent = bitmap_model_find(opaque, record->ref);
@@ -284,8 +296,8 @@ static void on_freeze(void *opaque, const struct sim_record *record)
 
     if (parent && child) {
         bitmap_freeze(parent, child, record->number);
-        bitmap_compare_flags(opaque, parent, "freeze");
-        bitmap_compare_flags(opaque, child, "freeze");
+        compare_whole(opaque, parent, "freeze", false);
+        compare_whole(opaque, child, "freeze", false);
     }
 }
 
@@ -297,8 +309,7 @@ static void on_abdicate(void *opaque, const struct sim_record *record)
     for (struct bitmap_model *m = models->first; m && child; m = m->next) {
         if (m->successor == child) {
             bitmap_abdicate(m);
-            bitmap_compare_flags(models, child, "abdicate");
-            bitmap_compare(models, child, "abdicate");
+            compare_whole(models, child, "abdicate", true);
             bitmap_backup_failed(child, m);
             return;
         }
@@ -311,8 +322,7 @@ static void on_reclaim(void *opaque, const struct sim_record *record)
 
     if (m && m->successor) {
         bitmap_reclaim(opaque, m, record->number);
-        bitmap_compare_flags(opaque, m, "reclaim");
-        bitmap_compare(opaque, m, "reclaim");
+        compare_whole(opaque, m, "reclaim", true);
     }
 }
 
