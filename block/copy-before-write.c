@@ -322,3 +322,15 @@ bool bdrv_cbw_snapshot_broken(const BlockDriverState *bs)
 {
     return cbw_of(bs)->broken != 0;
 }
+
+int bdrv_cbw_peek(const BlockDriverState *bs, int64_t offset, int64_t bytes, struct payload *out)
+{
+    SIM_ASSERT(bdrv_is_cbw(bs));
+    return cbw_peek_snapshot(bs, offset, bytes, out);
+}
+
+bool bdrv_cbw_peek_status(const BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *pnum)
+{
+    SIM_ASSERT(bdrv_is_cbw(bs));
+    return cbw_peek_snapshot_status(bs, offset, bytes, pnum);
+}

@@ -27,6 +27,7 @@ extern const struct check_class check_durability;
 extern const struct check_class check_drained;
 extern const struct check_class check_qcow2_metadata;
 extern const struct check_class check_commit_view;
+extern const struct check_class check_target_point_in_time;
 
 /* --- the boundary (boundary.c) --------------------------------------------------------------------------- */
 

@@ -265,6 +265,52 @@ int64_t instant_difference_except(const struct instant *instant, const BlockDriv
     return INSTANT_EQUAL;
 }
 
+static void differing_slice(const struct instant *instant, const BlockDriverState *bs, int64_t start, int64_t bytes,
+                            struct ranges *out)
+{
+    int64_t inside = MAX(MIN(bytes, bdrv_getlength_cached(bs) - start), (int64_t)0);
+    struct payload then, now;
+
+    payload_init(instant->sim, &then);
+    payload_init(instant->sim, &now);
+    append(instant, start, ROUND_UP(bytes, SIM_PAGE_BYTES), &then);
+    if (inside == 0 || bdrv_peek(bs, start, inside, &now) >= 0) {
+        payload_append_zero(&now, bytes - inside);
+        for (int64_t at = 0; at < bytes; at += SIM_PAGE_BYTES) {
+            if (!payload_equal(&then, at, &now, at, MIN((int64_t)SIM_PAGE_BYTES, bytes - at))) {
+                ranges_add(out, start + at, start + MIN(at + SIM_PAGE_BYTES, bytes));
+            }
+        }
+    }
+    payload_clear(&then);
+    payload_clear(&now);
+}
+
+void instant_differing(const struct instant *instant, const BlockDriverState *bs, struct ranges *out)
+{
+    int64_t length = bdrv_getlength_cached(bs);
+
+    for (int64_t at = instant->from, stop; at < instant->length; at = stop) {
+        int64_t content = next_content(instant, at);
+        bool data = at < length && status_of_pages(bs, at, MIN(length, instant->length), &stop);
+
+        if (at >= length) {
+            stop = instant->length;
+        }
+        if (!data && content > at) {
+            stop = MIN(stop, content);
+            continue;
+        }
+        stop = MIN(ROUND_UP(stop, SIM_PAGE_BYTES), MIN(at + SLICE_BYTES, instant->length));
+        differing_slice(instant, bs, at, stop - at, out);
+    }
+}
+
+bool instant_is_hole(const struct instant *instant, int64_t offset, int64_t bytes)
+{
+    return next_content(instant, offset) >= offset + bytes;
+}
+
 int64_t instant_difference_data(const struct instant *instant, int64_t offset, const struct payload *data)
 {
     int64_t page = ROUND_DOWN(offset, SIM_PAGE_BYTES);

@@ -36,8 +36,12 @@ int64_t instant_difference(const struct instant *instant, const BlockDriverState
 /* The same but for the areas in `except`. */
 int64_t instant_difference_except(const struct instant *instant, const BlockDriverState *bs, int64_t start,
                                   int64_t end, const struct ranges *except);
+/* The pages at which bs shows something else, all of them; beyond its end it shows zeroes. */
+void instant_differing(const struct instant *instant, const BlockDriverState *bs, struct ranges *out);
 /* The same for data that was read at offset. */
 int64_t instant_difference_data(const struct instant *instant, int64_t offset, const struct payload *data);
+/* Whether [offset, offset + bytes) was all zeroes as far as whole leaves tell: no page of theirs was kept. */
+bool instant_is_hole(const struct instant *instant, int64_t offset, int64_t bytes);
 /* For messages, as check_content_of_node: what the sector around offset was. */
 const char *instant_content(const struct instant *instant, const struct check *check, int64_t offset,
                             char buf[CHECK_CONTENT]);

@@ -9,9 +9,11 @@
 #include "check/checkers.h"
 
 static const struct check_class *const classes[] = {
-    &check_guest_view, &check_bitmap_exact, &check_target_at_pivot, &check_job_machine,       &check_rate_limit,
-    &check_liveness,   &check_resources,    &check_permissions,     &check_successor_algebra, &check_blkverify,
-    &check_durability, &check_drained,      &check_qcow2_metadata,  &check_commit_view,
+    &check_guest_view,     &check_bitmap_exact, &check_target_at_pivot,
+    &check_job_machine,    &check_rate_limit,   &check_liveness,
+    &check_resources,      &check_permissions,  &check_successor_algebra,
+    &check_blkverify,      &check_durability,   &check_drained,
+    &check_qcow2_metadata, &check_commit_view,  &check_target_point_in_time,
 };
 
 #define KEPT_MAX 16
