@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "check/bitmap_model.h"
+#include "jobs/backup.h"
 
 void bitmap_violate(struct bitmap_models *models, const struct bitmap_model *m, const char *rule, const char *op,
                     const char *fmt, ...)
@@ -152,13 +153,32 @@ static void compare_around(struct bitmap_models *models, uint32_t host, int64_t 
     }
 }
 
+/* A backup that failed and whose bitmap is to say what it has not copied adds that (jobs.md 5.4): what its engine
+ * still has to copy, and nothing else. That no more is missing is target-point-in-time's question. */
+static bool is_uncopied(const struct bitmap_model *m, int64_t start, int64_t end)
+{
+    for (const Job *job = job_next(m->host, NULL); job; job = job_next(m->host, job)) {
+        if (block_job_is_backup(job) && job->status == JOB_STATUS_ABORTING && backup_source(job) == m->bs &&
+            backup_bitmap_mode(job) == BITMAP_SYNC_ALWAYS) {
+            const BdrvDirtyBitmap *left =
+                block_copy_dirty_bitmap((BlockCopyState *)(uintptr_t)backup_copy_state(job));
+            int64_t zero = bdrv_dirty_bitmap_next_zero(left, start, end - start);
+
+            if (zero < 0 || zero >= end) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 static void on_set(void *opaque, const struct sim_record *record)
 {
     struct bitmap_model *m = bitmap_model_find(opaque, record->ref);
     int64_t start = (int64_t)record->field[2];
     int64_t end = start + (int64_t)record->field[3];
 
-    if (m && bitmap_is_owned(m)) {
+    if (m && (bitmap_is_owned(m) || is_uncopied(m, start, end))) {
         bitmap_must(m, start, end);
     }
     compare_around(opaque, record->host, start, end);

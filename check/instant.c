@@ -4,7 +4,7 @@
 #include <string.h>
 
 #define LEAF_PAGES 16
-#define LEAF_BYTES (LEAF_PAGES * SIM_PAGE_BYTES)
+#define LEAF_BYTES ((int64_t)LEAF_PAGES * SIM_PAGE_BYTES)
 #define SLICE_BYTES MiB
 
 struct instant_leaf {
@@ -268,7 +268,7 @@ int64_t instant_difference_except(const struct instant *instant, const BlockDriv
 static void differing_slice(const struct instant *instant, const BlockDriverState *bs, int64_t start, int64_t bytes,
                             struct ranges *out)
 {
-    int64_t inside = MAX(MIN(bytes, bdrv_getlength_cached(bs) - start), (int64_t)0);
+    int64_t inside = bs ? MAX(MIN(bytes, bdrv_getlength_cached(bs) - start), (int64_t)0) : 0;
     struct payload then, now;
 
     payload_init(instant->sim, &then);
@@ -288,7 +288,7 @@ static void differing_slice(const struct instant *instant, const BlockDriverStat
 
 void instant_differing(const struct instant *instant, const BlockDriverState *bs, struct ranges *out)
 {
-    int64_t length = bdrv_getlength_cached(bs);
+    int64_t length = bs ? bdrv_getlength_cached(bs) : 0;
 
     for (int64_t at = instant->from, stop; at < instant->length; at = stop) {
         int64_t content = next_content(instant, at);

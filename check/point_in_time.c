@@ -142,7 +142,7 @@ static void promise(struct pit_job *p, const Job *job)
     const BdrvDirtyBitmap *bitmap = backup_sync_bitmap(job);
     BlockDriverState *below = bdrv_cow_bs(source);
 
-    if (p->sync == MIRROR_SYNC_TOP && below) {
+    if (p->sync == MIRROR_SYNC_TOP && bdrv_supports_backing(source)) {
         instant_differing(p->instant, below, &p->promised);
     } else if (p->sync == MIRROR_SYNC_FULL || p->sync == MIRROR_SYNC_TOP) {
         ranges_add(&p->promised, 0, MAX(p->instant->length, (int64_t)1));

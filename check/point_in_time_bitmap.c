@@ -29,13 +29,13 @@ static int64_t unmarked_difference(const struct point_in_time *state, const stru
 }
 
 static void violate(struct point_in_time *state, const struct pit_job *p, const BlockDriverState *bs,
-                    int64_t offset, const char *why)
+                    int64_t offset, const char *op)
 {
     char text[PIT_TEXT + 64], what[PIT_TEXT];
 
-    snprintf(text, sizeof(text), "bitmap %s has no bit %s: %s", p->bitmap, why,
+    snprintf(text, sizeof(text), "bitmap %s has no bit of what was %s: %s", p->bitmap, op,
              pit_describe(state, p->instant, bs, offset, what));
-    pit_violate(state, p->host, p->id, "bitmap-lost", "completed", p->source, why, text);
+    pit_violate(state, p->host, p->id, "bitmap-lost", "completed", p->source, op, text);
 }
 
 void pit_bitmap_look(struct point_in_time *state, const struct pit_job *p, bool success)
@@ -58,14 +58,14 @@ void pit_bitmap_look(struct point_in_time *state, const struct pit_job *p, bool 
         found = unmarked_difference(state, p->instant, source, &bits, true);
     }
     if (found >= 0) {
-        violate(state, p, source, found, "of a write");
+        violate(state, p, source, found, "written");
     }
     found = -1;
     for (int64_t at = 0; owes && target && found < 0 && (r = ranges_next(&p->promised, at)) != NULL; at = r->end) {
         found = instant_difference_except(p->instant, target, r->start, r->end, &bits);
     }
     if (found >= 0) {
-        violate(state, p, target, found, "of what was not copied");
+        violate(state, p, target, found, "not-copied");
     }
     ranges_free(&bits);
 }
