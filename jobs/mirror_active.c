@@ -101,6 +101,22 @@ static int active_co_target(const struct active_write *w, int64_t start, int64_t
     return ret;
 }
 
+static const enum sim_op active_ops[MIRROR_METHOD_COUNT] = {
+    [MIRROR_METHOD_COPY] = SIM_OP_WRITE,
+    [MIRROR_METHOD_ZERO] = SIM_OP_WRITE_ZEROES,
+    [MIRROR_METHOD_DISCARD] = SIM_OP_DISCARD,
+};
+
+static void active_emit(const struct active_write *w, int64_t start, int64_t end, int ret)
+{
+    Job *job = &w->op.s->common.job;
+
+    if (!job_is_internal(job)) {
+        SIM_EMIT(job->host->sim, job->host, mirror_active_write, job, SIM_P(job->id), active_ops[w->method],
+                 (uint64_t)start, (uint64_t)(end - start), (uint64_t)(int64_t)MIN(ret, 0));
+    }
+}
+
 /* The target's part. What fails is dirty before anybody hears of it. */
 static void active_copy(const struct active_write *w, int64_t start, int64_t end)
 {
@@ -112,6 +128,7 @@ static void active_copy(const struct active_write *w, int64_t start, int64_t end
     mirror_update_remaining(s);
     ret = active_co_target(w, start, end - start);
     s->active_bytes -= end - start;
+    active_emit(w, start, end, ret);
     if (ret < 0) {
         SIM_MARK(mirror_sim(s), mirror_active_failed);
         bdrv_set_dirty_bitmap(s->dirty_bitmap, w->offset, w->bytes);
