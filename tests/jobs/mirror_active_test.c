@@ -252,6 +252,32 @@ static void test_overlap(void **state)
     cancel_clean(job);
 }
 
+/* M13: two that overlap wait for the same copy, wake up together, and one goes first.
+ *
+ * fact: jobs 4.6/no-deadlock, edge/25 */
+static void test_two_waiters(void **state)
+{
+    struct guest_io one = {.offset = 0, .bytes = 96 * KiB, .fill = 0x45};
+    struct guest_io two = {.offset = 32 * KiB, .bytes = 96 * KiB, .fill = 0x46};
+    Job *job = start_ready(MIRROR_COPY_BACKGROUND);
+
+    slow(SIM_OP_WRITE, dst_disk, 0, 200 * NS_PER_MS);
+    guest_write(0, CHUNK, 0x44);
+    to_write_blocking(job);
+    run_for(150 * NS_PER_MS);
+    assert_int_equal(mirror_in_flight(job), 1);
+    guest_submit_io(&one);
+    guest_submit_io(&two);
+    run_for(NS_PER_MS);
+    assert_int_equal(mirror_active_writes(job), 2);
+    wait_io(&one);
+    wait_io(&two);
+    run_for(NS_PER_S);
+    assert_int_equal(dirty_count(job), 0);
+    assert_same_disks(4 * CHUNK);
+    cancel_clean(job);
+}
+
 static struct guest_io stream[64];
 
 /* The target is slow and guests write without a break: the background goes on all the same, and waits for slots of
@@ -619,6 +645,7 @@ int main(void)
         MIRROR_TEST("/mirror/active/edges", test_edges),
         MIRROR_TEST("/mirror/active/short-tail", test_short_tail),
         MIRROR_TEST("/mirror/active/waits-for-whole-range", test_waits),
+        MIRROR_TEST("/mirror/active/two-waiters", test_two_waiters),
         MIRROR_TEST("/mirror/active/overlap", test_overlap),
         MIRROR_TEST("/mirror/active/converges", test_converges),
         {"/mirror/active/mode-changes-under-write", test_mode_changes_under_write, NULL, NULL, NULL},
