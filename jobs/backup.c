@@ -60,6 +60,9 @@ static void backup_clean(Job *job)
     SIM_ASSERT(s->call == NULL && s->sync_bitmap == NULL);
     block_copy_set_progress(s->copy, NULL, NULL);
     s->copy = NULL;
+    if (s->sync == MIRROR_SYNC_TOP) {
+        bdrv_op_unblock(s->source, BLOCK_OP_EXTERNAL_SNAPSHOT, s->common.blocker);
+    }
     block_job_remove_all_bdrv(&s->common);
     bdrv_cbw_drop(s->filter);
     backup_let_go(s);
@@ -233,6 +236,9 @@ static void backup_fill(BackupJob *s, BlockDriverState *source, BlockDriverState
     block_copy_set_speed(s->copy, (uint64_t)args->speed);
     if (s->sync == MIRROR_SYNC_TOP) {
         block_copy_set_skip_unallocated(s->copy, true);
+        /* An overlay would come between filter and source, and what is asked for is what the node below the filter
+         * holds itself: nothing, and a backup of nothing would pass for one. */
+        bdrv_op_block(source, BLOCK_OP_EXTERNAL_SNAPSHOT, s->common.blocker);
     }
     if (s->sync == MIRROR_SYNC_NONE) {
         job_progress_set_remaining(&s->common.job, s->length);
