@@ -4,6 +4,7 @@
  */
 #include <string.h>
 
+#include "block/block_int.h"
 #include "check/guest_view.h"
 
 /* Another node over the medium of a guest that shares RESIZE cut it short: the guest's own node is not told. */
@@ -49,6 +50,23 @@ bool guest_is_being_cut(const BlockDriverState *bs)
     const struct disk *disk = bottom ? check_disk_below(bottom) : NULL;
 
     return disk && ROUND_UP(disk_length(disk), SIM_SECTOR_BYTES) < bdrv_getlength_cached(bottom);
+}
+
+/* A length that changes at this moment: the image gives its tail up before it says that it is shorter
+ * (bitmaps-qcow2.md 5.5), and what was written there while the resize waited is gone with it. */
+bool guest_is_being_resized(const BlockDriverState *bs)
+{
+    for (; bs; bs = bdrv_primary_bs(bs)) {
+        const BdrvTrackedRequest *req;
+
+        LIST_FOREACH(req, &bs->tracked_requests, list)
+        {
+            if (req->type == BDRV_TRACKED_TRUNCATE) {
+                return true;
+            }
+        }
+    }
+    return false;
 }
 
 /* What the guest sees from there on, if the medium has it at the same place; else all of it. */

@@ -290,7 +290,8 @@ static void check_whole(struct guest_view *state, struct view *view)
     struct payload data;
     struct model_mismatch mismatch;
 
-    if (!bs || guest_is_being_cut(bs) || guest_below_is_moving(view) || is_beside(state, view)) {
+    if (!bs || guest_is_being_cut(bs) || guest_is_being_resized(bs) || guest_below_is_moving(view) ||
+        is_beside(state, view)) {
         return;
     }
     payload_init(state->check->sim, &data);

@@ -75,6 +75,7 @@ void guest_below_attach(struct guest_view *state);
 
 /* The medium is shorter already than its node knows: somebody resizes at this moment. */
 bool guest_is_being_cut(const BlockDriverState *bs);
+bool guest_is_being_resized(const BlockDriverState *bs); /* it, or what it stands on */
 void guest_resize_attach(struct guest_view *state);
 
 /* --- mirrors that copy a part (guest_partial.c) -------------------------------------------------------------- */
