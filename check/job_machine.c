@@ -452,6 +452,7 @@ static void *attach(struct check *check)
         {EV_BLOCK_JOB_ERROR, on_error},
         {EV_job_sleep, on_sleep},
         {EV_mirror_op_end, on_op_end},
+        {EV_mirror_active_write, on_op_end},
         {EV_host_crash, on_crash},
     };
 
