@@ -277,8 +277,13 @@ static void differing_slice(const struct instant *instant, const BlockDriverStat
     if (inside == 0 || bdrv_peek(bs, start, inside, &now) >= 0) {
         payload_append_zero(&now, bytes - inside);
         for (int64_t at = 0; at < bytes; at += SIM_PAGE_BYTES) {
-            if (!payload_equal(&then, at, &now, at, MIN((int64_t)SIM_PAGE_BYTES, bytes - at))) {
-                ranges_add(out, start + at, start + MIN(at + SIM_PAGE_BYTES, bytes));
+            int64_t end = MIN(at + SIM_PAGE_BYTES, bytes);
+            bool equal = payload_equal(&then, at, &now, at, end - at);
+
+            for (int64_t s = at; s < end && !equal; s += SIM_SECTOR_BYTES) {
+                if (!payload_equal(&then, s, &now, s, MIN((int64_t)SIM_SECTOR_BYTES, end - s))) {
+                    ranges_add(out, start + s, start + MIN(s + SIM_SECTOR_BYTES, end));
+                }
             }
         }
     }

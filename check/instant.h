@@ -36,8 +36,8 @@ int64_t instant_difference(const struct instant *instant, const BlockDriverState
 /* The same but for the areas in `except`. */
 int64_t instant_difference_except(const struct instant *instant, const BlockDriverState *bs, int64_t start,
                                   int64_t end, const struct ranges *except);
-/* The pages at which bs shows something else, all of them; beyond its end, and where there is none (NULL), it shows
- * zeroes. */
+/* The sectors at which bs shows something else, all of them; beyond its end, and where there is none (NULL), it
+ * shows zeroes. */
 void instant_differing(const struct instant *instant, const BlockDriverState *bs, struct ranges *out);
 /* The same for data that was read at offset. */
 int64_t instant_difference_data(const struct instant *instant, int64_t offset, const struct payload *data);

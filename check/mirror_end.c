@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "check/checkers.h"
+#include "jobs/commit.h"
 #include "jobs/mirror.h"
 
 struct mirror_end {
@@ -16,6 +17,7 @@ struct mirror_end {
     const struct sim_name *id;
     const struct sim_name *target; /* node name; NULL: not known yet */
     struct disk *medium;           /* below the target; NULL: it keeps what it gets, or cannot be followed */
+    const char *type;              /* "commit": an active one */
     enum job_status status;
     uint64_t written;      /* the job's writes completed on the medium */
     uint64_t stable;       /* of these, covered by a flush */
@@ -47,7 +49,7 @@ static void violate(const struct mirror_ends *state, const struct mirror_end *e,
     struct violation_where where = {.host = check_host_name(e->host),
                                     .node = e->target->str,
                                     .job = e->id->str,
-                                    .job_type = "mirror",
+                                    .job_type = e->type,
                                     .phase = phase};
 
     check_violate(state->check->set, "target-at-pivot", rule, &where, "job %s, target %s: %s", e->id->str,
@@ -100,9 +102,12 @@ static void on_status(void *opaque, const struct sim_record *record)
     enum job_status status;
 
     SIM_ASSERT(job_status_parse(sim_record_str(record, 1), &status));
-    if (!e && job && block_job_is_mirror(job) && status != JOB_STATUS_NULL) {
+    if (!e && job && (block_job_is_mirror(job) || block_job_is_active_commit(job)) && status != JOB_STATUS_NULL) {
         e = (struct mirror_end *)sim_alloc(state->check->arena, SIM_TYPE_check_state, sizeof(*e));
-        *e = (struct mirror_end){.host = job->host, .id = job->id, .next = state->first};
+        *e = (struct mirror_end){.host = job->host,
+                                 .id = job->id,
+                                 .type = block_job_is_mirror(job) ? "mirror" : "commit",
+                                 .next = state->first};
         state->first = e;
     }
     if (!e) {

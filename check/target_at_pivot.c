@@ -9,40 +9,12 @@
  * Comparing costs what was written since the last look, not what the disks hold: equal areas are left alone until a
  * medium below either side reports a write there.
  */
-#include <inttypes.h>
+#include "check/target_at_pivot.h"
+
 #include <string.h>
 
-#include "block/dirty-bitmap.h"
-#include "check/checkers.h"
-#include "check/ranges.h"
-#include "jobs/mirror.h"
+#include "jobs/commit.h"
 #include "vm/guest.h"
-
-#define SLICE_BYTES MiB
-
-struct pivot {
-    struct host *host;
-    const struct sim_name *id;
-    const struct sim_name *source, *target; /* node names: nodes may go before their job */
-    struct disk *source_disk, *target_disk; /* NULL: writes cannot be followed, everything is open always */
-    enum mirror_sync sync;
-    enum job_status status;
-    bool populated;     /* the job has begun to copy: its bitmap says what the target lacks */
-    uint64_t below[2];  /* check_below.id of source and target when it began */
-    bool moved;         /* a command has put other media below one of them, or its children may differ */
-    bool switched;      /* parents have moved: what follows is another story */
-    bool looked;        /* since the job returned */
-    int64_t different;  /* at the last look: offset, or -1 */
-    struct ranges open; /* not known to be equal */
-    struct ranges owed; /* sync other than full: what guests wrote since the job began, sector by sector; blocks
-                           larger than that are filled up with what the target holds, and equal nothing */
-    struct pivot *next;
-};
-
-struct target_at_pivot {
-    struct check *check;
-    struct pivot *pivots;
-};
 
 static struct pivot *find(struct target_at_pivot *state, uint32_t host, const struct sim_name *id)
 {
@@ -54,147 +26,32 @@ static struct pivot *find(struct target_at_pivot *state, uint32_t host, const st
     return p;
 }
 
-static BlockDriverState *node_of(const struct pivot *p, const struct sim_name *name)
+/* A target whose backing node is the source (sync=none), or the source's own (top), shows all that the source shows:
+ * its layer must have no holes where it should have content, and none the other way round. */
+static bool shows_all(const struct pivot *p)
 {
-    return name ? bdrv_find_node(p->host, name->str) : NULL;
-}
+    BlockDriverState *source = pivot_node(p, p->source), *target = pivot_node(p, p->target);
+    BlockDriverState *below = target ? bdrv_cow_bs(bdrv_skip_filters(target)) : NULL;
+    BlockDriverState *expected = source ? bdrv_skip_filters(source) : NULL;
 
-/* --- comparing -------------------------------------------------------------------------------------------- */
-
-/* First byte that differs in [start, end), or -1. Holes on both sides cost nothing; the status of a run, which
- * costs its length, is asked once. */
-static int64_t first_difference(struct sim *sim, const BlockDriverState *a, const BlockDriverState *b,
-                                int64_t start, int64_t end)
-{
-    int64_t a_end = start, b_end = start; /* of the runs whose status is known */
-    bool data_a = false, data_b = false;
-    struct payload pa, pb;
-    int64_t found = -1;
-
-    payload_init(sim, &pa);
-    payload_init(sim, &pb);
-    while (start < end && found < 0) {
-        int64_t n;
-
-        if (start >= a_end) {
-            data_a = bdrv_peek_status(a, start, end - start, &n);
-            SIM_ASSERT(n > 0);
-            a_end = start + n;
-        }
-        if (start >= b_end) {
-            data_b = bdrv_peek_status(b, start, end - start, &n);
-            SIM_ASSERT(n > 0);
-            b_end = start + n;
-        }
-        n = MIN(MIN(a_end, b_end), end) - start;
-        if (data_a || data_b) {
-            n = MIN(n, SLICE_BYTES);
-            if (bdrv_peek(a, start, n, &pa) < 0 || bdrv_peek(b, start, n, &pb) < 0) {
-                break; /* no such view: nothing can be said */
-            }
-            found = payload_first_difference(&pa, &pb, n);
-            found = found < 0 ? -1 : start + found;
-            payload_clear(&pa);
-            payload_clear(&pb);
-        }
-        start += n;
+    if (expected && p->sync == MIRROR_SYNC_TOP) {
+        expected = bdrv_cow_bs(expected) ? bdrv_skip_filters(bdrv_cow_bs(expected)) : NULL;
     }
-    payload_clear(&pa);
-    payload_clear(&pb);
-    return found;
-}
-
-/* While the job runs: is the difference one that it knows of, or a guest's that is not over? */
-static bool excused(const struct target_at_pivot *state, const Job *job, int64_t offset, int64_t bytes)
-{
-    BdrvDirtyBitmap *bitmap = mirror_dirty_bitmap(job);
-
-    return !bitmap || bdrv_dirty_bitmap_get(bitmap, offset) || mirror_area_in_flight(job, offset, bytes) ||
-           check_flight_writing(check_boundary(state->check), NULL, offset, bytes);
-}
-
-/* Another medium lies below one of them: neither the mirror nor its bitmap was told. */
-static bool has_moved(struct pivot *p, const BlockDriverState *source, const BlockDriverState *target)
-{
-    p->moved |= !p->switched && ((source && check_below(source).id != p->below[0]) ||
-                                 (target && check_below(target).id != p->below[1]));
-    return p->moved;
-}
-
-/* Looks at what is open. job: excuses what it knows to be different; NULL: nothing is excused. Returns the first
- * difference or -1; what was found equal is closed. */
-static int64_t compare(struct target_at_pivot *state, struct pivot *p, const Job *job)
-{
-    BlockDriverState *a = node_of(p, p->source);
-    BlockDriverState *b = node_of(p, p->target);
-    BdrvDirtyBitmap *bitmap = job ? mirror_dirty_bitmap(job) : NULL;
-    int64_t unit = bitmap ? (int64_t)bdrv_dirty_bitmap_granularity(bitmap) : SIM_PAGE_BYTES;
-    int64_t length;
-    int64_t at = 0;
-    const struct range *r;
-
-    if (!a || !b || has_moved(p, a, b) || check_written_beside(a) || check_written_beside(b)) {
-        return -1;
-    }
-    length = MIN(bdrv_getlength_cached(a), bdrv_getlength_cached(b));
-    while (at < length && (r = ranges_next(&p->open, at)) != NULL && r->start < length) {
-        int64_t start = MAX(at, r->start);
-        int64_t end = MIN(r->end, length);
-        int64_t different = first_difference(state->check->sim, a, b, start, end);
-
-        if (different < 0) {
-            if (p->source_disk && p->target_disk) {
-                ranges_remove(&p->open, start, end);
-            }
-            at = end;
-            continue;
-        }
-        if (!job || !excused(state, job, ROUND_DOWN(different, unit), unit)) {
-            return different;
-        }
-        if (p->source_disk && p->target_disk) {
-            ranges_remove(&p->open, start, MAX(start, ROUND_DOWN(different, unit)));
-        }
-        at = ROUND_DOWN(different, unit) + unit;
-    }
-    return -1;
-}
-
-static void report(struct target_at_pivot *state, const struct pivot *p, const char *rule, const char *phase,
-                   int64_t offset)
-{
-    const struct check_boundary *boundary = check_boundary(state->check);
-    BlockDriverState *source = node_of(p, p->source);
-    BlockDriverState *target = node_of(p, p->target);
-    char expected[CHECK_CONTENT] = "the source's content";
-    char seen[CHECK_CONTENT] = "something else";
-    struct violation_where where = {.host = check_host_name(p->host),
-                                    .node = p->target ? p->target->str : NULL,
-                                    .job = p->id->str,
-                                    .job_type = "mirror",
-                                    .phase = phase,
-                                    .driver = target ? bdrv_driver_name(target) : NULL};
-
-    if (source && target) {
-        check_content_of_node(boundary, source, offset, expected);
-        check_content_of_node(boundary, target, offset, seen);
-    }
-    check_violate(state->check->set, "target-at-pivot", rule, &where,
-                  "job %s, %s: target %s, offset %" PRId64 " (sector %" PRId64
-                  "): expected as in source %s %s; seen %s",
-                  p->id->str, phase, p->target ? p->target->str : "-", offset, offset / SIM_SECTOR_BYTES,
-                  p->source ? p->source->str : "-", expected, seen);
+    return below && expected && bdrv_skip_filters(below) == expected;
 }
 
 static void look_at_end(struct target_at_pivot *state, struct pivot *p)
 {
-    p->different = compare(state, p, NULL);
+    if (p->sync != MIRROR_SYNC_FULL && shows_all(p)) {
+        ranges_add(&p->open, 0, INT64_MAX);
+    }
+    p->different = pivot_compare(state, p, NULL);
     p->looked = true;
 }
 
 /* --- events ----------------------------------------------------------------------------------------------- */
 
-static void learn(struct pivot *p, const Job *job)
+static void learn(struct target_at_pivot *state, struct pivot *p, const Job *job)
 {
     BlockDriverState *source = mirror_source(job);
     BlockDriverState *target = mirror_target(job);
@@ -211,9 +68,12 @@ static void learn(struct pivot *p, const Job *job)
     /* null-co keeps nothing of what is written and may read as anything (block.md 7.4) */
     p->moved = check_below(source).weak || check_below(target).weak || check_below(source).forgets ||
                check_below(target).forgets;
-    p->sync = mirror_sync_mode(job);
+    p->sync = block_job_is_active_commit(job) ? MIRROR_SYNC_FULL : mirror_sync_mode(job);
+    p->type = block_job_is_active_commit(job) ? "commit" : "mirror";
     if (p->sync == MIRROR_SYNC_FULL) {
         ranges_add(&p->open, 0, INT64_MAX);
+    } else if (p->sync == MIRROR_SYNC_TOP) {
+        pivot_owe_top(state, p, source);
     }
 }
 
@@ -224,9 +84,9 @@ static void look_while_running(struct target_at_pivot *state, struct pivot *p, c
     if (!p->source || !p->populated || !mirror_source(job)) {
         return;
     }
-    different = compare(state, p, job);
+    different = pivot_compare(state, p, job);
     if (different >= 0) {
-        report(state, p, "clean-but-different", phase, different);
+        pivot_report(state, p, "clean-but-different", phase, different);
     }
 }
 
@@ -271,12 +131,12 @@ static void on_status(void *opaque, const struct sim_record *record)
         }
         return;
     }
-    if (!job || !block_job_is_mirror(job)) {
+    if (!job || !(block_job_is_mirror(job) || block_job_is_active_commit(job))) {
         return;
     }
     p = pivot_get(state, record, job);
     p->status = status;
-    learn(p, job);
+    learn(state, p, job);
     if (!p->source) {
         return;
     }
@@ -294,7 +154,7 @@ static void on_ready(void *opaque, const struct sim_record *record)
     const Job *job = p ? job_find(p->host, p->id->str) : NULL;
 
     if (job) {
-        learn(p, job);
+        learn(state, p, job);
         p->populated = true;
         look_while_running(state, p, job, "ready");
     }
@@ -337,7 +197,7 @@ static void on_completed(void *opaque, const struct sim_record *record)
     struct pivot *p = find(state, record->host, sim_record_name(record, 1));
 
     if (p && p->looked && p->different >= 0 && !sim_record_str(record, 5)) {
-        report(state, p, "target-differs", "completed", p->different);
+        pivot_report(state, p, "target-differs", "completed", p->different);
     }
 }
 
@@ -370,7 +230,7 @@ static void on_guest_complete(void *opaque, const struct sim_record *record)
     }
     for (struct pivot *p = state->pivots; p; p = p->next) {
         BlockDriverState *top = blk_bs(guest_blk(req->guest));
-        BlockDriverState *source = node_of(p, p->source);
+        BlockDriverState *source = pivot_node(p, p->source);
 
         if (p->sync != MIRROR_SYNC_FULL && !p->switched && source && top && p->host->number == record->host &&
             check_through_filters(top, source)) {
@@ -421,7 +281,7 @@ static void look_below(struct target_at_pivot *state, uint32_t host)
 {
     for (struct pivot *p = state->pivots; p; p = p->next) {
         if (p->host->number == host && p->source) {
-            has_moved(p, node_of(p, p->source), node_of(p, p->target));
+            pivot_has_moved(p, pivot_node(p, p->source), pivot_node(p, p->target));
         }
     }
 }
