@@ -44,6 +44,7 @@ static void look_at_end(struct target_at_pivot *state, struct pivot *p)
 {
     if (p->sync != MIRROR_SYNC_FULL && shows_all(p)) {
         ranges_add(&p->open, 0, INT64_MAX);
+        p->below[1] = check_below(pivot_node(p, p->target)).id; /* the job has put that there */
     }
     p->different = pivot_compare(state, p, NULL);
     p->looked = true;
