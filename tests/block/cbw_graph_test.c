@@ -226,9 +226,11 @@ static void give_up_all(void *opaque)
 static void test_not_given_up(void **state)
 {
     make_filter("");
+    probe_main(no_perms, &top); /* its user would let go */
     probe_main(give_up_all, NULL);
     assert_int_equal(resize_ret, -EPERM);
     assert_false(bdrv_is_inactive(s->bs) || bdrv_is_inactive(t->bs) || bdrv_is_inactive(top.bs));
+    probe_main(rw_perms, &top);
     assert_int_equal(do_req(&top, W, 0, 512, 0x11, 0), 0);
     assert_content(t, 0, CL, 0xaa);
     free_all();
