@@ -131,15 +131,23 @@ void gen_at(struct gen *gen, int64_t time_ns, const char *fmt, ...)
     gen->action_count++;
 }
 
+char *gen_take(struct gen *gen)
+{
+    char *line_start = strrchr(gen->text.bytes, '\n') + 1;
+    char *line = strdup(line_start);
+
+    SIM_ASSERT(line && *line != '\0');
+    gen->text.length = (size_t)(line_start - gen->text.bytes);
+    *line_start = '\0';
+    return line;
+}
+
 void gen_keep(struct gen *gen, int64_t time_ns)
 {
-    const char *line_start = strrchr(gen->text.bytes, '\n') + 1;
-    size_t length = (size_t)(line_start - gen->text.bytes);
+    char *line = gen_take(gen);
 
-    SIM_ASSERT(*line_start != '\0');
-    gen_at(gen, time_ns, "%s", line_start);
-    gen->text.length = length;
-    gen->text.bytes[length] = '\0';
+    gen_at(gen, time_ns, "%s", line);
+    free(line);
 }
 
 void gen_flush(struct gen *gen)
@@ -183,8 +191,8 @@ void gen_schedule(struct gen *gen)
 /* --- profiles -------------------------------------------------------------------------------------------- */
 
 static const struct gen_profile *const profiles[] = {&gen_mirror_profile, &gen_commit_profile, &gen_stream_profile,
-                                                     &gen_jobs_profile,   &gen_bitmap_profile, &gen_block_profile,
-                                                     &gen_power_profile,  &gen_mixed_profile};
+                                                     &gen_backup_profile, &gen_jobs_profile,   &gen_bitmap_profile,
+                                                     &gen_block_profile,  &gen_power_profile,  &gen_mixed_profile};
 
 const struct scn_profile *scn_profile_at(size_t index)
 {

@@ -44,6 +44,7 @@ extern const struct gen_profile gen_mirror_profile; /* gen_mirror.c */
 extern const struct gen_profile gen_commit_profile; /* gen_commit.c */
 extern const struct gen_profile gen_stream_profile; /* gen_stream.c */
 extern const struct gen_profile gen_jobs_profile;   /* gen_jobs.c */
+extern const struct gen_profile gen_backup_profile; /* gen_backup.c */
 extern const struct gen_profile gen_bitmap_profile; /* gen_bitmap.c */
 extern const struct gen_profile gen_block_profile;  /* gen_block.c */
 extern const struct gen_profile gen_power_profile;  /* gen_power.c */
@@ -76,6 +77,8 @@ void gen_add_time(struct gen *gen, const char *key, int64_t time_ns);
 void gen_line(struct gen *gen, const char *fmt, ...) SIM_PRINTF(2, 3);
 /* Keeps a line for time_ns after now; nothing once there are GEN_ACTIONS_MAX. */
 void gen_at(struct gen *gen, int64_t time_ns, const char *fmt, ...) SIM_PRINTF(3, 4);
+/* The line in hand, not ended yet, is taken back; caller frees. */
+char *gen_take(struct gen *gen);
 /* The line in hand, not ended yet, is kept instead of written. */
 void gen_keep(struct gen *gen, int64_t time_ns);
 /* Writes what was kept, by time and then order, each with its delay after the one before. */

@@ -113,12 +113,12 @@ void gen_chain_write(struct chain *c, char letter, const char *guest, unsigned l
 {
     int64_t bytes;
 
-    SIM_ASSERT(levels >= 2 && levels <= CHAIN_LAYERS / 2);
+    SIM_ASSERT(levels >= 1 && levels <= CHAIN_LAYERS / 2);
     c->letter = letter;
     snprintf(c->guest, sizeof(c->guest), "%s", guest);
     c->huge = gen_chance(c->gen, "huge", 30);
     bytes = c->huge ? gen_range(c->gen, "huge.bytes", 1, 4) * GiB : draw_bytes(c);
-    write_bottom(c, layer_bytes(c, bytes));
+    write_bottom(c, levels > 1 ? layer_bytes(c, bytes) : bytes);
     while (c->count < levels) {
         write_layer(c, c->count + 1 < levels ? layer_bytes(c, bytes) : bytes);
     }
@@ -191,6 +191,10 @@ void gen_chain_open(struct chain *c, bool may_fail)
     if (gen_chance(c->gen, "filter", 120)) {
         open_filter(c, may_fail);
     }
+}
+
+void gen_chain_plug(struct chain *c, bool may_fail)
+{
     c->stops = gen_guest(c->gen, c->guest, c->filter[0] ? c->filter : gen_chain_top(c)->node, may_fail);
 }
 

@@ -40,8 +40,9 @@ struct chain {
 
 /* Draws and writes disks, images and what they hold; levels of them from two on. */
 void gen_chain_write(struct chain *c, char letter, const char *guest, unsigned levels);
-/* Opens all of it and plugs the guest in. may_fail: faults are armed. */
+/* Opens all of it, and plugs the guest in. may_fail: faults are armed. */
 void gen_chain_open(struct chain *c, bool may_fail);
+void gen_chain_plug(struct chain *c, bool may_fail);
 /* The top is given another overlay at the time; kept. */
 void gen_chain_snapshot(struct chain *c, int64_t time_ns);
 /* The layers from `from` up to just below `to` are no longer part of the chain. */

@@ -135,6 +135,7 @@ static void generate(struct sim *draw)
     gen_schedule(c.gen);
     gen_chain_write(&c.chain, 'n', "g", levels);
     gen_chain_open(&c.chain, false);
+    gen_chain_plug(&c.chain, false);
     for (unsigned round = 0; round < rounds && c.chain.count > 1; round++) {
         write_round(&c, round);
         if (!c.job.leaves) {

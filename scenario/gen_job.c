@@ -228,6 +228,12 @@ void gen_job_end(struct gen_job *job)
         }
         return;
     }
+    if (job->endless) {
+        gen_line(gen, "run %" PRId64 "us", gen_scale(gen, "end.endless", 13));
+        gen_line(gen, "try %s=%s", GEN_PICK(gen, "end.family", "block-job-cancel device", "job-cancel id"),
+                 job->id);
+        return;
+    }
     if (job->readies) {
         complete(job);
         return;

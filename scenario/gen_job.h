@@ -14,6 +14,7 @@ struct gen_job {
     char id[8];
     int64_t start_ns;    /* of the command, as kept lines count */
     bool readies;        /* a mirror: it must be completed */
+    bool endless;        /* it goes on until it is cancelled */
     bool stops_on_error; /* somebody must resume it */
     bool ignores;        /* it tries again whatever fails */
     bool slow;           /* it has a tiny speed limit */

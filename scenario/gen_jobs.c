@@ -6,7 +6,7 @@
  * nodes come, go and change beside them. Then each job is brought to its end, and in the end the chains are looked
  * at.
  */
-#include "scenario/gen_chain.h"
+#include "scenario/gen_target.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -14,8 +14,18 @@
 #include <string.h>
 
 static const char *const features[] = {
-    GEN_CHAIN_FEATURES, GEN_IMAGE_FEATURES, GEN_JOB_FEATURES, "rounds", "second-chain", "clash",       "change",
-    "create",           "quorum",           "wait",           "named",  "target-image", "transaction", NULL,
+    GEN_CHAIN_FEATURES,
+    GEN_IMAGE_FEATURES,
+    GEN_JOB_FEATURES,
+    "rounds",
+    "second-chain",
+    "clash",
+    "change",
+    "create",
+    "named",
+    GEN_TARGET_FEATURES,
+    "transaction",
+    NULL,
 };
 
 #define JOBS_CHAINS 2
@@ -23,19 +33,12 @@ static const char *const features[] = {
 #define JOBS_MOST 5
 #define JOBS_SPAN 12 /* of a round: microseconds, as a power of two */
 
-struct job_target {
-    char node[8], disk[8];
-    const struct chain *of; /* whose length it has */
-    bool quorum;
-    bool used;
-};
-
 struct jobs {
     struct gen *gen;
     struct chain chains[JOBS_CHAINS];
     bool busy[JOBS_CHAINS][CHAIN_LAYERS]; /* a job of this round is there */
     unsigned chain_count;
-    struct job_target targets[JOBS_TARGETS];
+    struct gen_target targets[JOBS_TARGETS];
     unsigned target_count;
     struct gen_job job[JOBS_MOST];
     unsigned job_count;
@@ -45,44 +48,6 @@ struct jobs {
 };
 
 /* --- the world --------------------------------------------------------------------------------------------- */
-
-static void write_target(struct jobs *j, const struct chain *of)
-{
-    struct gen *gen = j->gen;
-    unsigned number = j->target_count;
-    struct job_target *t = &j->targets[j->target_count++];
-    bool image = gen_chance(gen, "target-image", 400);
-
-    t->of = of;
-    t->quorum = !image && gen_chance(gen, "quorum", 250);
-    snprintf(t->node, sizeof(t->node), "t%u", number);
-    snprintf(t->disk, sizeof(t->disk), "td%u", number);
-    gen_add(gen, "disk %s", t->disk);
-    if (!image) {
-        gen_add_size(gen, "size", gen_chain_top(of)->bytes);
-    }
-    gen_line(gen, "%s", gen_draw(gen, "target.latency", 2) ? " latency=50us" : "");
-    if (image) {
-        struct gen_image drawn;
-        char *options;
-
-        gen_image_draw(gen, "target", t->disk, gen_chain_top(of)->bytes, 0, &drawn);
-        gen_image_write(gen, "target", &drawn, 0);
-        options = gen_image_options(gen, "target", &drawn, false);
-        gen_line(gen, "blockdev-add driver=qcow2 node-name=%s file.driver=disk file.disk=%s%s", t->node, t->disk,
-                 options);
-        free(options);
-    } else if (t->quorum) {
-        gen_line(gen, "disk %ss size=%" PRId64, t->disk, gen_chain_top(of)->bytes);
-        gen_line(gen, "blockdev-add driver=disk node-name=%sa disk=%s", t->node, t->disk);
-        gen_line(gen, "blockdev-add driver=disk node-name=%sb disk=%ss", t->node, t->disk);
-        gen_line(gen, "blockdev-add driver=quorum node-name=%s children=[\"%sa\",\"%sb\"] vote-threshold=1",
-                 t->node, t->node, t->node);
-    } else {
-        gen_line(gen, "blockdev-add driver=raw node-name=%s file.driver=disk file.disk=%s%s", t->node, t->disk,
-                 gen_draw(gen, "target.unmap", 2) ? " discard=unmap file.discard=unmap" : "");
-    }
-}
 
 static void write_world(struct jobs *j)
 {
@@ -95,9 +60,13 @@ static void write_world(struct jobs *j)
         gen_chain_write(&j->chains[i], i ? 'p' : 'n', i ? "h" : "g",
                         (unsigned)gen_range(gen, "levels", i ? 2 : 3, i ? 3 : 5));
         gen_chain_open(&j->chains[i], false);
+        gen_chain_plug(&j->chains[i], false);
     }
     while (j->target_count < targets) {
-        write_target(j, &j->chains[gen_draw(gen, "target.of", j->chain_count)]);
+        const struct chain *of = &j->chains[gen_draw(gen, "target.of", j->chain_count)];
+
+        gen_target_write(gen, &j->targets[j->target_count], j->target_count, of, NULL);
+        j->target_count++;
     }
 }
 
@@ -168,9 +137,9 @@ static bool start_stream(struct jobs *j, struct gen_job *job, unsigned number)
     return true;
 }
 
-static struct job_target *free_target(struct jobs *j, const struct chain *of)
+static struct gen_target *free_target(struct jobs *j, const struct chain *of)
 {
-    struct job_target *found = NULL;
+    struct gen_target *found = NULL;
 
     for (unsigned i = 0; i < j->target_count; i++) {
         if (!j->targets[i].used && j->targets[i].of == of) {
@@ -183,7 +152,7 @@ static struct job_target *free_target(struct jobs *j, const struct chain *of)
 static bool start_mirror(struct jobs *j, struct gen_job *job, unsigned number)
 {
     struct chain *chain = &j->chains[number];
-    struct job_target *target = free_target(j, chain);
+    struct gen_target *target = free_target(j, chain);
 
     if (!target || !take_layers(j, number, chain->count - 1, chain->count - 1)) {
         return false;
@@ -252,7 +221,7 @@ static void add_spare(struct jobs *j, int64_t time_ns)
 }
 
 /* A job's target loses a child and gets another one: what it shows stays the same only where it was complete. */
-static void change_quorum(struct jobs *j, const struct job_target *t, int64_t time_ns)
+static void change_quorum(struct jobs *j, const struct gen_target *t, int64_t time_ns)
 {
     gen_at(j->gen, time_ns, "try x-blockdev-change parent=%s child=children.1", t->node);
     gen_at(j->gen, time_ns + gen_time(j->gen, "quorum.back", JOBS_SPAN), "try x-blockdev-change parent=%s node=%sb",
@@ -265,7 +234,7 @@ static void add_change(struct jobs *j)
     struct gen *gen = j->gen;
     struct chain *chain = &j->chains[gen_draw(gen, "change.chain", j->chain_count)];
     const struct chain_layer *layer = &chain->layers[gen_draw(gen, "change.layer", chain->count)];
-    const struct job_target *target = &j->targets[gen_draw(gen, "change.target", j->target_count)];
+    const struct gen_target *target = &j->targets[gen_draw(gen, "change.target", j->target_count)];
     int64_t time_ns = gen_time(gen, "change.time", JOBS_SPAN);
 
     switch (gen_draw(gen, "change.what", 8)) {

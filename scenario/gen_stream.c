@@ -131,6 +131,7 @@ static void generate(struct sim *draw)
     gen_schedule(s.gen);
     gen_chain_write(&s.chain, 'n', "g", levels);
     gen_chain_open(&s.chain, false);
+    gen_chain_plug(&s.chain, false);
     for (unsigned round = 0; round < rounds && s.chain.count > 1; round++) {
         write_round(&s, round);
         if (!s.job.leaves) {
