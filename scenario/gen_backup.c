@@ -198,6 +198,8 @@ static char *draft_job(struct backup *b, unsigned chain)
     add_args(&d);
     if (d.target) {
         target->written = true;
+        d.job->capped = target->capped ? target->disk : NULL;
+        d.job->faulty = d.job->faulty || target->capped;
     }
     return gen_take(b->gen);
 }
@@ -311,6 +313,9 @@ static void read_past(struct backup *b)
 
         gen_target_write(gen, t, b->target_count++, &b->chains[0], NULL);
         t->used = true;
+        if (t->capped) {
+            gen_at(gen, 0, "disk %s capacity=0", t->disk);
+        }
         gen_at(gen, gen_time(gen, "past.time", 11),
                "try blockdev-backup job-id=past device=sa target=%s sync=full%s", t->node,
                *discards ? " discard-source=true" : "");
@@ -404,7 +409,7 @@ static void write_round(struct backup *b)
         gen_chain_life(&b->chains[i]);
     }
     for (unsigned i = 0; i < b->job_count; i++) {
-        gen_job_relief(&b->job[i], b->target_count ? b->targets[0].disk : NULL);
+        gen_job_relief(&b->job[i]);
         gen_job_life(&b->job[i]);
     }
     gen_flush(gen);

@@ -107,7 +107,8 @@ static void write_round(struct commit *c, unsigned round)
     c->job.faulty = gen_chain_faults(&c->chain) || c->chain.capped;
     add_commit(c);
     gen_chain_life(&c->chain);
-    gen_job_relief(&c->job, c->chain.capped);
+    c->job.capped = c->chain.capped;
+    gen_job_relief(&c->job);
     gen_job_life(&c->job);
     add_second(c);
     gen_flush(c->gen);

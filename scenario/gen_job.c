@@ -128,13 +128,13 @@ void gen_job_life(struct gen_job *job)
     add_queries(job);
 }
 
-void gen_job_relief(struct gen_job *job, const char *disk)
+void gen_job_relief(struct gen_job *job)
 {
     struct gen *gen = job->gen;
     int64_t time_ns = job->start_ns + gen_time(gen, "enospc.relief", 15);
 
-    if (disk && (gen_draw(gen, "enospc.relief?", 8) || job->ignores)) {
-        gen_at(gen, time_ns, "disk %s capacity=0", disk);
+    if (job->capped && (gen_draw(gen, "enospc.relief?", 8) || job->ignores)) {
+        gen_at(gen, time_ns, "disk %s capacity=0", job->capped);
     }
     /* a job that ignores what keeps failing would copy the same area for seconds: interesting once, then only dear
      */

@@ -18,6 +18,7 @@ struct gen_job {
     bool stops_on_error; /* somebody must resume it */
     bool ignores;        /* it tries again whatever fails */
     bool slow;           /* it has a tiny speed limit */
+    const char *capped;  /* disk that is short of room at first; NULL: none */
     bool faulty;         /* something may fail: a fault is armed, or room is short */
     bool manual_finalize, manual_dismiss;
     bool ended;  /* somebody ends it early: nobody will find it any more */
@@ -33,9 +34,8 @@ void gen_job_switches(struct gen_job *job);
 
 /* Pauses, speeds, queries, changes of nothing, an early end: each now and then. */
 void gen_job_life(struct gen_job *job);
-/* Room comes back on the disk, failures end, and who stopped goes on. disk: NULL when it was never short of room.
- */
-void gen_job_relief(struct gen_job *job, const char *disk);
+/* Room comes back, failures end, and who stopped goes on. */
+void gen_job_relief(struct gen_job *job);
 /* Waits until the job is ready, unless somebody ends it early. */
 void gen_job_ready(struct gen_job *job);
 /* Waits for the job and ends it in one of many ways; nothing when that was done early. */

@@ -158,6 +158,8 @@ static bool start_mirror(struct jobs *j, struct gen_job *job, unsigned number)
         return false;
     }
     target->used = true;
+    job->capped = target->capped ? target->disk : NULL;
+    job->faulty = job->faulty || target->capped;
     job->readies = true;
     gen_add(j->gen, "try blockdev-mirror job-id=%s device=%s target=%s sync=full", job->id, chain->guest,
             target->node);
@@ -318,7 +320,7 @@ static void write_round(struct jobs *j)
         gen_chain_life(&j->chains[i]);
     }
     for (unsigned i = 0; i < j->job_count; i++) {
-        gen_job_relief(&j->job[i], NULL);
+        gen_job_relief(&j->job[i]);
         gen_job_life(&j->job[i]);
     }
     for (int64_t i = 0; i < changes; i++) {

@@ -136,7 +136,8 @@ void gen_mirror_life(struct mirror *m)
     gen_keep(gen, 0);
     gen_guest_io(gen, "g", m->bytes);
     m->job.faulty = m->faulty || m->capped;
-    gen_job_relief(&m->job, m->capped ? "dst" : NULL);
+    m->job.capped = m->capped ? "dst" : NULL;
+    gen_job_relief(&m->job);
     gen_job_life(&m->job);
     gen_guest_vm(gen, m->werror_stop);
     add_intruder(m);

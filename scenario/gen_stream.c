@@ -114,7 +114,8 @@ static void write_round(struct stream *s, unsigned round)
     s->job.faulty = gen_chain_faults(&s->chain) || s->chain.capped;
     add_stream(s);
     gen_chain_life(&s->chain);
-    gen_job_relief(&s->job, s->chain.capped);
+    s->job.capped = s->chain.capped;
+    gen_job_relief(&s->job);
     gen_job_life(&s->job);
     add_second(s);
     gen_flush(s->gen);

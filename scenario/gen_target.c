@@ -36,7 +36,7 @@ static void write_quorum(struct gen *gen, const struct gen_target *t, int64_t by
              t->node, t->node);
 }
 
-static void write_disk(struct gen *gen, const struct gen_target *t, int64_t bytes)
+static void write_disk(struct gen *gen, struct gen_target *t, int64_t bytes)
 {
     gen_add(gen, "disk %s", t->disk);
     if (!t->image) {
@@ -44,6 +44,7 @@ static void write_disk(struct gen *gen, const struct gen_target *t, int64_t byte
         if (!t->quorum && bytes <= 64 * MiB && gen_chance(gen, "garbage", 250)) {
             gen_add(gen, " content=stamp"); /* what was there before must not survive */
         } else if (!t->quorum && bytes >= 64 * KiB && gen_chance(gen, "enospc", 80)) {
+            t->capped = true;
             gen_add(gen, " capacity=%" PRId64 "k", gen_range(gen, "enospc.room", 4, 4 + bytes / (8 * KiB)) * 4);
         }
     }

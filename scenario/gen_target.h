@@ -13,6 +13,7 @@ struct gen_target {
     bool compresses;
     bool stands; /* on the guest's node as its backing file: what it does not hold is read there */
     bool quorum;
+    bool capped; /* its medium has too little room */
     bool used;
     bool written; /* by an earlier job */
 };
