@@ -169,5 +169,7 @@ bool check_through_filters(BlockDriverState *top, const BlockDriverState *bs);
 
 /* target-at-pivot's other half: flushes and the switch. */
 void check_mirror_end_attach(struct check *check);
+/* successor-algebra's other half: what becomes of the bitmaps of backups. */
+void check_successor_backup_attach(struct check *check);
 
 #endif

@@ -394,6 +394,7 @@ static void *attach(struct check *check)
     };
 
     state->check = check;
+    check_successor_backup_attach(check);
     check_subscribe(check->sim, subscriptions, ARRAY_SIZE(subscriptions), state);
     return state;
 }
@@ -411,6 +412,7 @@ const struct check_class check_successor_algebra = {
         "abdicate-wrong: the successor that took the name does not hold exactly its own bits\n"
         "reclaim-wrong: the bitmap that took its successor back does not hold exactly both bits\n"
         "end-flags: after the end name, persistence or enabled are not as before, or the bitmap is still in use\n"
+        "backup-outcome: a backup's bitmap ended otherwise than its bitmap-mode and its outcome say\n"
         "busy-used: a command that touches a bitmap in use succeeded\n",
     .attach = attach,
     .at_settled = at_settled,

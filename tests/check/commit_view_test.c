@@ -141,6 +141,7 @@ static void shorten(void *opaque, const struct sim_record *record)
 }
 
 /* The job forgets to grow its base, or undoes it. */
+/* fact: jobs edge/40 */
 static void test_base_short(void **state)
 {
     chain_world(MiB);

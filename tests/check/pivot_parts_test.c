@@ -148,6 +148,7 @@ static void skip_filling_up(void *opaque, const struct sim_record *record)
 }
 
 /* Clusters of the target are taken for whole that are not: their rest reads as zeroes. */
+/* fact: jobs edge/32 */
 static void test_not_filled_up(void **state)
 {
     top_world();

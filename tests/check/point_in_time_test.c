@@ -128,6 +128,7 @@ static void test_lost_copy(void **state)
     assert_violated("target-point-in-time.target-differs.backup.completed.raw.full");
 }
 
+/* fact: jobs 5.1/promise */
 static void test_source_changes(void **state)
 {
     mirror_world(2 * MiB, MiB);
@@ -149,7 +150,8 @@ static void test_forgotten_cluster(void **state)
     assert_violated("target-point-in-time.target-differs.backup.completed.raw.full");
 }
 
-/* jobs edge 45: a saved cluster is copied again, and the source holds new data. */
+/* A saved cluster is copied again, and the source holds new data. */
+/* fact: jobs edge/45, 5.5/never-again */
 static void test_copied_again(void **state)
 {
     mirror_world(2 * MiB, MiB);
@@ -225,6 +227,7 @@ static void test_transaction(void **state)
     assert_silent();
 }
 
+/* fact: jobs 5.8/one-instant */
 static void test_two_instants(void **state)
 {
     two_drives();
@@ -247,7 +250,7 @@ static void test_write_forgotten(void **state)
     assert_violated("target-point-in-time.bitmap-lost.backup.completed.raw.written");
 }
 
-/* jobs edge 44 */
+/* fact: jobs edge/44 */
 static void test_uncopied_forgotten(void **state)
 {
     mirror_world(2 * MiB, MiB);
