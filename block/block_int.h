@@ -95,6 +95,7 @@ struct BlockDriver {
     bool is_filter;                 /* one FILTERED|PRIMARY child */
     bool filtered_child_is_backing; /* the filtered child sits in `backing` */
     bool is_protocol;               /* no children: stands for a medium */
+    bool stays_with_child; /* what it shows is of that very node: nothing put above the node takes its place */
     bool supports_backing;
     bool internal; /* not for blockdev-add */
 

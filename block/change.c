@@ -42,6 +42,9 @@ static int move_parent(struct bdrv_tran *tran, BdrvChild *child, BlockDriverStat
     BlockDriverState *parent = bdrv_child_parent_bs(child);
     uint32_t from_flags = child->bs->open_flags;
 
+    if (!strict && parent && parent->drv->stays_with_child) {
+        return 0;
+    }
     if (child->klass->stay_at_node || (parent && parent->visit == to->host->graph->visit)) {
         if (strict) {
             error_setg(errp, "Should not change '%s' link to '%s'", child->name, bdrv_get_node_name(child->bs));

@@ -100,6 +100,7 @@ const BlockDriver bdrv_snapshot_access = {
     .format_name = "snapshot-access",
     .doc = "the past that a copy-before-write filter keeps",
     .options = snapshot_access_options,
+    .stays_with_child = true, /* a filter put above keeps another past */
     .bdrv_open = snapshot_access_open,
     .bdrv_co_getlength = snapshot_access_getlength,
     .bdrv_co_preadv = snapshot_access_preadv,
