@@ -323,6 +323,11 @@ bool bdrv_cbw_snapshot_broken(const BlockDriverState *bs)
     return cbw_of(bs)->broken != 0;
 }
 
+bool bdrv_cbw_discards_source(const BlockDriverState *bs)
+{
+    return cbw_of(bs)->discard_source;
+}
+
 int bdrv_cbw_peek(const BlockDriverState *bs, int64_t offset, int64_t bytes, struct payload *out)
 {
     SIM_ASSERT(bdrv_is_cbw(bs));

@@ -43,6 +43,7 @@ bool bdrv_is_cbw(const BlockDriverState *bs);
 const BlockCopyState *bdrv_cbw_copy_state(const BlockDriverState *bs);
 BlockDriverState *bdrv_cbw_target(const BlockDriverState *bs);
 bool bdrv_cbw_snapshot_broken(const BlockDriverState *bs);
+bool bdrv_cbw_discards_source(const BlockDriverState *bs); /* what was saved */
 /* The frozen view without I/O, as bdrv_peek and bdrv_peek_status: -EACCES where nothing is kept of the past. */
 int bdrv_cbw_peek(const BlockDriverState *bs, int64_t offset, int64_t bytes, struct payload *out);
 bool bdrv_cbw_peek_status(const BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *pnum);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "block/copy-before-write.h"
 #include "check/bitmap_model.h"
 
 /* Whatever comes into the node from nodes above it is what came into those: no format or window is among them. */
@@ -24,12 +25,14 @@ static bool is_seen_through(const BlockDriverState *bs)
     return true;
 }
 
-/* Writes what nobody asked it to: what was read from below (reference/block.md 4.3), zeroes ahead (2.15). */
+/* Writes what nobody asked it to: what was read from below (reference/block.md 4.3), zeroes ahead (2.15); or throws
+ * away what it has saved (jobs.md 5.5). */
 static bool writes_by_itself(const BlockDriverState *bs)
 {
     const char *driver = bdrv_driver_name(bs);
 
-    return strcmp(driver, "copy-on-read") == 0 || strcmp(driver, "preallocate") == 0;
+    return strcmp(driver, "copy-on-read") == 0 || strcmp(driver, "preallocate") == 0 ||
+           (bdrv_is_cbw(bs) && bdrv_cbw_discards_source(bs));
 }
 
 /* Guests give their devices names; those of jobs and commands have none. The edge is there before its guest. */
