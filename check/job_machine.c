@@ -80,6 +80,7 @@ static void look_at_progress(struct job_machine *state, struct machine *m, const
                         m->copied);
     }
     m->progress = job->progress_current;
+    machine_total(state, m, job);
 }
 
 /* What failed is to be done again, and counts then. */
@@ -479,10 +480,12 @@ const struct check_class check_job_machine = {
         "error-policy, error-operation, error-forgotten, stop-ignored, io-status: the action taken is the "
         "policy's, and "
         "it is taken; a query of the job's that fails ends it\n"
+        "error-untold: a commit ended in success over writes that failed, without BLOCK_JOB_ERROR\n"
+        "total-grew: what a backup has to do became more\n"
         "error-missing: a query of an aborting job would tell no error\n"
         "io-while-stopped: a medium got a job's request while the job was paused or ending\n"
         "paused-with-io: a job said that it was paused while its requests were in flight\n"
-        "resumed-unasked: a user pause was lifted by somebody else\n"
+        "resumed-unasked, slept-on: a user pause was lifted by somebody else, or what slept did not park\n"
         "status-unannounced: the state changed without an event\n"
         "event-type, event-speed: an event says what was not asked for\n"
         "verb-accepted, verb-refused: a command against the table of verbs\n"

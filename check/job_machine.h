@@ -31,12 +31,16 @@ struct machine {
     bool reported; /* an error with action report, or a query that failed: success is over */
     bool stop_due; /* an error with action stop: a pause must come */
     bool user_paused;
-    bool unasked;       /* out of the pause all the same: it may only look around and park again */
-    bool forced;        /* a cancel that is a forced one was accepted */
-    unsigned forcing;   /* such cancels in hand */
-    bool gone;          /* null was sent */
-    int64_t progress;   /* what has been seen done */
-    int64_t copied;     /* by operations that ended well */
+    bool unasked;     /* out of the pause all the same: it may only look around and park again */
+    bool forced;      /* a cancel that is a forced one was accepted */
+    unsigned forcing; /* such cancels in hand */
+    bool gone;        /* null was sent */
+    int64_t progress; /* what has been seen done */
+    int64_t copied;   /* by operations that ended well */
+    int64_t total;    /* of a backup: the least it has been */
+    bool total_known;
+    bool to_park;       /* paused while it slept */
+    unsigned untold;    /* failed writes since the last BLOCK_JOB_ERROR */
     unsigned in_flight; /* its requests at media */
     bool io_failed;     /* an error stopped it, and nobody has resumed it since */
 
@@ -88,6 +92,8 @@ void job_verbs_crash(struct job_machine *state, const struct host *host);
 void job_media_attach(struct job_machine *state);
 /* Out of a pause that the user asked for: the job does something, and needs his leave. */
 void machine_works(struct job_machine *state, struct machine *m);
+/* How much there is to be done, and has been. */
+void machine_total(struct job_machine *state, struct machine *m, const Job *job);
 
 /* --- job_start.c --- */
 void machine_learn(struct job_machine *state, struct machine *m);
