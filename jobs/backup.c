@@ -53,6 +53,28 @@ static void backup_let_go(BackupJob *s)
     }
 }
 
+/* An overlay would come between the job's filter and the source, or the image that the source filters, and what is
+ * asked for is what that image holds itself: of an overlay nothing, and a backup of nothing would pass for one. */
+static void backup_hold_layers(BackupJob *s)
+{
+    for (BlockDriverState *bs = s->source; bs != NULL; bs = bdrv_filter_bs(bs)) {
+        SIM_ASSERT_LT(s->held_count, ARRAY_SIZE(s->held));
+        bdrv_ref(bs);
+        bdrv_op_block(bs, BLOCK_OP_EXTERNAL_SNAPSHOT, s->common.blocker);
+        s->held[s->held_count++] = bs;
+    }
+}
+
+static void backup_release_layers(BackupJob *s)
+{
+    while (s->held_count > 0) {
+        BlockDriverState *bs = s->held[--s->held_count];
+
+        bdrv_op_unblock(bs, BLOCK_OP_EXTERNAL_SNAPSHOT, s->common.blocker);
+        bdrv_unref(bs);
+    }
+}
+
 static void backup_clean(Job *job)
 {
     BackupJob *s = backup_of(job);
@@ -60,9 +82,7 @@ static void backup_clean(Job *job)
     SIM_ASSERT(s->call == NULL && s->sync_bitmap == NULL);
     block_copy_set_progress(s->copy, NULL, NULL);
     s->copy = NULL;
-    if (s->sync == MIRROR_SYNC_TOP) {
-        bdrv_op_unblock(s->source, BLOCK_OP_EXTERNAL_SNAPSHOT, s->common.blocker);
-    }
+    backup_release_layers(s);
     block_job_remove_all_bdrv(&s->common);
     bdrv_cbw_drop(s->filter);
     backup_let_go(s);
@@ -236,9 +256,7 @@ static void backup_fill(BackupJob *s, BlockDriverState *source, BlockDriverState
     block_copy_set_speed(s->copy, (uint64_t)args->speed);
     if (s->sync == MIRROR_SYNC_TOP) {
         block_copy_set_skip_unallocated(s->copy, true);
-        /* An overlay would come between filter and source, and what is asked for is what the node below the filter
-         * holds itself: nothing, and a backup of nothing would pass for one. */
-        bdrv_op_block(source, BLOCK_OP_EXTERNAL_SNAPSHOT, s->common.blocker);
+        backup_hold_layers(s);
     }
     if (s->sync == MIRROR_SYNC_NONE) {
         job_progress_set_remaining(&s->common.job, s->length);

@@ -27,6 +27,9 @@ typedef struct BackupJob {
     BlockDriverState *filter;
     BlockDriverState *source;
     BlockDriverState *target;
+    BlockDriverState *held[BDRV_MAX_DEPTH]; /* sync=top: source and the filters below it down to an image, no
+                                             * overlay comes between; one reference each */
+    unsigned held_count;
     BlockCopyState *copy;         /* the filter's */
     BdrvDirtyBitmap *sync_bitmap; /* frozen; NULL: none */
 
