@@ -27,7 +27,6 @@ static const char *const features[] = {
     "drive",
     "fleecing",
     "named",
-    "discard-source",
     "bitmap-sync",
     "wrong",
     NULL,
@@ -146,9 +145,6 @@ static void add_args(struct draft *d)
     if (d->target && d->target->compresses && !d->target->stands && !d->target->written &&
         gen_chance(gen, "compress", 250)) {
         gen_add(gen, " compress=true");
-    }
-    if (gen_chance(gen, "discard-source", 40)) {
-        gen_add(gen, " discard-source=true");
     }
     if (gen_chance(gen, "named", 250)) {
         gen_add(gen, " filter-node-name=f%s", d->job->id);
