@@ -61,7 +61,7 @@ void mirror_free(Job *job)
     MirrorJob *s = mirror_of(job);
 
     SIM_ASSERT(s->target == NULL && s->dirty_bitmap == NULL && s->in_flight_map == NULL);
-    SIM_ASSERT(s->cow_done == NULL && s->buffer == NULL && s->active_writes == 0);
+    SIM_ASSERT(s->cow_done == NULL && s->whole == NULL && s->buffer == NULL && s->active_writes == 0);
     SIM_ASSERT(s->to_replace == NULL);
     sim_strfree(job->host->arena, s->replaces);
 }

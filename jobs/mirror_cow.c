@@ -22,11 +22,14 @@ int mirror_read_target_info(MirrorJob *s)
     s->target_cluster = ret == 0 && info.cluster_size > 0 ? info.cluster_size : SIM_SECTOR_BYTES;
     s->target_unit = ret == 0 && info.subcluster_size > 0 ? info.subcluster_size : s->target_cluster;
     s->backing_later = bdrv_backing_filename(image) != NULL && bdrv_cow_child(image) == NULL;
-    if (s->backing_later && s->granularity < s->target_cluster) {
+    if (!s->backing_later) {
+        return 0;
+    }
+    HBitmap **bits = s->granularity < s->target_cluster ? &s->cow_done : &s->whole;
+    *bits = hbitmap_alloc(s->common.job.host->arena, s->length, __builtin_ctzll((uint64_t)s->granularity));
+    if (s->cow_done != NULL) {
         SIM_MARK(mirror_sim(s), mirror_cow);
         s->target_unit = s->target_cluster;
-        s->cow_done =
-            hbitmap_alloc(s->common.job.host->arena, s->length, __builtin_ctzll((uint64_t)s->granularity));
         s->buf_bytes = MAX(s->buf_bytes, s->target_cluster);
     }
     return 0;
@@ -34,10 +37,20 @@ int mirror_read_target_info(MirrorJob *s)
 
 void mirror_cow_free(MirrorJob *s)
 {
-    if (s->cow_done != NULL) {
-        hbitmap_free(s->cow_done);
-        s->cow_done = NULL;
+    HBitmap **const both[] = {&s->cow_done, &s->whole};
+
+    for (size_t i = 0; i < ARRAY_SIZE(both); i++) {
+        if (*both[i] != NULL) {
+            hbitmap_free(*both[i]);
+            *both[i] = NULL;
+        }
     }
+}
+
+/* NULL: whatever is written first, the rest of its cluster is as it should be. */
+static HBitmap *cow_bits(const MirrorJob *s)
+{
+    return s->cow_done != NULL ? s->cow_done : s->whole;
 }
 
 void mirror_cow_widen(const MirrorJob *s, int64_t *offset, int64_t *bytes)
@@ -65,14 +78,15 @@ void mirror_cow_widen(const MirrorJob *s, int64_t *offset, int64_t *bytes)
 
 bool mirror_cow_fits(const MirrorJob *s, int64_t offset, int64_t bytes)
 {
+    const HBitmap *bits = cow_bits(s);
     int64_t end = offset + bytes;
 
     SIM_ASSERT(bytes > 0 && end <= s->length);
-    if (s->cow_done == NULL) {
+    if (bits == NULL) {
         return true;
     }
-    return (offset % s->target_cluster == 0 || hbitmap_get(s->cow_done, offset)) &&
-           (end % s->target_cluster == 0 || end == s->length || hbitmap_get(s->cow_done, end - 1));
+    return (offset % s->target_cluster == 0 || hbitmap_get(bits, offset)) &&
+           (end % s->target_cluster == 0 || end == s->length || hbitmap_get(bits, end - 1));
 }
 
 /* Ends that are no chunk's lie in clusters that are marked already. */
@@ -81,7 +95,7 @@ void mirror_cow_mark(MirrorJob *s, int64_t offset, int64_t bytes)
     int64_t start = ROUND_UP(offset, s->granularity);
     int64_t end = offset + bytes == s->length ? s->length : ROUND_DOWN(offset + bytes, s->granularity);
 
-    if (s->cow_done != NULL && end > start) {
-        hbitmap_set(s->cow_done, start, end - start);
+    if (cow_bits(s) != NULL && end > start) {
+        hbitmap_set(cow_bits(s), start, end - start);
     }
 }

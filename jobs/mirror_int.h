@@ -111,6 +111,7 @@ struct MirrorJob {
     int64_t target_unit;    /* zero and discard operations are multiples of it: the cluster or a part of one */
     bool backing_later;     /* the target's header names a backing file that is not attached */
     HBitmap *cow_done;      /* 4.5: bytes of clusters that are whole; NULL: none has to be filled up */
+    HBitmap *whole;         /* the same where chunks are whole clusters: only what guests write may be less */
     int64_t max_copy_bytes;
     bool zeroes_are_free; /* not charged: the target unmaps */
     int64_t cursor;       /* where the next iteration starts to look */
