@@ -13,10 +13,40 @@
 #include "scenario/gen_mirror.h"
 
 static const char *const features[] = {
-    "raw",      "window",  "stamp",    "huge",   "uneven",   "device",           "enospc",
-    "slow",     "shallow", "no-cache", "bitmap", "workload", "second",           "align",
-    "replaces", "power",   "unplug",   "after",  "ready",    "limited",          "pieces",
-    "intruder", "garbage", "reopen",   "qcow2",  "backing",  GEN_IMAGE_FEATURES, GEN_JOB_FEATURES,
+    "raw",
+    "window",
+    "stamp",
+    "huge",
+    "uneven",
+    "device",
+    "enospc",
+    "slow",
+    "shallow",
+    "no-cache",
+    "bitmap",
+    "workload",
+    "second",
+    "align",
+    "replaces",
+    "power",
+    "unplug",
+    "after",
+    "ready",
+    "limited",
+    "pieces",
+    "intruder",
+    "garbage",
+    "reopen",
+    "drive",
+    "over",
+    "blocking",
+    "change",
+    "top",
+    "named",
+    "qcow2",
+    "backing",
+    GEN_IMAGE_FEATURES,
+    GEN_JOB_FEATURES,
     NULL,
 };
 
@@ -141,11 +171,39 @@ static void write_source(struct mirror *m)
     gen_line(gen, "%s", "");
 }
 
+/* A disk for drive-mirror, with an image on it or not. */
+static void write_drive(struct mirror *m)
+{
+    struct gen *gen = m->gen;
+
+    m->existing = gen_draw(gen, "drive.existing", 3) == 0;
+    gen_add(gen, "disk dst");
+    if (m->existing && !m->source.backing[0]) {
+        gen_add_size(gen, "size", m->bytes);
+    }
+    add_speed_of_medium(m, "dst");
+    gen_line(gen, "%s", "");
+    if (m->existing && m->source.backing[0]) { /* what sync=top does not copy is read from there */
+        struct gen_image *image = &m->target;
+
+        m->shared_below = true;
+        gen_image_draw(gen, "target.image", "dst", m->bytes, 2, image);
+        snprintf(image->backing, sizeof(image->backing), "%s", m->source.backing);
+        image->backing_raw = m->source.backing_raw;
+        gen_image_write(gen, "target.image", image, 0);
+    }
+}
+
 static void write_target(struct mirror *m)
 {
     struct gen *gen = m->gen;
     int64_t bytes = m->bytes;
 
+    m->drive = !m->huge && gen_chance(gen, "drive", m->source.backing[0] ? 600 : 150);
+    if (m->drive) {
+        write_drive(m);
+        return;
+    }
     if (gen_chance(gen, "uneven", 15)) {
         bytes += gen_range(gen, "uneven.by", -4, 4) * SIM_SECTOR_BYTES;
         bytes = MAX(bytes, (int64_t)0);
@@ -202,6 +260,21 @@ static void write_image_node(struct mirror *m, const char *name, const char *dis
              strstr(options, "discard=unmap") ? " file.discard=unmap" : "");
 }
 
+/* What the guest stands on, when that is not the source's own node. */
+static void write_top(struct mirror *m, bool may_fail)
+{
+    const char *surely = may_fail ? "try " : "";
+
+    if (!m->top) {
+        m->top = gen_chance(m->gen, "over", 150) ? GEN_PICK(m->gen, "over.what", "q", "w") : "s";
+    }
+    if (m->top[0] == 'q') {
+        gen_line(m->gen, "%sblockdev-add driver=quorum node-name=q children=[\"s\"] vote-threshold=1", surely);
+    } else if (m->top[0] == 'w') {
+        gen_line(m->gen, "%sblockdev-add driver=copy-on-read node-name=w file=s", surely);
+    }
+}
+
 static void write_nodes(struct mirror *m, bool may_fail)
 {
     if (m->source_options) {
@@ -209,16 +282,17 @@ static void write_nodes(struct mirror *m, bool may_fail)
     } else {
         write_node(m, "s", "src", m->raw, may_fail);
     }
+    write_top(m, may_fail);
     if (m->target_options) {
         write_image_node(m, "d", "dst", m->target_options, may_fail);
-    } else {
+    } else if (!m->drive) {
         write_node(m, "d", "dst", gen_chance(m->gen, "raw", 300), may_fail);
     }
 }
 
 static void write_guest(struct mirror *m, bool may_fail)
 {
-    m->werror_stop = gen_guest(m->gen, "g", "s", may_fail);
+    m->werror_stop = gen_guest(m->gen, "g", m->top, may_fail);
 }
 
 /* Data for a disk without: the copy needs something to do. */

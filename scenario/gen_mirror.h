@@ -19,6 +19,10 @@ struct mirror {
     char *source_options, *target_options;
     bool capped; /* the target's medium is too small at first */
     bool werror_stop;
+    const char *top;     /* the guest's node: s, or one over it */
+    bool drive;          /* drive-mirror: the job opens the target itself, dst is a disk only */
+    bool existing;       /* its image is there already */
+    bool shared_below;   /* the target's image has the source's backing file */
     bool faulty;         /* some fault is armed */
     const char *reopens; /* the node whose medium is reopened; NULL: none */
 };

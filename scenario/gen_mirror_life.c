@@ -38,20 +38,67 @@ static void add_chunks(struct mirror *m)
     }
 }
 
+static const char *pick_sync(struct mirror *m)
+{
+    struct gen *gen = m->gen;
+
+    if (gen_draw(gen, "job.sync", 12) == 0) {
+        return "none";
+    }
+    /* the target has to show what is not copied: one that the job makes, or one made for it */
+    if (m->drive && m->source.backing[0] && gen_chance(gen, "top", 800)) {
+        return "top";
+    }
+    return "full";
+}
+
+/* The file: made by the job, in a format that may have a backing file where one is needed, or there already. */
+static void add_file(struct mirror *m, bool needs_backing)
+{
+    struct gen *gen = m->gen;
+
+    gen_add(gen, " target=dst");
+    if (m->existing) {
+        gen_add(gen, " mode=existing format=%s", m->shared_below ? "qcow2" : "raw");
+    } else if (needs_backing) {
+        gen_add(gen, " format=qcow2");
+    } else if (gen_draw(gen, "drive.format", 4)) {
+        gen_add(gen, " format=%s", GEN_PICK(gen, "drive.format", "qcow2", "qcow2", "raw"));
+    }
+    if (gen_draw(gen, "drive.unmap", 3) == 0) {
+        gen_add(gen, " unmap=%s", gen_draw(gen, "drive.unmap", 2) ? "true" : "false");
+    }
+}
+
 /* The command into the text in hand; the caller ends the line. */
 static void add_mirror(struct mirror *m)
 {
     struct gen *gen = m->gen;
-    const char *device = GEN_PICK(gen, "job.device", "s", "g");
-    bool none = gen_draw(gen, "job.sync", 12) == 0;
+    const char *device = gen_draw(gen, "job.device", 2) ? m->top : "g";
+    const char *sync = pick_sync(m);
 
-    gen_add(gen, "try blockdev-mirror job-id=m device=%s target=d sync=%s", device, none ? "none" : "full");
+    gen_add(gen, "try %s-mirror job-id=m device=%s sync=%s", m->drive ? "drive" : "blockdev", device, sync);
+    if (m->drive) {
+        add_file(m, strcmp(sync, "full") != 0);
+    } else {
+        gen_add(gen, " target=d");
+    }
     add_chunks(m);
     gen_job_policy(&m->job, "on-source-error");
     gen_job_policy(&m->job, "on-target-error");
     gen_job_limit(&m->job, m->bytes, m->huge);
-    if (gen_chance(gen, "replaces", 40)) {
-        gen_add(gen, " replaces=s");
+    if (gen_chance(gen, "blocking", 280)) {
+        gen_add(gen, " copy-mode=write-blocking");
+    } else if (gen_draw(gen, "blocking.not", 8) == 0) {
+        gen_add(gen, " copy-mode=background");
+    }
+    if (!m->drive && gen_chance(gen, "named", 200)) {
+        gen_add(gen, " filter-node-name=fm");
+    }
+    if (gen_chance(gen, "replaces", m->top[0] == 's' ? 40 : 600)) {
+        gen_add(gen, " replaces=s%s", m->drive ? " node-name=d" : "");
+    } else if (m->drive && gen_draw(gen, "drive.named", 2)) {
+        gen_add(gen, " node-name=d");
     }
     gen_job_switches(&m->job);
 }
@@ -79,12 +126,25 @@ static void add_faults(struct mirror *m)
     }
 }
 
+/* Writes reach the target at once from some time on; back there is no way. */
+static void add_change(struct mirror *m)
+{
+    struct gen *gen = m->gen;
+
+    if (gen_chance(gen, "change", 180)) {
+        int64_t time_ns = gen_time(gen, "change.time", 13);
+
+        gen_at(gen, time_ns, "try block-job-change id=m type=mirror copy-mode=%s",
+               gen_draw(gen, "change.back", 8) ? "write-blocking" : "background");
+    }
+}
+
 /* Somebody else wants a disk that is taken, or takes the target before the job does. */
 static void add_intruder(struct mirror *m)
 {
     if (gen_chance(m->gen, "intruder", 15)) {
         gen_at(m->gen, gen_time(m->gen, "intruder.time", 12), "try guest x node=%s",
-               GEN_PICK(m->gen, "intruder.node", "s", "d", "d"));
+               m->drive ? "s" : GEN_PICK(m->gen, "intruder.node", "s", "d", "d"));
     }
 }
 
@@ -140,12 +200,13 @@ void gen_mirror_life(struct mirror *m)
     gen_job_relief(&m->job);
     gen_job_life(&m->job);
     gen_guest_vm(gen, m->werror_stop);
+    add_change(m);
     add_intruder(m);
     add_reopens(m);
     if (second) {
         time_ns = gen_time(gen, "second.time", 12);
         gen_at(gen, time_ns, "try blockdev-mirror job-id=m2 device=%s target=t sync=full",
-               GEN_PICK(gen, "second.device", "s", "g"));
+               gen_draw(gen, "second.device", 2) ? m->top : "g");
     }
     gen_flush(gen);
 }

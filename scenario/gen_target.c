@@ -24,7 +24,7 @@ static void write_image(struct gen *gen, struct gen_target *t, int64_t bytes, co
              options, strstr(options, "discard=unmap") ? " file.discard=unmap" : "", on ? " backing=" : "",
              on ? on : "");
     free(options);
-    t->compresses = !image.data[0];
+    t->compresses = !image.data[0] && !image.preallocation; /* what is there already refuses */
 }
 
 static void write_quorum(struct gen *gen, const struct gen_target *t, int64_t bytes)
