@@ -425,9 +425,12 @@ static void at_settled(struct check *check, void *opaque, bool final)
 {
     struct commit_view *state = opaque;
 
+    uint64_t now = sim_event_count(check->sim);
+
     for (struct layer_job *w = state->jobs; w; w = w->next) {
-        if (w->status != JOB_STATUS_CONCLUDED) {
+        if (w->status != JOB_STATUS_CONCLUDED && w->settled != now) {
             look(state, w, 0, INT64_MAX);
+            w->settled = now;
         }
     }
 }

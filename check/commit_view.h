@@ -38,7 +38,8 @@ struct layer_job {
     char *backing_file;                /* of the command; NULL: none was given */
     bool mask_protocol;
     enum job_status status;
-    int64_t looked; /* progress at the last look at a chunk */
+    int64_t looked;   /* progress at the last look at a chunk */
+    uint64_t settled; /* event number of the last look at a quiet point; 0: none */
     struct layer_view *views;
     int64_t base_length;  /* the longest that it has been */
     int64_t top_length;   /* of the layers, at the start */

@@ -308,10 +308,9 @@ static void on_status(void *opaque, const struct sim_record *record)
         begin(state, job);
     } else if (*link) {
         (*link)->status = status;
-        if (status == JOB_STATUS_WAITING || status == JOB_STATUS_PENDING) {
-            look(*link);
-        }
-        if (status == JOB_STATUS_WAITING || status == JOB_STATUS_ABORTING) {
+        if (status == JOB_STATUS_WAITING) {
+            look(*link); /* a target of the job's own is gone when it ends */
+        } else if (status == JOB_STATUS_ABORTING) {
             look_at_filter(state, job);
         }
     }
@@ -373,9 +372,14 @@ static void on_crash(void *opaque, const struct sim_record *record)
 static void at_settled(struct check *check, void *opaque, bool final)
 {
     struct point_in_time *state = opaque;
+    uint64_t now = sim_event_count(check->sim);
 
     for (struct pit_filter *f = state->filters; f; f = f->next) {
-        pit_filter_look(state, f, "settled");
+        /* the end follows a quiet point: without an event in between there is nothing new to see */
+        if (f->looked != now) {
+            pit_filter_look(state, f, "settled");
+            f->looked = now;
+        }
     }
 }
 

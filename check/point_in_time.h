@@ -24,6 +24,7 @@ struct pit_filter {
     const struct sim_name *source, *target;
     struct instant *instant; /* of the source */
     bool lost;               /* somebody else may have changed what it stands on */
+    uint64_t looked;         /* event number of the last look at a quiet point; 0: none */
     struct pit_filter *next;
 };
 
