@@ -88,8 +88,11 @@ static int mirror_switch(MirrorJob *s, BlockDriverState *source, BlockDriverStat
     }
     bdrv_ref(to_replace);
     bdrv_drained_begin(to_replace);
-    /* The graph may have changed since the start. */
-    ret = bdrv_recurse_can_replace(source, to_replace) ? bdrv_replace_node(to_replace, target, NULL) : -EPERM;
+    /* The graph may have changed since the start. And a target that stands on the source cannot take the place of
+     * something within it: everybody there would be left where he is. */
+    bool circle = to_replace != source && bdrv_chain_contains(target, source);
+    ret = !circle && bdrv_recurse_can_replace(source, to_replace) ? bdrv_replace_node(to_replace, target, NULL)
+                                                                  : -EPERM;
     bdrv_drained_end(to_replace);
     bdrv_unref(to_replace);
     if (ret < 0) {
