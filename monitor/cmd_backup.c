@@ -10,13 +10,10 @@
 #include <string.h>
 
 #include "jobs/drive_target.h"
-#include "monitor/commands.h"
+#include "monitor/job_args.h"
 #include "monitor/transaction.h"
 
-static const char *const syncs[] = {"top", "full", "none", "incremental", "bitmap", NULL};
 static const char *const bitmap_modes[] = {"on-success", "never", "always", NULL};
-static const char *const on_errors[] = {"report", "ignore", "enospc", "stop", "auto", NULL};
-static const char *const modes[] = {"absolute-paths", "existing", NULL};
 
 static const struct qmp_arg perf_args[] = {
     {.name = "use-copy-range",
@@ -35,8 +32,7 @@ static const struct qmp_arg perf_args[] = {
 };
 
 #define BACKUP_ARGS \
-    {.name = "sync", .type = QMP_ENUM, .choices = syncs, .doc = "what is copied"}, \
-        {.name = "speed", .type = QMP_INT, .optional = true, .def = "0", .doc = "bytes per second, 0: unlimited"}, \
+    QMP_JOB_SYNC_ARG("what is copied"), QMP_JOB_SPEED_ARG, \
         {.name = "bitmap", .type = QMP_STR, .optional = true, .doc = "dirty bitmap of the source"}, \
         {.name = "bitmap-mode", \
          .type = QMP_ENUM, \
@@ -44,29 +40,9 @@ static const struct qmp_arg perf_args[] = {
          .choices = bitmap_modes, \
          .doc = "when the bitmap begins anew"}, \
         {.name = "compress", .type = QMP_BOOL, .optional = true, .def = "false", .doc = "writes are compressed"}, \
-        {.name = "on-source-error", \
-         .type = QMP_ENUM, \
-         .optional = true, \
-         .choices = on_errors, \
-         .def = "report", \
-         .doc = "policy for failed reads"}, \
-        {.name = "on-target-error", \
-         .type = QMP_ENUM, \
-         .optional = true, \
-         .choices = on_errors, \
-         .def = "report", \
-         .doc = "policy for failed writes"}, \
-        {.name = "auto-finalize", \
-         .type = QMP_BOOL, \
-         .optional = true, \
-         .def = "true", \
-         .doc = "no job-finalize needed"}, \
-        {.name = "auto-dismiss", \
-         .type = QMP_BOOL, \
-         .optional = true, \
-         .def = "true", \
-         .doc = "no job-dismiss needed"}, \
-        {.name = "filter-node-name", .type = QMP_STR, .optional = true, .doc = "default: an implicit filter"}, \
+        QMP_JOB_ON_ERROR_ARG("on-source-error", "policy for failed reads"), \
+        QMP_JOB_ON_ERROR_ARG("on-target-error", "policy for failed writes"), QMP_JOB_AUTO_ARGS, \
+        QMP_JOB_FILTER_ARG, \
         {.name = "discard-source", \
          .type = QMP_BOOL, \
          .optional = true, \
@@ -78,7 +54,7 @@ static const struct qmp_arg perf_args[] = {
     }
 
 static const struct qmp_arg blockdev_backup_args[] = {
-    {.name = "job-id", .type = QMP_STR, .optional = true, .doc = "default: the name of the source's device"},
+    QMP_JOB_ID_ARG("the source's device"),
     {.name = "device", .type = QMP_STR, .doc = "source: device or node"},
     {.name = "target", .type = QMP_STR, .doc = "device or node, as long as the source"},
     BACKUP_ARGS,
@@ -86,30 +62,16 @@ static const struct qmp_arg blockdev_backup_args[] = {
 };
 
 static const struct qmp_arg drive_backup_args[] = {
-    {.name = "job-id", .type = QMP_STR, .optional = true, .doc = "default: the name of the source's device"},
+    QMP_JOB_ID_ARG("the source's device"),
     {.name = "device", .type = QMP_STR, .doc = "source: device or node"},
     {.name = "target", .type = QMP_STR, .doc = "file of the target"},
     {.name = "format", .type = QMP_STR, .optional = true, .doc = "default: the source's; probed if existing"},
-    {.name = "mode",
-     .type = QMP_ENUM,
-     .optional = true,
-     .choices = modes,
-     .def = "absolute-paths",
-     .doc = "whether the target is made or there already"},
+    QMP_JOB_MODE_ARG("whether the target is made or there already"),
     BACKUP_ARGS,
     {.name = NULL},
 };
 
 /* --- arguments -------------------------------------------------------------------------------------------- */
-
-static enum block_on_error on_error_arg(const struct qvalue *data, const char *name)
-{
-    enum block_on_error policy = BLOCKDEV_ON_ERROR_REPORT;
-    bool known = block_on_error_parse(qmp_arg_str(data, name, "report"), &policy);
-
-    SIM_ASSERT(known);
-    return policy;
-}
 
 static struct backup_perf perf_arg(const struct qvalue *perf)
 {
@@ -145,8 +107,8 @@ static struct backup_args read_args(const struct qvalue *data)
         .discard_source = qmp_arg_bool(data, "discard-source", false),
         .perf = perf_arg(qdict_get(data, "x-perf")),
         .speed = qmp_arg_int(data, "speed", 0),
-        .on_source_error = on_error_arg(data, "on-source-error"),
-        .on_target_error = on_error_arg(data, "on-target-error"),
+        .on_source_error = qmp_job_on_error(data, "on-source-error"),
+        .on_target_error = qmp_job_on_error(data, "on-target-error"),
     };
     bool known = mirror_sync_parse(qmp_arg_str(data, "sync", NULL), &args.sync);
 

@@ -3,33 +3,21 @@
  * reference's order.
  */
 #include "jobs/commit.h"
-#include "monitor/commands.h"
-
-static const char *const on_errors[] = {"report", "ignore", "enospc", "stop", "auto", NULL};
+#include "monitor/job_args.h"
 
 static const struct qmp_arg block_commit_args[] = {
-    {.name = "job-id", .type = QMP_STR, .optional = true, .doc = "default: the name of the device"},
+    QMP_JOB_ID_ARG("the device"),
     {.name = "device", .type = QMP_STR, .doc = "active layer: device or root node"},
     {.name = "base-node", .type = QMP_STR, .optional = true, .doc = "node to commit into; or"},
     {.name = "base", .type = QMP_STR, .optional = true, .doc = "its file name; default: the lowest image"},
     {.name = "top-node", .type = QMP_STR, .optional = true, .doc = "topmost node to commit; or"},
     {.name = "top", .type = QMP_STR, .optional = true, .doc = "its file name; default: the active layer"},
     {.name = "backing-file", .type = QMP_STR, .optional = true, .doc = "for the header above, as it stands"},
-    {.name = "backing-mask-protocol",
-     .type = QMP_BOOL,
-     .optional = true,
-     .def = "false",
-     .doc = "headers call a bare protocol raw"},
-    {.name = "speed", .type = QMP_INT, .optional = true, .def = "0", .doc = "bytes per second, 0: unlimited"},
-    {.name = "on-error",
-     .type = QMP_ENUM,
-     .optional = true,
-     .choices = on_errors,
-     .def = "report",
-     .doc = "policy for failed requests"},
-    {.name = "filter-node-name", .type = QMP_STR, .optional = true, .doc = "default: an implicit filter"},
-    {.name = "auto-finalize", .type = QMP_BOOL, .optional = true, .def = "true", .doc = "no job-finalize needed"},
-    {.name = "auto-dismiss", .type = QMP_BOOL, .optional = true, .def = "true", .doc = "no job-dismiss needed"},
+    QMP_JOB_MASK_ARG,
+    QMP_JOB_SPEED_ARG,
+    QMP_JOB_ON_ERROR_ARG("on-error", "policy for failed requests"),
+    QMP_JOB_FILTER_ARG,
+    QMP_JOB_AUTO_ARGS,
     {.name = NULL},
 };
 
@@ -211,10 +199,9 @@ static bool cmd_commit(struct host *host, const struct qvalue *args, struct qval
         .speed = qmp_arg_int(args, "speed", 0),
         .auto_finalize = qmp_arg_bool(args, "auto-finalize", true),
         .auto_dismiss = qmp_arg_bool(args, "auto-dismiss", true),
+        .on_error = qmp_job_on_error(args, "on-error"),
     };
-    bool known = block_on_error_parse(qmp_arg_str(args, "on-error", "report"), &commit.on_error);
 
-    SIM_ASSERT(known);
     return find_device(host, qmp_arg_str(args, "device", NULL), &nodes, errp) && find_top(args, &nodes, errp) &&
            find_base(args, &nodes, errp) && chain_is_free(&nodes, errp) && start(&nodes, &commit, errp);
 }

@@ -5,38 +5,25 @@
 
 #include <string.h>
 
-#include "monitor/commands.h"
+#include "monitor/job_args.h"
 
-static const char *const syncs[] = {"top", "full", "none", "incremental", "bitmap", NULL};
-static const char *const on_errors[] = {"report", "ignore", "enospc", "stop", "auto", NULL};
 static const char *const copy_modes[] = {"background", "write-blocking", NULL};
-
-static const char *const modes[] = {"absolute-paths", "existing", NULL};
 
 /* What both commands take, before and after what is their own. */
 #define MIRROR_ARGS(target_doc) \
-    {.name = "job-id", .type = QMP_STR, .optional = true, .doc = "default: the name of the source's device"}, \
+    QMP_JOB_ID_ARG("the source's device"), \
         {.name = "device", .type = QMP_STR, .doc = "source: device or root node"}, \
         {.name = "target", .type = QMP_STR, .doc = target_doc}, \
         {.name = "replaces", .type = QMP_STR, .optional = true, .doc = "node that the target takes the place of"}, \
-        {.name = "sync", .type = QMP_ENUM, .choices = syncs, .doc = "what is copied first"}, \
-        {.name = "speed", .type = QMP_INT, .optional = true, .def = "0", .doc = "bytes per second, 0: unlimited"}, \
+        QMP_JOB_SYNC_ARG("what is copied first"), QMP_JOB_SPEED_ARG, \
         {.name = "granularity", \
          .type = QMP_SIZE, \
          .optional = true, \
          .def = "0", \
          .doc = "bytes, 0: from the target"}, \
         {.name = "buf-size", .type = QMP_INT, .optional = true, .def = "0", .doc = "bytes, 0: 16M"}, \
-        {.name = "on-source-error", \
-         .type = QMP_ENUM, \
-         .optional = true, \
-         .choices = on_errors, \
-         .def = "report", \
-         .doc = "policy for failed reads"}, \
-    { \
-        .name = "on-target-error", .type = QMP_ENUM, .optional = true, .choices = on_errors, .def = "report", \
-        .doc = "policy for failed writes", \
-    }
+        QMP_JOB_ON_ERROR_ARG("on-source-error", "policy for failed reads"), \
+        QMP_JOB_ON_ERROR_ARG("on-target-error", "policy for failed writes")
 #define MIRROR_LAST_ARGS \
     {.name = "copy-mode", \
      .type = QMP_ENUM, \
@@ -44,18 +31,11 @@ static const char *const modes[] = {"absolute-paths", "existing", NULL};
      .choices = copy_modes, \
      .def = "background", \
      .doc = "when guest writes reach the target"}, \
-        {.name = "auto-finalize", \
-         .type = QMP_BOOL, \
-         .optional = true, \
-         .def = "true", \
-         .doc = "no job-finalize needed"}, \
-    { \
-        .name = "auto-dismiss", .type = QMP_BOOL, .optional = true, .def = "true", .doc = "no job-dismiss needed" \
-    }
+        QMP_JOB_AUTO_ARGS
 
 static const struct qmp_arg blockdev_mirror_args[] = {
     MIRROR_ARGS("device or node"),
-    {.name = "filter-node-name", .type = QMP_STR, .optional = true, .doc = "default: an implicit filter"},
+    QMP_JOB_FILTER_ARG,
     MIRROR_LAST_ARGS,
     {.name = NULL},
 };
@@ -67,24 +47,11 @@ static const struct qmp_arg drive_mirror_args[] = {
      .optional = true,
      .doc = "default: the source's; of an existing file: probed"},
     {.name = "node-name", .type = QMP_STR, .optional = true, .doc = "name of the target's node"},
-    {.name = "mode",
-     .type = QMP_ENUM,
-     .optional = true,
-     .choices = modes,
-     .def = "absolute-paths",
-     .doc = "whether the file is made or there already"},
+    QMP_JOB_MODE_ARG("whether the file is made or there already"),
     {.name = "unmap", .type = QMP_BOOL, .optional = true, .def = "true", .doc = "zeroes may be holes"},
     MIRROR_LAST_ARGS,
     {.name = NULL},
 };
-
-static enum block_on_error on_error_arg(const struct qvalue *args, const char *name)
-{
-    enum block_on_error policy = BLOCKDEV_ON_ERROR_REPORT;
-    bool known = block_on_error_parse(qmp_arg_str(args, name, "report"), &policy);
-    SIM_ASSERT(known);
-    return policy;
-}
 
 static bool read_args(const struct qvalue *args, struct mirror_args *out, Error **errp)
 {
@@ -94,8 +61,8 @@ static bool read_args(const struct qvalue *args, struct mirror_args *out, Error 
         .replaces = qmp_arg_str(args, "replaces", NULL),
         .speed = qmp_arg_int(args, "speed", 0),
         .buf_size = qmp_arg_int(args, "buf-size", 0),
-        .on_source_error = on_error_arg(args, "on-source-error"),
-        .on_target_error = on_error_arg(args, "on-target-error"),
+        .on_source_error = qmp_job_on_error(args, "on-source-error"),
+        .on_target_error = qmp_job_on_error(args, "on-target-error"),
         .unmap = qmp_arg_bool(args, "unmap", true),
         .auto_finalize = qmp_arg_bool(args, "auto-finalize", true),
         .auto_dismiss = qmp_arg_bool(args, "auto-dismiss", true),

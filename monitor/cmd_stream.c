@@ -5,32 +5,20 @@
 
 #include <string.h>
 
-#include "monitor/commands.h"
-
-static const char *const on_errors[] = {"report", "ignore", "enospc", "stop", "auto", NULL};
+#include "monitor/job_args.h"
 
 static const struct qmp_arg block_stream_args[] = {
-    {.name = "job-id", .type = QMP_STR, .optional = true, .doc = "default: the name of the node's device"},
+    QMP_JOB_ID_ARG("the node's device"),
     {.name = "device", .type = QMP_STR, .doc = "device or node that is filled"},
     {.name = "base", .type = QMP_STR, .optional = true, .doc = "file name of the backing file that stays"},
     {.name = "base-node", .type = QMP_STR, .optional = true, .doc = "node that stays as backing file"},
     {.name = "backing-file", .type = QMP_STR, .optional = true, .doc = "for the header; default: the base's name"},
-    {.name = "backing-mask-protocol",
-     .type = QMP_BOOL,
-     .optional = true,
-     .def = "false",
-     .doc = "the header calls a bare protocol raw"},
+    QMP_JOB_MASK_ARG,
     {.name = "bottom", .type = QMP_STR, .optional = true, .doc = "last node that is copied"},
-    {.name = "speed", .type = QMP_INT, .optional = true, .def = "0", .doc = "bytes per second, 0: unlimited"},
-    {.name = "on-error",
-     .type = QMP_ENUM,
-     .optional = true,
-     .choices = on_errors,
-     .def = "report",
-     .doc = "policy for chunks that cannot be copied"},
-    {.name = "filter-node-name", .type = QMP_STR, .optional = true, .doc = "default: an implicit filter"},
-    {.name = "auto-finalize", .type = QMP_BOOL, .optional = true, .def = "true", .doc = "no job-finalize needed"},
-    {.name = "auto-dismiss", .type = QMP_BOOL, .optional = true, .def = "true", .doc = "no job-dismiss needed"},
+    QMP_JOB_SPEED_ARG,
+    QMP_JOB_ON_ERROR_ARG("on-error", "policy for chunks that cannot be copied"),
+    QMP_JOB_FILTER_ARG,
+    QMP_JOB_AUTO_ARGS,
     {.name = NULL},
 };
 
@@ -116,14 +104,12 @@ static bool check_blockers(BlockDriverState *bs, const struct stream_args *args,
 
 static void read_args(const struct qvalue *args, struct stream_args *out)
 {
-    bool known = block_on_error_parse(qmp_arg_str(args, "on-error", "report"), &out->on_error);
-
-    SIM_ASSERT(known);
     out->job_id = qmp_arg_str(args, "job-id", NULL);
     out->filter_node_name = qmp_arg_str(args, "filter-node-name", NULL);
     out->backing_file = qmp_arg_str(args, "backing-file", NULL);
     out->backing_mask_protocol = qmp_arg_bool(args, "backing-mask-protocol", false);
     out->speed = qmp_arg_int(args, "speed", 0);
+    out->on_error = qmp_job_on_error(args, "on-error");
     out->auto_finalize = qmp_arg_bool(args, "auto-finalize", true);
     out->auto_dismiss = qmp_arg_bool(args, "auto-dismiss", true);
 }
