@@ -42,8 +42,9 @@ struct jobs {
     unsigned target_count;
     struct gen_job job[JOBS_MOST];
     unsigned job_count;
-    unsigned made;   /* IDs that were given away */
-    unsigned spares; /* nodes that come and go */
+    bool backups, creates; /* in this round */
+    unsigned made;         /* IDs that were given away */
+    unsigned spares;       /* nodes that come and go */
     bool faulty;
 };
 
@@ -172,11 +173,74 @@ static bool start_mirror(struct jobs *j, struct gen_job *job, unsigned number)
     return true;
 }
 
-static bool start_create(struct jobs *j, struct gen_job *job, unsigned number)
+static bool start_backup(struct jobs *j, struct gen_job *job, unsigned number)
 {
-    if (!gen_chance(j->gen, "create", 300)) {
+    struct chain *chain = &j->chains[number];
+    struct gen_target *target = free_target(j, chain);
+    bool file = !target || gen_draw(j->gen, "backup.file", 3) == 0;
+    const char *sync = GEN_PICK(j->gen, "backup.sync", "full", "full", "full", "top", "none");
+
+    if (j->creates || !take_layers(j, number, chain->count - 1, chain->count - 1)) {
         return false;
     }
+    j->backups = true;
+    job->endless = sync[0] == 'n';
+    if (file) {
+        gen_add(j->gen, "try drive-backup job-id=%s device=%s target=%sx format=qcow2", job->id, chain->guest,
+                job->id);
+    } else {
+        target->used = true;
+        job->capped = target->capped ? target->disk : NULL;
+        job->faulty = job->faulty || target->capped;
+        gen_add(j->gen, "try blockdev-backup job-id=%s device=%s target=%s", job->id, chain->guest, target->node);
+    }
+    gen_add(j->gen, " sync=%s", sync);
+    gen_job_policy(job, "on-source-error");
+    gen_job_policy(job, "on-target-error");
+    common(j, job, chain);
+    return true;
+}
+
+/* All members of a transaction end together, whatever happens to one of them: the guests' disks at one instant. */
+static bool start_group(struct jobs *j, struct gen_job *job, unsigned number)
+{
+    struct gen *gen = j->gen;
+    const char *comma = "";
+
+    if (j->creates || j->job_count + j->chain_count > JOBS_MOST || !gen_chance(gen, "transaction", 400)) {
+        return false;
+    }
+    for (unsigned i = 0; i < j->chain_count; i++) {
+        if (!take_layers(j, i, j->chains[i].count - 1, j->chains[i].count - 1)) {
+            return false;
+        }
+    }
+    j->backups = true;
+    gen_add(gen, "try transaction actions=[");
+    for (unsigned i = 0; i < j->chain_count; i++, comma = ",") {
+        struct gen_job *member = &j->job[j->job_count + i];
+
+        *member = *job;
+        snprintf(member->id, sizeof(member->id), j->made + i ? "m%u" : "m", j->made + i);
+        gen_add(gen,
+                "%s{\"type\":\"drive-backup\",\"data\":{\"job-id\":\"%s\",\"device\":\"%s\","
+                "\"target\":\"%sx\",\"sync\":\"full\",\"format\":\"qcow2\"}}",
+                comma, member->id, j->chains[i].guest, member->id);
+    }
+    gen_add(gen, "]%s", gen_draw(gen, "group.alone", 4) ? " properties.completion-mode=grouped" : "");
+    gen_keep(gen, job->start_ns);
+    j->made += j->chain_count - 1; /* the caller counts one */
+    j->job_count += j->chain_count - 1;
+    return true;
+}
+
+static bool start_create(struct jobs *j, struct gen_job *job, unsigned number)
+{
+    /* a drain of all nodes does not hold a job up that is none of theirs: not beside what drains them */
+    if (j->backups || !gen_chance(j->gen, "create", 300)) {
+        return false;
+    }
+    j->creates = true;
     gen_line(j->gen, "disk c%s", job->id);
     gen_line(j->gen, "blockdev-add driver=disk node-name=c%s disk=c%s", job->id, job->id);
     gen_at(j->gen, job->start_ns,
@@ -187,7 +251,8 @@ static bool start_create(struct jobs *j, struct gen_job *job, unsigned number)
 }
 
 static bool (*const starts[])(struct jobs *j, struct gen_job *job, unsigned number) = {
-    start_commit, start_stream, start_mirror, start_commit, start_stream, start_mirror, start_create,
+    start_commit, start_stream, start_mirror, start_backup, start_group,
+    start_commit, start_stream, start_mirror, start_backup, start_create,
 };
 
 static void start_job(struct jobs *j, int64_t start_ns)
@@ -276,8 +341,9 @@ static void start_jobs(struct jobs *j)
     int64_t count = gen_range(gen, "jobs.count", 2, JOBS_MOST);
 
     j->job_count = 0;
+    j->backups = j->creates = false;
     memset(j->busy, 0, sizeof(j->busy));
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; i < count && j->job_count < JOBS_MOST; i++) {
         start_job(j, gen_draw(gen, "job.early", 3) ? 0 : gen_time(gen, "job.time", JOBS_SPAN - 2));
     }
 }

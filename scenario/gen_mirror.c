@@ -171,6 +171,16 @@ static void write_source(struct mirror *m)
     gen_line(gen, "%s", "");
 }
 
+static void add_capacity(struct mirror *m, int64_t bytes)
+{
+    struct gen *gen = m->gen;
+
+    m->capped = bytes >= 64 * KiB && gen_chance(gen, "enospc", 120);
+    if (m->capped) {
+        gen_add_size(gen, "capacity", gen_range(gen, "enospc.room", 1, MIN(bytes, 16 * MiB) / (4 * KiB)) * 4 * KiB);
+    }
+}
+
 /* A disk for drive-mirror, with an image on it or not. */
 static void write_drive(struct mirror *m)
 {
@@ -180,6 +190,9 @@ static void write_drive(struct mirror *m)
     gen_add(gen, "disk dst");
     if (m->existing && !m->source.backing[0]) {
         gen_add_size(gen, "size", m->bytes);
+    }
+    if (!m->existing) {
+        add_capacity(m, m->bytes);
     }
     add_speed_of_medium(m, "dst");
     gen_line(gen, "%s", "");
@@ -217,10 +230,7 @@ static void write_target(struct mirror *m)
     if (gen_chance(gen, "device", 300)) {
         gen_add(gen, " type=device");
     }
-    m->capped = bytes >= 64 * KiB && gen_chance(gen, "enospc", 120);
-    if (m->capped) {
-        gen_add_size(gen, "capacity", gen_range(gen, "enospc.room", 1, MIN(bytes, 16 * MiB) / (4 * KiB)) * 4 * KiB);
-    }
+    add_capacity(m, bytes);
     if (!m->huge && !m->capped && gen_chance(gen, "garbage", 150)) {
         gen_add(gen, " content=stamp"); /* what was on the target before must not survive */
     }
@@ -347,7 +357,7 @@ static void write_after(struct mirror *m)
     if (gen_chance(gen, "unplug", 20)) {
         gen_line(gen, "try unplug g");
     }
-    if (gen_chance(gen, "power", 25)) {
+    if (gen_chance(gen, "power", 40)) {
         gen_line(gen, "+%" PRId64 "us powerloss all", gen_scale(gen, "power.time", 14));
         write_nodes(m, true);
         write_guest(m, true);

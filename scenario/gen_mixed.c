@@ -7,7 +7,8 @@ static const char *const features[] = {"bitmaps", "graphs", "powers", "chains", 
 
 static void generate(struct sim *draw)
 {
-    static const struct gen_profile *const chains[] = {&gen_commit_profile, &gen_stream_profile, &gen_jobs_profile};
+    static const struct gen_profile *const chains[] = {&gen_commit_profile, &gen_stream_profile,
+                                                       &gen_backup_profile, &gen_jobs_profile};
     const struct gen_profile *profile = &gen_mirror_profile;
     struct gen *gen = gen_of(draw);
 
