@@ -165,7 +165,7 @@ lint: ## rooms, banned functions, layout, clang-tidy
 	@tools/lint.sh $(ROOMS)
 
 .PHONY: bench
-bench: ## figures beside their floors: [PART=bitmaps|qcow2|requests]
+bench: ## figures beside their floors: [PART=bitmaps|jobs|qcow2|requests]
 	+@$(call way,build/opt,$(CC),-O2,) build/opt/bench/bench
 	@build/opt/bench/bench $(PART)
 

@@ -5,6 +5,7 @@
  */
 #include "bench/bitmap.h"
 #include "bench/floor.h"
+#include "bench/jobs.h"
 #include "bench/measure.h"
 #include "bench/qcow2.h"
 #include "bench/requests.h"
@@ -339,21 +340,27 @@ int main(int argc, char **argv)
         bench_request_paths();
         return 0;
     }
+    if (argc == 2 && strcmp(argv[1], "jobs") == 0) {
+        bench_jobs_floor();
+        bench_jobs();
+        return 0;
+    }
     if (argc == 2 && strcmp(argv[1], "qcow2") == 0) {
         bench_qcow2();
         return 0;
     }
     if (argc != 1) {
-        fprintf(stderr, "bench: there is no part '%s', expected bitmaps, qcow2 or requests\n", argv[1]);
+        fprintf(stderr, "bench: there is no part '%s', expected bitmaps, jobs, qcow2 or requests\n", argv[1]);
         return 2;
     }
-    floor_setup();
+    bench_jobs_floor();
     bench_mirror("standard", "64M", 200, 8, &floor_standard);
     bench_mirror("short", "1M", 20, 200, &floor_short);
     bench_seeds();
     bench_requests();
     bench_request_paths();
     bench_qcow2();
+    bench_jobs();
     bench_sparse();
     bench_reset();
     bench_bitmaps();
