@@ -135,6 +135,8 @@ BlockDriverState *check_passes_to(const BlockDriverState *bs);
 /* The medium whose bytes lie under the node at the same offsets: through filters and raw without an offset; NULL
  * when there is none or it cannot be known. */
 struct disk *check_disk_below(const BlockDriverState *bs);
+/* A request is held by a fault or at a breakpoint: who waits for it waits rightly (liveness.c). */
+bool check_any_stuck(struct sim *sim);
 /*
  * Where the content of a node comes from. id is the same exactly while the same media show through at the same
  * offsets: filters and the length of a window are no part of it.

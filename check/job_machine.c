@@ -412,6 +412,7 @@ static void on_crash(void *opaque, const struct sim_record *record)
 static void at_settled(struct check *check, void *opaque, bool final)
 {
     struct job_machine *state = opaque;
+    bool held = !final && check_any_stuck(check->sim); /* a drain at the end of a job, say, waits with it */
 
     for (struct machine *m = state->machines; m; m = m->next) {
         struct host *host = m->gone ? NULL : check_host(check->sim, m->host);
@@ -431,7 +432,7 @@ static void at_settled(struct check *check, void *opaque, bool final)
                             block_io_status_name(block_job_of(job)->iostatus),
                             m->io_failed ? "waits for its resume" : "was resumed");
         }
-        if (!m->gone) {
+        if (!m->gone && !held) {
             machine_settled(state, m);
         }
         if (job && job->status != m->status) {

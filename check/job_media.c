@@ -73,8 +73,13 @@ static void on_disk_submit(void *opaque, const struct sim_record *record)
 static bool may_be_copy_on_read(const struct machine *m, const struct disk_req *req)
 {
     const Job *job = req->op == SIM_OP_GET_INFO ? job_find(req->host, m->id->str) : NULL;
-    const BlockDriverState *bs = job && block_job_is_mirror(job) ? mirror_source(job) : NULL;
+    const BlockDriverState *bs = NULL;
 
+    if (job && block_job_is_mirror(job)) {
+        bs = mirror_source(job);
+    } else if (job && block_job_is_backup(job)) {
+        bs = backup_source(job);
+    }
     while (bs && strcmp(bdrv_driver_name(bs), "copy-on-read") != 0) {
         bs = bdrv_primary_bs(bs);
     }

@@ -18,7 +18,7 @@ static void saw_stuck(void *opaque, const struct disk_req *req)
     *(bool *)opaque |= req->stuck;
 }
 
-static bool any_stuck(struct sim *sim)
+bool check_any_stuck(struct sim *sim)
 {
     bool stuck = false;
 
@@ -151,7 +151,7 @@ static void at_settled(struct check *check, void *opaque, bool final)
     struct liveness *state = opaque;
     uint64_t commands = check_boundary(check)->commands;
 
-    if ((!final && any_stuck(check->sim)) || sim_work_pending(check->sim) > 0) {
+    if ((!final && check_any_stuck(check->sim)) || sim_work_pending(check->sim) > 0) {
         return;
     }
     for (struct host *host = host_first(check->sim); host; host = host->next) {
