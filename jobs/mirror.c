@@ -62,7 +62,7 @@ void mirror_free(Job *job)
 
     SIM_ASSERT(s->target == NULL && s->dirty_bitmap == NULL && s->in_flight_map == NULL);
     SIM_ASSERT(s->cow_done == NULL && s->whole == NULL && s->buffer == NULL && s->active_writes == 0);
-    SIM_ASSERT(s->to_replace == NULL);
+    SIM_ASSERT(s->to_replace == NULL && s->base == NULL);
     sim_strfree(job->host->arena, s->replaces);
 }
 
@@ -236,6 +236,9 @@ static void mirror_fill(MirrorJob *s, BlockDriverState *source, BlockDriverState
     } else {
         s->base = args->sync == MIRROR_SYNC_TOP ? bdrv_backing_chain_next(source) : NULL;
     }
+    if (s->base != NULL) {
+        bdrv_ref(s->base); /* a reopen may take it out of the source's chain, and its user delete it */
+    }
     s->sync = args->sync;
     s->copy_mode = args->copy_mode;
     s->on_source_error = args->on_source_error;
@@ -272,6 +275,8 @@ static void mirror_undo(MirrorJob *s, BlockDriverState *source, struct mirror_se
         blk_unref(s->target);
         s->target = NULL;
         s->dirty_bitmap = NULL;
+        bdrv_unref(s->base);
+        s->base = NULL;
         job_early_fail(&s->common.job);
     }
     bdrv_release_dirty_bitmap(setup->bitmap);

@@ -117,9 +117,9 @@ static int mirror_set_backing(MirrorJob *s, BlockDriverState *source, BlockDrive
         SIM_MARK(mirror_sim(s), mirror_backing_set);
         return bdrv_set_backing_hd(image, backing, errp) < 0 ? -EPERM : 0;
     }
-    if (s->backing_mode == MIRROR_OPEN_BACKING_CHAIN) {
+    /* The target was opened without; what its user has attached since is his choice. */
+    if (s->backing_mode == MIRROR_OPEN_BACKING_CHAIN && bdrv_cow_child(image) == NULL) {
         SIM_MARK(mirror_sim(s), mirror_backing_set);
-        SIM_ASSERT(bdrv_cow_bs(image) == NULL);
         /* No options: the header says it all [seed 31ca6d0]. */
         nothing = qvalue_dict();
         coroutine_cleanup_push(mirror_sim(s), &cleanup, qvalue_cleanup, nothing);
@@ -188,6 +188,8 @@ static int mirror_exit(MirrorJob *s, bool success)
         SIM_MARK(mirror_sim(s), mirror_soft_cancel);
     }
     mirror_drop_replaces(s);
+    bdrv_unref(s->base);
+    s->base = NULL;
     s->filter = NULL;
     s->source = NULL;
     s->target_bs = NULL;

@@ -81,7 +81,7 @@ struct MirrorJob {
     BlockDriverState *filter; /* NULL once the exit work is done, like source and target_bs */
     BlockDriverState *source;
     BlockDriverState *target_bs;
-    BlockDriverState *base; /* allocation is asked down to here; NULL: the whole chain */
+    BlockDriverState *base; /* allocation is asked down to here; NULL: the whole chain; one reference */
     enum mirror_sync sync;
     enum mirror_copy_mode copy_mode;
     enum block_on_error on_source_error;

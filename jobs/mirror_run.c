@@ -85,6 +85,12 @@ static bool mirror_copy_some(MirrorJob *s, int64_t dirty)
     return false;
 }
 
+/* Before a retry: what fails without taking time would otherwise never let a command or a drain in. */
+static void mirror_let_others(MirrorJob *s)
+{
+    job_sleep_ns(&s->common.job, 0, false);
+}
+
 /* The last look: with the source drained, nothing dirty and the target flushed, the job is done and leaves the
  * source drained. Otherwise all is undone and the job goes on. */
 static bool mirror_try_to_finish(MirrorJob *s)
@@ -109,6 +115,7 @@ static bool mirror_try_to_finish(MirrorJob *s)
         return true;
     }
     mirror_drain_source_end(s);
+    mirror_let_others(s);
     return false;
 }
 
@@ -142,6 +149,7 @@ static bool mirror_turn(MirrorJob *s)
     if (s->in_flight == 0 && dirty == 0) {
         if (!job_is_ready(job)) {
             if (mirror_flush(s) < 0) {
+                mirror_let_others(s);
                 return false;
             }
             /* Ready is when nothing is left; what guests have in hand comes back with the next turn. */
