@@ -1,7 +1,7 @@
 /* drive-mirror: a mirror to a file that is made, or opened, for it (reference/jobs.md 4.2, 4.7, 9). */
 #include <errno.h>
 
-#include "block/target_file.h"
+#include "jobs/drive_target.h"
 #include "jobs/mirror_int.h"
 
 /* What a new image stands on: what the target will not hold. */
@@ -32,15 +32,16 @@ int drive_mirror_start(BlockDriverState *source, const struct drive_mirror_file 
         error_setg(errp, "a node-name must be provided when replacing a named node of the graph");
         return -EINVAL;
     }
-    target = bdrv_open_target_file(source,
-                                   &(struct bdrv_target_file){
-                                       .filename = file->filename,
-                                       .format = file->format,
-                                       .node_name = file->node_name,
-                                       .existing = file->existing,
-                                       .backing = file->existing ? NULL : backing_of_target(source, mirror.sync),
-                                   },
-                                   errp);
+    target = drive_target_open(source,
+                               &(struct drive_target){
+                                   .filename = file->filename,
+                                   .format = file->format,
+                                   .node_name = file->node_name,
+                                   .existing = file->existing,
+                                   .backing = file->existing ? NULL : backing_of_target(source, mirror.sync),
+                                   .no_backing = true,
+                               },
+                               errp);
     if (target == NULL) {
         return -EINVAL;
     }
