@@ -231,7 +231,7 @@ static void add_bitmap_action(struct backup *b, unsigned chain)
     struct gen *gen = b->gen;
 
     gen_add(gen, ",{\"type\":\"block-dirty-bitmap-%s\",\"data\":{\"node\":\"%s\",\"name\":\"x%u\"}}",
-            GEN_PICK(gen, "txn.bitmap", "add", "add", "clear", "disable"), gen_chain_top(&b->chains[chain])->node,
+            GEN_PICK(gen, "txn.bitmap", "add", "add", "add", "add", "add", "clear"), gen_chain_top(&b->chains[chain])->node,
             b->made);
 }
 

@@ -142,7 +142,7 @@ void gen_job_relief(struct gen_job *job)
         time_ns = job->start_ns + 5 * NS_PER_MS + gen_time(gen, "fault.end", 14);
         gen_at(gen, time_ns, "fault-stop");
     }
-    if (job->faulty && job->stops_on_error && gen_draw(gen, "resume?", 4)) {
+    if (job->faulty && job->stops_on_error && gen_draw(gen, "resume?", 6) < (job->capped ? 5 : 2)) {
         gen_at(gen, time_ns + gen_time(gen, "resume.after", 12), "try block-job-resume device=%s", job->id);
     }
 }
