@@ -312,11 +312,12 @@ static void failed(BlockCopyCallState *call, int ret, bool is_read)
 }
 
 /* Still in flight, so that no guest writes there: afterwards it would be the guest's data. */
-static void copied(const block_copy_task *task)
+static void copied(block_copy_task *task)
 {
     BlockCopyState *s = task->area.state;
     int64_t bytes = block_copy_clip(s, task->area.offset, task->area.bytes);
 
+    task->area.is_copied = true;
     if (s->copied) {
         s->copied(s->copied_opaque, task->area.offset, bytes);
     }

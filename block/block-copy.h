@@ -110,6 +110,7 @@ struct block_copy_hold {
     BlockCopyState *state;
     int64_t offset, bytes; /* rounded out to clusters */
     bool is_task;          /* the engine's own */
+    bool is_copied;        /* a task's: the target has it, and the source may be losing it */
     CoQueue waiters;
     TAILQ_ENTRY(block_copy_hold) list;
 };

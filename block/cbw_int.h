@@ -16,9 +16,9 @@ struct cbw_frozen_read {
 /*
  * Where old content is, by cluster; asked in this order:
  *
- *     dirty or in a task     in the source
- *     copied                 in the target
- *     else                   nowhere: it was never wanted, or nobody needs it any more
+ *     dirty, or in a task that has not copied it     in the source
+ *     copied                                         in the target
+ *     else                                           nowhere: it was never wanted, or nobody needs it any more
  */
 struct cbw {
     BdrvChild *target;

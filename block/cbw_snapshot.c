@@ -13,7 +13,7 @@
 static BdrvChild *where(const BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *num)
 {
     const struct cbw *s = cbw_of(bs);
-    const struct block_copy_hold *task;
+    const struct block_copy_hold *task, *next;
 
     SIM_ASSERT(bytes > 0);
     *num = bytes;
@@ -26,11 +26,14 @@ static BdrvChild *where(const BlockDriverState *bs, int64_t offset, int64_t byte
     task = block_copy_find_task(s->copy, offset, 1);
     if (task) {
         *num = MIN(*num, task->offset + task->bytes - offset);
-        return bs->file;
+        if (!task->is_copied) {
+            return bs->file;
+        }
+        SIM_MARK(bs->host->sim, snapshot_task_copied); /* perhaps being discarded from the source */
     }
-    /* Clean, and in no task up to the next one. */
-    while ((task = block_copy_find_task(s->copy, offset, *num)) != NULL) {
-        *num = task->offset - offset;
+    /* Clean, and in no other task up to the next one. */
+    while (!task && (next = block_copy_find_task(s->copy, offset, *num)) != NULL) {
+        *num = next->offset - offset;
     }
     return bdrv_dirty_bitmap_status(s->copied, offset, *num, num) ? s->target : NULL;
 }
