@@ -42,7 +42,9 @@ static int move_parent(struct bdrv_tran *tran, BdrvChild *child, BlockDriverStat
     BlockDriverState *parent = bdrv_child_parent_bs(child);
     uint32_t from_flags = child->bs->open_flags;
 
-    if (!strict && parent && parent->drv->stays_with_child) {
+    /* Only where it would come to stand above the node: when that goes, what it showed goes, too. */
+    bool comes_above = child->bs->visit == to->host->graph->visit;
+    if (!strict && parent && parent->drv->stays_with_child && comes_above) {
         return 0;
     }
     if (child->klass->stay_at_node || (parent && parent->visit == to->host->graph->visit)) {
