@@ -69,15 +69,21 @@ static void backup_call(BackupJob *s)
 }
 
 /* What the policy makes of a failed call. Negative: the job ends with it. */
-static int backup_call_failed(BackupJob *s, int ret, bool is_read)
+static int backup_call_failed(BackupJob *s, int ret, bool is_read, int64_t began_ns)
 {
+    Job *job = &s->common.job;
     enum block_on_error on_error = is_read ? s->on_source_error : s->on_target_error;
     enum block_error_action action = block_job_error_action(&s->common, on_error, is_read, -ret);
 
     if (action == BLOCK_ERROR_ACTION_REPORT) {
         return ret;
     }
-    SIM_MARK(s->common.job.host->sim, backup_retried);
+    SIM_MARK(job->host->sim, backup_retried);
+    /* What a node refuses takes no time, and nobody else would ever run. */
+    if (action == BLOCK_ERROR_ACTION_IGNORE && sim_now(job->host->sim) == began_ns) {
+        SIM_MARK(job->host->sim, backup_refused_at_once);
+        job_sleep_ns(job, RATE_SLICE_NS, true);
+    }
     return 0;
 }
 
@@ -91,6 +97,7 @@ static int backup_copy(BackupJob *s)
         if (job_should_stop(job)) {
             return 0;
         }
+        int64_t began_ns = sim_now(job->host->sim);
         backup_call(s);
         bool is_read = false;
         bool cancelled = block_copy_call_cancelled(s->call);
@@ -105,7 +112,7 @@ static int backup_copy(BackupJob *s)
         if (ret == 0) {
             return 0;
         }
-        ret = backup_call_failed(s, ret, is_read);
+        ret = backup_call_failed(s, ret, is_read, began_ns);
         if (ret < 0) {
             return ret;
         }
