@@ -299,12 +299,11 @@ static void on_status(void *opaque, const struct sim_record *record)
     enum job_status status;
 
     SIM_ASSERT(job_status_parse(sim_record_str(record, 1), &status));
-    if (state->jobs && status == JOB_STATUS_RUNNING) {
-        look_for_writers(state, record->host);
-    }
     if (!w && job && status == JOB_STATUS_RUNNING && is_ours(job)) {
         begin(state, job);
-        return;
+    }
+    if (state->jobs && status == JOB_STATUS_RUNNING) {
+        look_for_writers(state, record->host);
     }
     if (!w) {
         return;
@@ -367,8 +366,7 @@ static void on_resize(void *opaque, const struct sim_record *record)
     int64_t bytes = (int64_t)record->field[1];
 
     for (struct layer_job *w = state->jobs; w; w = w->next) {
-        const BlockDriverState *node =
-            w->host->number == record->host ? layer_node(w, sim_record_name(record, 0)) : NULL;
+        BlockDriverState *node = w->host->number == record->host ? layer_node(w, sim_record_name(record, 0)) : NULL;
         bool base = !w->stream && w->base == sim_record_name(record, 0);
 
         if (base && bytes < w->base_length && w->status != JOB_STATUS_CONCLUDED) {
@@ -380,7 +378,7 @@ static void on_resize(void *opaque, const struct sim_record *record)
         for (struct layer_view *view = base || !node ? NULL : w->views; view; view = view->next) {
             BlockDriverState *bs = layer_view_bs(w, view);
 
-            if (bs && layer_lies_below(bs, node)) {
+            if (bs && bdrv_chain_contains(bs, node)) { /* an image's file grows with what it holds */
                 view->limit = MIN(view->limit, bytes);
             }
         }

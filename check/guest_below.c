@@ -21,10 +21,12 @@ static bool is_driver(const BlockDriverState *bs, const char *driver)
     return strcmp(bdrv_driver_name(bs), driver) == 0;
 }
 
-/* The length of an image's file says nothing of what the image holds. */
+/* The length of an image's files says nothing of what the image holds: they grow with it. */
 static bool holds_image(const BlockDriverState *bs, const BdrvChild *edge)
 {
-    return is_driver(bs, "qcow2") && strcmp(bdrv_child_name(edge), "file") == 0;
+    const char *name = bdrv_child_name(edge);
+
+    return is_driver(bs, "qcow2") && (strcmp(name, "file") == 0 || strcmp(name, "data-file") == 0);
 }
 
 int64_t guest_below_cut(const BlockDriverState *bs, const BlockDriverState *resized, int64_t bytes)
