@@ -192,7 +192,7 @@ static char *draft_job(struct backup *b, unsigned chain)
     }
     gen_add(b->gen, "%s-backup", d.target ? "blockdev" : "drive");
     add_args(&d);
-    if (d.target) {
+    if (target && d.target) {
         target->written = true;
         d.job->capped = target->capped ? target->disk : NULL;
         d.job->faulty = d.job->faulty || target->capped;
