@@ -35,6 +35,7 @@ struct chain {
     unsigned made;  /* numbers that were given away */
     bool huge;
     bool stops;         /* the guest stops the VM when a request fails */
+    bool intruded;      /* there may be an overlay on the top that nobody counts: the top is only read then */
     const char *capped; /* disk that is short of room; NULL: none */
 };
 

@@ -116,6 +116,7 @@ void gen_chain_life(struct chain *c)
     add_resize(c);
     gen_guest_vm(c->gen, c->stops);
     if (gen_chance(c->gen, "intruder", 40)) { /* refused while a job is there */
+        c->intruded = true;
         gen_at(c->gen, gen_time(c->gen, "intruder.time", 12),
                "try blockdev-snapshot-sync node-name=%s snapshot-file=%cv snapshot-node-name=%cv",
                gen_chain_top(c)->node, c->letter, c->letter);
@@ -133,7 +134,7 @@ static void open_by_header(struct chain *c)
     gen_line(gen, "try blockdev-add driver=%s node-name=%cz %s%s", top->format[0] == 'd' ? "raw" : top->format,
              c->letter, "file.driver=disk file.disk=", top->disk);
     gen_line(gen, "try guest %s node=%cz", c->guest, c->letter);
-    if (top->bytes) {
+    if (top->bytes && !c->intruded) {
         gen_line(gen, "try workload %s ops=20 depth=4 profile=%s read=70 min=512 max=64k wait=on%s", c->guest,
                  GEN_PICK(gen, "end.work", "uniform", "edges", "sequential"), c->huge ? " length=8M" : "");
     }

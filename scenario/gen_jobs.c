@@ -311,6 +311,7 @@ static void add_change(struct jobs *j)
                chain->guest, gen_draw(gen, "change.limit", 2) ? gen_range(gen, "change.iops", 1, 50) * 1000 : 0);
         break;
     case 1:
+        chain->intruded = true;
         gen_at(gen, time_ns, "try blockdev-snapshot-sync node-name=%s snapshot-file=%s snapshot-node-name=%cv%u",
                gen_chain_top(chain)->node, layer->disk, chain->letter, j->spares++);
         break;
