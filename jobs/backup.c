@@ -300,11 +300,7 @@ static BlockJob *backup_do_create(BlockDriverState *source, BlockDriverState *ta
 static void backup_undo(BlockDriverState *source, struct backup_setup *setup)
 {
     if (setup->filter != NULL) {
-        bdrv_drained_begin(setup->filter);
-        int ret = bdrv_undo_append(setup->filter, source, setup->parents, NULL);
-        SIM_ASSERT_EQ(ret, 0);
-        bdrv_drained_end(setup->filter);
-        bdrv_unref(setup->filter);
+        bdrv_cbw_undo(setup->filter, source, setup->parents);
     }
     if (setup->bitmap != NULL) {
         bdrv_reclaim_dirty_bitmap(setup->bitmap, NULL);
