@@ -41,6 +41,19 @@ static void lose(struct point_in_time *state, const struct host *host, const Blo
     }
 }
 
+/* A backup onto what another filter saves to; its own one is what it copies by. */
+static void back_up_onto(struct point_in_time *state, const Job *job)
+{
+    const BlockDriverState *target = backup_target(job), *own = backup_filter(job);
+
+    for (struct pit_filter *f = state->filters; f && target && own; f = f->next) {
+        const BlockDriverState *saved = f->host == job->host ? pit_node(f->host, f->target) : NULL;
+
+        f->lost |= saved && f->node != bdrv_node_sim_name(own) &&
+                   (check_stands_on(saved, target) || check_stands_on(target, saved));
+    }
+}
+
 /* Somebody writes through bs, who is no copy: a target may not be written by others. */
 static void write_through(struct point_in_time *state, const struct host *host, const BlockDriverState *bs)
 {
@@ -78,7 +91,9 @@ static void on_status(void *opaque, const struct sim_record *record)
     if (!job || strcmp(sim_record_str(record, 1), "running") != 0) {
         return;
     }
-    if (block_job_is_mirror(job) || block_job_is_active_commit(job)) {
+    if (block_job_is_backup(job)) {
+        back_up_onto(state, job);
+    } else if (block_job_is_mirror(job) || block_job_is_active_commit(job)) {
         target = mirror_target(job);
     } else if (block_job_is_commit(job)) {
         target = commit_base(job);
