@@ -250,6 +250,7 @@ static void on_complete(void *opaque, const struct sim_record *record)
     guest_below_refresh(state, view);
     if (view->below.forgets || is_beside(state, view)) {
         guest_model_reset(&view->model->model);
+        view->model->forgot = record->number;
         return;
     }
     ok = req->ret >= 0 && !req->ignored; /* an ignored error is a failed request that the guest took for good */
@@ -259,11 +260,13 @@ static void on_complete(void *opaque, const struct sim_record *record)
     if (!ok && !flight->fits && (!bs || flight->offset > bdrv_getlength_cached(bs) - flight->bytes)) {
         return; /* refused at the door; one that fitted once may have been tried before the node became short */
     }
-    /* A failed write leaves a prefix in sectors of the medium (DESIGN 4). Through a raw window, which may begin
-     * anywhere in the file (block.md 2.15), the guest's sectors lie across those: one of them may be half old, half
-     * new. */
+    /* What was under way when everything was forgotten may have met a write that nobody remembers: either may lie
+     * on top. A failed write leaves a prefix in sectors of the medium (DESIGN 4). Through a raw window, which may
+     * begin anywhere in the file (block.md 2.15), the guest's sectors lie across those: one of them may be half
+     * old, half new. */
     if (check_op_writes(flight->op) && flight->op != SIM_OP_DISCARD &&
-        ((!ok && flight->tears) || may_mix(check_boundary(state->check), bs, flight))) {
+        ((!ok && flight->tears) || flight->start < view->model->forgot ||
+         may_mix(check_boundary(state->check), bs, flight))) {
         any = *flight;
         any.op = SIM_OP_DISCARD;
         torn = &any;

@@ -12,6 +12,7 @@
 struct view_model {
     struct guest_model model;
     unsigned users;
+    uint64_t forgot; /* event number of the last time that all was forgotten with requests under way; 0: never */
 };
 
 struct view {
