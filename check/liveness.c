@@ -104,7 +104,8 @@ static bool waits_for_group(const Job *job)
 }
 
 /* What a job may do for ever without work: stay ready, wait for its user, for finalize, for dismiss, for its group,
- * for guests' writes (a backup with sync=none, reference/jobs.md 5.3). */
+ * for guests' writes (a backup with sync=none, reference/jobs.md 5.3), ask again for what is refused (one that
+ * ignores errors, of a past that is broken). */
 static const char *job_hangs(const Job *job)
 {
     switch (job->status) {
@@ -117,7 +118,10 @@ static const char *job_hangs(const Job *job)
     case JOB_STATUS_WAITING:
         return waits_for_group(job) ? NULL : "waiting, and all of its group are through";
     case JOB_STATUS_RUNNING:
-        return block_job_is_backup(job) && backup_sync_mode(job) == MIRROR_SYNC_NONE ? NULL : "no work is pending";
+        return block_job_is_backup(job) &&
+                       (backup_sync_mode(job) == MIRROR_SYNC_NONE || backup_refused_at_once(job))
+                   ? NULL
+                   : "no work is pending";
     case JOB_STATUS_PAUSED:
     case JOB_STATUS_STANDBY:
         return job->user_paused || drained_by_somebody(job->host) ? NULL

@@ -374,3 +374,8 @@ enum bitmap_sync_mode backup_bitmap_mode(const Job *job)
 {
     return backup_of(job)->bitmap_mode;
 }
+
+bool backup_refused_at_once(const Job *job)
+{
+    return backup_of(job)->refused_at_once;
+}

@@ -73,5 +73,7 @@ const BlockCopyState *backup_copy_state(const Job *job);
 const BdrvDirtyBitmap *backup_sync_bitmap(const Job *job); /* NULL: none */
 enum mirror_sync backup_sync_mode(const Job *job);
 enum bitmap_sync_mode backup_bitmap_mode(const Job *job);
+/* It ignores errors, was refused without any time passing, and waits a while before it asks again: idle. */
+bool backup_refused_at_once(const Job *job);
 
 #endif

@@ -40,6 +40,7 @@ typedef struct BackupJob {
     struct backup_perf perf;
     int64_t length;
 
+    bool refused_at_once;     /* waits to ask again, in vain perhaps for ever */
     BlockCopyCallState *call; /* NULL: none at work */
     CoQueue call_over;        /* the job's coroutine, while it waits and may not be entered */
 } BackupJob;

@@ -82,7 +82,9 @@ static int backup_call_failed(BackupJob *s, int ret, bool is_read, int64_t began
     /* What a node refuses takes no time, and nobody else would ever run. */
     if (action == BLOCK_ERROR_ACTION_IGNORE && sim_now(job->host->sim) == began_ns) {
         SIM_MARK(job->host->sim, backup_refused_at_once);
+        s->refused_at_once = true;
         job_sleep_ns(job, RATE_SLICE_NS, true);
+        s->refused_at_once = false;
     }
     return 0;
 }
