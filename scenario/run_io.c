@@ -34,6 +34,34 @@ static void free_aio(struct aio_request *aio)
     sim_free(sim_check_arena(aio->runner->sim), SIM_TYPE_runner_obj, aio, sizeof(*aio));
 }
 
+/* read -P BYTE: the data must be that byte throughout. */
+static void verify_pattern(struct runner *runner, const struct scn_step *step, const struct guest_req *req)
+{
+    struct payload want;
+    int64_t at;
+
+    payload_init(runner->sim, &want);
+    payload_append_fill(&want, (uint8_t)step_int(step, "-P", 0), req->bytes);
+    at = payload_first_difference(&want, &req->data, req->bytes);
+    if (at >= 0) {
+        uint8_t byte;
+
+        payload_read_bytes(&req->data, at, &byte, 1);
+        runner_expect_failed(runner, step, "pattern", "byte %lld is 0x%02x, expected 0x%02x",
+                             (long long)(req->offset + at), byte, (unsigned)step_int(step, "-P", 0));
+    }
+    payload_clear(&want);
+}
+
+static void judge_data(const struct aio_request *aio)
+{
+    const struct guest_req *req = &aio->req;
+
+    if (req->ret >= 0 && req->op == SIM_OP_READ && step_has(aio->step, "-P") && !aio->step->try_) {
+        verify_pattern(aio->runner, aio->step, req);
+    }
+}
+
 static void aio_done(struct guest_req *req)
 {
     struct aio_request *aio = req->opaque;
@@ -43,6 +71,7 @@ static void aio_done(struct guest_req *req)
     if (aio->waiter) {
         coroutine_wake(aio->waiter);
     } else {
+        judge_data(aio);
         free_aio(aio);
     }
 }
@@ -97,25 +126,6 @@ static void fill_request(struct runner *runner, const struct scn_step *step, con
     }
 }
 
-/* read -P BYTE: the data must be that byte throughout. */
-static void verify_pattern(struct runner *runner, const struct scn_step *step, const struct guest_req *req)
-{
-    struct payload want;
-    int64_t at;
-
-    payload_init(runner->sim, &want);
-    payload_append_fill(&want, (uint8_t)step_int(step, "-P", 0), req->bytes);
-    at = payload_first_difference(&want, &req->data, req->bytes);
-    if (at >= 0) {
-        uint8_t byte;
-
-        payload_read_bytes(&req->data, at, &byte, 1);
-        runner_expect_failed(runner, step, "pattern", "byte %lld is 0x%02x, expected 0x%02x",
-                             (long long)(req->offset + at), byte, (unsigned)step_int(step, "-P", 0));
-    }
-    payload_clear(&want);
-}
-
 static void io_request(struct runner *runner, const struct scn_step *step, struct guest *guest, const char *op,
                        bool wait)
 {
@@ -145,8 +155,8 @@ static void io_request(struct runner *runner, const struct scn_step *step, struc
     }
     if (aio->req.ret < 0 && !step->try_) {
         runner_expect_failed(runner, step, "io", "the request failed: %s", sim_errno_text(aio->req.ret));
-    } else if (aio->req.ret >= 0 && aio->req.op == SIM_OP_READ && step_has(step, "-P") && !step->try_) {
-        verify_pattern(runner, step, &aio->req);
+    } else {
+        judge_data(aio);
     }
     free_aio(aio);
 }

@@ -23,6 +23,9 @@ says "/cli/scenario/expect-error-at-the-end" 1 out 'dangling\.blk:2:1\): no comm
 printf 'blksim 1\nexpect error GenericError\nexpect error DeviceNotActive\nblock-job-cancel device=m\n' > dangling.blk
 blksim run dangling.blk
 says "/cli/scenario/expect-error-twice" 1 out 'dangling\.blk:2:1\): no command came that could be refused'
+printf 'blksim 1\ndisk a size=1M\nblockdev-add driver=disk node-name=n disk=a\nguest g node=n\nio g write -P 1 0 4k\nio g aio_read -P 2 0 4k\nsettle\n' > pattern.blk
+blksim run pattern.blk
+says "/cli/scenario/aio-read-pattern" 1 out 'pattern\.blk:6:1\): byte 0 is 0x01, expected 0x02'
 wrong misspelt-verb 3:1 'blockdev-mirorr job-id=m device=a target=b sync=full'
 wrong bad-size '3:[0-9]+' 'disk b size=1Q'
 wrong negative-size '3:[0-9]+' 'disk b size=-5'
