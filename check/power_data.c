@@ -367,21 +367,26 @@ static void flushed(struct power_data *state, const struct flight *f)
     }
 }
 
+/* A request that came to an image by surprise, at some time since its start: nobody knows what of it is there. */
+static void came(struct power_data *state, struct power_image *image, const struct flight *f, uint64_t now)
+{
+    struct power_write *w = (struct power_write *)sim_alloc(state->check->arena, SIM_TYPE_check_cell, sizeof(*w));
+
+    *w = (struct power_write){.op = f->op, .offset = f->offset, .bytes = f->bytes, .start = f->start, .end = now};
+    w->vague = true;
+    *(image->last ? &image->last->next : &image->first) = w;
+    image->last = w;
+}
+
 /* The guest has moved to another medium meanwhile, with what was on its way: the request may have come to either.
  */
 static void moved(struct power_data *state, struct power_write *w, const struct flight *f, uint64_t now)
 {
     struct power_image *image = image_of(state, f->guest);
-    struct power_write *there;
 
     w->vague = true;
     if (image) {
-        there = (struct power_write *)sim_alloc(state->check->arena, SIM_TYPE_check_cell, sizeof(*there));
-        *there = (struct power_write){.op = w->op, .offset = w->offset, .bytes = w->bytes, .start = w->start};
-        there->end = now;
-        there->vague = true;
-        *(image->last ? &image->last->next : &image->first) = there;
-        image->last = there;
+        came(state, image, f, now);
     }
 }
 
@@ -434,6 +439,13 @@ static void on_guest_complete(void *opaque, const struct sim_record *record)
         if (count > LOG_MAX) {
             sift(state, image, fold_if_over, 0);
         }
+    }
+    /* It began above something that is no single medium (a quorum), and has ended on one. */
+    const BlockDriverState *bs;
+    struct disk *disk = check_op_writes(f->op) && f->bytes ? medium_below(f->guest, &bs) : NULL;
+    struct power_image *image = disk ? image_of_disk(state, disk) : NULL;
+    if (image) {
+        came(state, image, f, record->number);
     }
 }
 

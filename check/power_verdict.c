@@ -175,6 +175,10 @@ static void judge(struct power_data *state, struct power_image *image)
 
     v.chain =
         qcow2_chain_open(state->check->sim, disk_name(image->disk)->str, image->qcow2 ? "qcow2" : "raw", NULL);
+    if (v.chain && qcow2_chain_was_made_over(v.chain)) {
+        qcow2_chain_free(v.chain);
+        v.chain = NULL;
+    }
     if (v.chain) {
         v.top = qcow2_chain_image(v.chain);
     } else {

@@ -68,6 +68,16 @@ static struct qcow2_chain *open_layer(struct sim *sim, const char *name, const c
     return NULL;
 }
 
+bool qcow2_chain_was_made_over(const struct qcow2_chain *chain)
+{
+    for (const struct qcow2_chain *layer = chain->below; layer; layer = layer->below) {
+        if (!layer->image && qcow2_source_is_image(layer->raw)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 struct qcow2_chain *qcow2_chain_open(struct sim *sim, const char *disk, const char *format, Error **errp)
 {
     struct qcow2_chain *top = open_layer(sim, disk, format, errp);

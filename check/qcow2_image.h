@@ -192,6 +192,9 @@ struct qcow2_chain;
  * chain is longer than 64. */
 struct qcow2_chain *qcow2_chain_open(struct sim *sim, const char *disk, const char *format, Error **errp);
 void qcow2_chain_free(struct qcow2_chain *chain); /* NULL is fine */
+/* A backing file that is raw by its overlay's header holds an image: somebody has made the file anew for something
+ * else while no node of the chain held it, and the chain shows nobody's data. */
+bool qcow2_chain_was_made_over(const struct qcow2_chain *chain);
 int64_t qcow2_chain_size(const struct qcow2_chain *chain);
 struct qcow2_image *qcow2_chain_image(struct qcow2_chain *chain); /* the top one; NULL: raw */
 /* As qcow2_image_view of the top layer, all that lies below included. */
