@@ -232,8 +232,8 @@ BlockDriverState *bdrv_filter_or_cow_bs(const BlockDriverState *bs);
 BlockDriverState *bdrv_primary_bs(const BlockDriverState *bs);
 BlockDriverState *bdrv_backing_chain_next(BlockDriverState *bs);
 bool bdrv_chain_contains(BlockDriverState *top, const BlockDriverState *base);
-/* The backing image of that file name below bs, no filter; the name is what a header says or what the node itself is
- * called. NULL: none. */
+/* The backing image of that file name below bs, no filter; the name is what a header says or what the node itself
+ * is called. NULL: none. */
 BlockDriverState *bdrv_find_backing_image(BlockDriverState *bs, const char *filename);
 
 /* Content of a node now, without I/O, events or time: for checkers and set-up. -ENOTSUP when a driver has no
@@ -250,8 +250,8 @@ bool bdrv_peek_status(const BlockDriverState *bs, int64_t offset, int64_t bytes,
 int bdrv_append(BlockDriverState *new_top, BlockDriverState *old, Error **errp);
 /* Takes a filter out: its child takes its place with the parents. */
 int bdrv_drop_filter(BlockDriverState *filter, Error **errp);
-/* Whether a copy of bs may take the place of to_replace without anybody seeing other data from one moment to the next:
- * it is bs, a node that bs only filters, or what a driver below vouches for. */
+/* Whether a copy of bs may take the place of to_replace without anybody seeing other data from one moment to the
+ * next: it is bs, a node that bs only filters, or what a driver below vouches for. */
 bool bdrv_recurse_can_replace(BlockDriverState *bs, const BlockDriverState *to_replace);
 /* Moves the parents of from to to, except jobs and what would become a loop. -EPERM: a frozen link. */
 int bdrv_replace_node(BlockDriverState *from, BlockDriverState *to, Error **errp);
@@ -303,6 +303,10 @@ void bdrv_unfreeze_chain(BlockDriverState *top, BlockDriverState *base);
  * negative errno with errp. */
 int bdrv_reopen(BlockDriverState *bs, const struct qvalue *passed, bool keep, Error **errp);
 int bdrv_reopen_set_read_only(BlockDriverState *bs, bool read_only, Error **errp);
+/* Takes back bdrv_reopen_set_read_only(bs, false): as it was, also among the options that the node has of its own.
+ * said: whether `read-only` was one of them. */
+void bdrv_reopen_read_only_again(BlockDriverState *bs, bool said);
+bool bdrv_says_read_only(const BlockDriverState *bs);
 bool qmp_blockdev_reopen_nodes(struct host *host, const struct qvalue *list, Error **errp);
 
 /* Op blockers (1.12). The Error stays the blocker's owner's; identity is its address. */
@@ -379,21 +383,21 @@ struct qvalue *bdrv_co_get_specific_info(BlockDriverState *bs);
 /* --- activity (8) ---------------------------------------------------------------------------------------- */
 
 /*
- * Giving nodes up, so that somebody else may own their images, and taking them back. Main coroutine; they drain what
- * they change.
+ * Giving nodes up, so that somebody else may own their images, and taking them back. Main coroutine; they drain
+ * what they change.
  *
- * inactivate: bs and what is below it, each child with its last active parent. -EPERM: bs has an active parent, or a
- * user (a job, a backend of nobody) would have to write on; -EBUSY: an operation uses a bitmap that the image keeps.
- * All of that is found before anything changes. What fails later is I/O: then those above the failed node are
- * inactive already. Guests stay attached and read; their writes fail with -EPERM.
- * inactivate_all: all nodes without parent nodes, and below them. After a failure the caller takes back by
- * activate_all what has been given up already (8.4).
+ * inactivate: bs and what is below it, each child with its last active parent. -EPERM: bs has an active parent, or
+ * a user (a job, a backend of nobody) would have to write on; -EBUSY: an operation uses a bitmap that the image
+ * keeps. All of that is found before anything changes. What fails later is I/O: then those above the failed node
+ * are inactive already. Guests stay attached and read; their writes fail with -EPERM. inactivate_all: all nodes
+ * without parent nodes, and below them. After a failure the caller takes back by activate_all what has been given
+ * up already (8.4).
  */
 int bdrv_inactivate(BlockDriverState *bs, Error **errp);
 int bdrv_inactivate_all(struct host *host, Error **errp);
-/* Children first; all metadata is read again, users get the rights that they had given up. A node that cannot be had
- * is inactive again, children that were taken back stay active. activate_all stops at the first error. Nothing to do
- * is success. */
+/* Children first; all metadata is read again, users get the rights that they had given up. A node that cannot be
+ * had is inactive again, children that were taken back stay active. activate_all stops at the first error. Nothing
+ * to do is success. */
 int bdrv_activate(BlockDriverState *bs, Error **errp);
 int bdrv_activate_all(struct host *host, Error **errp);
 
@@ -438,12 +442,12 @@ bool bdrv_can_write_zeroes_with_unmap(BlockDriverState *bs);
 /* --- memory for I/O --------------------------------------------------------------------------------------- */
 
 /*
- * Data travels by reference and needs no memory of its own. What an operation would keep it in is accounted for all the
- * same, because a hypervisor may not have it.
+ * Data travels by reference and needs no memory of its own. What an operation would keep it in is accounted for all
+ * the same, because a hypervisor may not have it.
  *
- * bdrv_try_blockalign: bytes (> 0), aligned as requests of bs like it best; NULL: more than the host has left. What it
- * gives goes back by bdrv_vfree and by nothing else; NULL is fine. bdrv_set_buffer_limit: what the host has for all such
- * memory together, 0 for any amount; what is in use stays.
+ * bdrv_try_blockalign: bytes (> 0), aligned as requests of bs like it best; NULL: more than the host has left. What
+ * it gives goes back by bdrv_vfree and by nothing else; NULL is fine. bdrv_set_buffer_limit: what the host has for
+ * all such memory together, 0 for any amount; what is in use stays.
  */
 typedef struct BdrvBuffer BdrvBuffer;
 BdrvBuffer *bdrv_try_blockalign(BlockDriverState *bs, int64_t bytes);

@@ -502,6 +502,8 @@ void bdrv_set_backing_strings(BlockDriverState *bs, const char *filename, const 
 char *bdrv_full_filename(const BlockDriverState *bs, const char *name);
 /* The driver of the medium under an image: what files that it names are on unless somebody says otherwise. */
 const BlockDriver *bdrv_protocol_below(const BlockDriverState *bs);
+/* `read-only` is none of the node's own options any more: what it inherits holds. */
+void bdrv_unsay_read_only(BlockDriverState *bs);
 /* Opens what `backing` among the options says, added to what the header names (backing.c). Coroutine. */
 int bdrv_open_backing(BlockDriverState *bs, const struct qvalue *options, Error **errp);
 /* For bdrv_co_create: a backend on option `file`, a node's name or options to open one, that may write and resize

@@ -208,3 +208,20 @@ void bdrv_forget_options(BlockDriverState *bs)
     bs->explicit_options = NULL;
     bs->options = NULL;
 }
+
+bool bdrv_says_read_only(const BlockDriverState *bs)
+{
+    return bs->explicit_options && qdict_get(bs->explicit_options, "read-only");
+}
+
+void bdrv_unsay_read_only(BlockDriverState *bs)
+{
+    const struct qvalue *old = bs->explicit_options;
+    struct qvalue *rest = qvalue_copy(old);
+
+    SIM_ASSERT(bdrv_says_read_only(bs));
+    qvalue_free(qdict_take(rest, "read-only"));
+    bs->explicit_options = bdrv_options_keep(bs->host->arena, rest);
+    bdrv_options_drop(bs->host->arena, old);
+    qvalue_free(rest);
+}

@@ -449,6 +449,13 @@ int bdrv_reopen_set_read_only(BlockDriverState *bs, bool read_only, Error **errp
     return one.ret;
 }
 
+void bdrv_reopen_read_only_again(BlockDriverState *bs, bool said)
+{
+    if (bdrv_reopen_set_read_only(bs, true, NULL) >= 0 && !said && bdrv_says_read_only(bs)) {
+        bdrv_unsay_read_only(bs);
+    }
+}
+
 /* --- blockdev-reopen -------------------------------------------------------------------------------------- */
 
 static BlockDriverState *find_named(struct host *host, const struct qvalue *item, Error **errp)

@@ -121,6 +121,7 @@ struct commit_setup {
     BlockDriverState *filter;
     struct bdrv_parents *parents; /* of top, before the filter came */
     bool base_reopened;
+    bool base_said_read_only; /* by an option of its own, before that */
 };
 
 BlockDriverState *commit_base_overlay(BlockDriverState *top, const BlockDriverState *base)
@@ -140,6 +141,7 @@ static int commit_make_base_writable(BlockDriverState *base, struct commit_setup
     int ret = 0;
 
     if (bdrv_is_read_only(base)) {
+        setup->base_said_read_only = bdrv_says_read_only(base);
         ret = bdrv_reopen_set_read_only(base, false, errp);
         setup->base_reopened = ret >= 0;
     }
@@ -267,7 +269,7 @@ static void commit_undo(CommitJob *s, BlockDriverState *top, BlockDriverState *b
         commit_take_filter_back(top, setup);
     }
     if (setup->base_reopened) {
-        bdrv_reopen_set_read_only(base, true, NULL);
+        bdrv_reopen_read_only_again(base, setup->base_said_read_only);
     }
 }
 
@@ -284,7 +286,7 @@ static CommitJob *commit_create(BlockDriverState *bs, const struct commit_args *
 static int commit_do_start(BlockDriverState *bs, BlockDriverState *top, BlockDriverState *base,
                            const struct commit_args *args, Error **errp)
 {
-    struct commit_setup setup = {NULL, NULL, false};
+    struct commit_setup setup = {.filter = NULL};
     CommitJob *s = commit_create(bs, args, errp);
 
     if (s == NULL) {

@@ -100,6 +100,7 @@ int commit_active_start(BlockDriverState *top, BlockDriverState *base, const str
     /* Waiting for the reopen lets others drop nodes. */
     bdrv_ref(top);
     bdrv_ref(base);
+    bool said = bdrv_says_read_only(base);
     mirror.target_was_read_only = bdrv_is_read_only(base);
     if (mirror.target_was_read_only) {
         ret = bdrv_reopen_set_read_only(base, false, errp);
@@ -107,7 +108,7 @@ int commit_active_start(BlockDriverState *top, BlockDriverState *base, const str
     if (ret >= 0) {
         ret = mirror_start(top, base, &mirror, errp);
         if (ret < 0 && mirror.target_was_read_only) {
-            bdrv_reopen_set_read_only(base, true, NULL);
+            bdrv_reopen_read_only_again(base, said);
         }
     }
     bdrv_unref(base);
