@@ -11,7 +11,7 @@
 
 struct gen_job {
     struct gen *gen;
-    char id[8];
+    char id[16];
     int64_t start_ns;    /* of the command, as kept lines count */
     bool readies;        /* a mirror: it must be completed */
     bool endless;        /* it goes on until it is cancelled */
