@@ -421,6 +421,7 @@ int bdrv_co_truncate(BdrvChild *child, int64_t length, bool exact, enum bdrv_pre
                      Error **errp);
 /* Length asked of the driver (may be an I/O); updates the cached one. Negative errno on failure. */
 int64_t bdrv_co_getlength(BlockDriverState *bs);
+int64_t bdrv_getlength(BlockDriverState *bs); /* the same, also on the main coroutine, where it polls */
 /* -ENOTSUP when the driver has no such information. */
 int bdrv_co_get_info(BlockDriverState *bs, BlockDriverInfo *info);
 /* Status flags (>= 0) at this node, or negative errno. *pnum > 0 unless offset is at or beyond the end. map and

@@ -52,6 +52,27 @@ int64_t bdrv_co_getlength(BlockDriverState *bs)
     return length;
 }
 
+struct length_question {
+    BlockDriverState *bs;
+    int64_t bytes;
+};
+
+static int ask_length(void *opaque)
+{
+    struct length_question *q = opaque;
+
+    q->bytes = bdrv_co_getlength(q->bs);
+    return (int)MIN(q->bytes, 0);
+}
+
+int64_t bdrv_getlength(BlockDriverState *bs)
+{
+    struct length_question q = {.bs = bs};
+    int ret = bdrv_run_co(bs->host, "length", ask_length, &q);
+
+    return ret < 0 ? ret : q.bytes;
+}
+
 /* Growing over a longer backing file must not let its old data show. */
 static int flags_over_backing(BlockDriverState *bs, uint32_t *flags, Error **errp)
 {

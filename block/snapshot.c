@@ -17,29 +17,15 @@ static int check_file(const struct bdrv_overlay_file *file, struct host *host, E
     return 0;
 }
 
-struct length {
-    BlockDriverState *bs;
-    int64_t bytes;
-};
-
-static int length_entry(void *opaque)
-{
-    struct length *l = opaque;
-
-    l->bytes = bdrv_co_getlength(l->bs);
-    return l->bytes < 0 ? (int)l->bytes : 0;
-}
-
 static int make_image(BlockDriverState *old, const struct bdrv_overlay_file *file, Error **errp)
 {
-    struct length l = {.bs = old};
+    int64_t bytes = bdrv_getlength(old);
 
-    int ret = bdrv_run_co(old->host, "length for a snapshot", length_entry, &l);
-    if (ret < 0) {
-        error_setg_errno(errp, ret, "bdrv_getlength failed");
-        return ret;
+    if (bytes < 0) {
+        error_setg_errno(errp, (int)bytes, "bdrv_getlength failed");
+        return (int)bytes;
     }
-    return bdrv_img_create(old->host, file->filename, file->format, l.bytes, bdrv_filename(old),
+    return bdrv_img_create(old->host, file->filename, file->format, bytes, bdrv_filename(old),
                            bdrv_backing_format(old), errp);
 }
 

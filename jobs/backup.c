@@ -153,29 +153,14 @@ static bool check_nodes(BlockDriverState *source, BlockDriverState *target, cons
 }
 
 /* Questions to a driver may take I/O: a coroutine asks while the main one polls. */
-struct length_question {
-    BlockDriverState *bs;
-    int64_t bytes;
-};
-
-static int backup_co_length(void *opaque)
-{
-    struct length_question *q = opaque;
-
-    q->bytes = bdrv_co_getlength(q->bs);
-    return (int)MIN(q->bytes, 0);
-}
-
 static int64_t backup_length(BlockDriverState *bs, Error **errp)
 {
-    struct length_question q = {.bs = bs};
-    int ret = bdrv_run_co(bdrv_host(bs), "backup length", backup_co_length, &q);
+    int64_t bytes = bdrv_getlength(bs);
 
-    if (ret < 0) {
-        error_setg_errno(errp, ret, "Unable to get length for '%s'", bdrv_get_node_name(bs));
-        return ret;
+    if (bytes < 0) {
+        error_setg_errno(errp, (int)bytes, "Unable to get length for '%s'", bdrv_get_node_name(bs));
     }
-    return q.bytes;
+    return bytes;
 }
 
 /* --- start ---------------------------------------------------------------------------------------------- */

@@ -2,32 +2,18 @@
 
 #include "block/block_int.h"
 
-struct length_question {
-    BlockDriverState *bs;
-    int64_t bytes;
-};
-
-static int co_length(void *opaque)
-{
-    struct length_question *q = opaque;
-
-    q->bytes = bdrv_co_getlength(q->bs);
-    return (int)MIN(q->bytes, 0);
-}
-
 static bool make_image(BlockDriverState *source, const struct drive_target *target, const char *format,
                        Error **errp)
 {
-    struct length_question q = {.bs = source};
     /* Filters on it are not what the image's header can name. */
     BlockDriverState *backing = target->backing != NULL ? bdrv_skip_filters(target->backing) : NULL;
-    int ret = bdrv_run_co(bdrv_host(source), "length for an image", co_length, &q);
+    int64_t bytes = bdrv_getlength(source);
 
-    if (ret < 0) {
-        error_setg_errno(errp, ret, "bdrv_getlength failed");
+    if (bytes < 0) {
+        error_setg_errno(errp, (int)bytes, "bdrv_getlength failed");
         return false;
     }
-    return bdrv_img_create(bdrv_host(source), target->filename, format, q.bytes,
+    return bdrv_img_create(bdrv_host(source), target->filename, format, bytes,
                            backing != NULL ? bdrv_filename(backing) : NULL,
                            backing != NULL ? bdrv_backing_format(backing) : NULL, errp) >= 0;
 }
