@@ -231,7 +231,7 @@ static void judge(struct guest_view *state, uint32_t host, bool may_keep)
             guest_view_take_model(state, view);
             move_flights(state, view, view, &view->model->model);
             if (view->model->users == 1) {
-                view->model->forgot = sim_event_count(state->check->sim) + 1;
+                guest_view_forget(state, view);
                 learn(state, view);
             }
             if (view->below.weak) {

@@ -15,17 +15,6 @@ static bool cut_by_other_node(const BlockDriverState *bs, const BlockDriverState
     return mine != resized && check_same_medium(mine, resized) && bytes < bdrv_getlength_cached(mine);
 }
 
-/* Nothing is known any more, nor will be of what is on its way: the medium may take it before or after the cut. */
-static void forget_all(struct guest_view *state, struct view *view)
-{
-    guest_model_reset(&view->model->model);
-    for (struct flight *f = check_boundary(state->check)->first; f; f = f->next) {
-        if (f->model == view->model) {
-            f->model = NULL;
-        }
-    }
-}
-
 static void on_resize(void *opaque, const struct sim_record *record)
 {
     struct guest_view *state = opaque;
@@ -38,7 +27,7 @@ static void on_resize(void *opaque, const struct sim_record *record)
         if (cut >= 0) {
             guest_model_truncate(&view->model->model, cut, 0);
         } else if (cut_by_other_node(bs, record->ref, (int64_t)record->field[1])) {
-            forget_all(state, view);
+            guest_view_forget(state, view);
         }
     }
 }
@@ -77,7 +66,7 @@ static void forget_from(struct guest_view *state, struct view *view, int64_t byt
     if (bs && check_disk_below(bs)) {
         guest_model_truncate(&view->model->model, bytes, now);
     } else {
-        forget_all(state, view);
+        guest_view_forget(state, view);
     }
 }
 

@@ -51,6 +51,12 @@ void guest_view_take_model(struct guest_view *state, struct view *view)
     view->model->users++;
 }
 
+void guest_view_forget(struct guest_view *state, struct view *view)
+{
+    guest_model_reset(&view->model->model);
+    view->model->forgot = sim_event_count(state->check->sim);
+}
+
 void guest_view_drop_model(struct guest_view *state, struct view *view)
 {
     SIM_ASSERT(view->model && view->model->users > 0);
@@ -249,8 +255,7 @@ static void on_complete(void *opaque, const struct sim_record *record)
     bs = guest_view_bs(view->guest);
     guest_below_refresh(state, view);
     if (view->below.forgets || is_beside(state, view)) {
-        guest_model_reset(&view->model->model);
-        view->model->forgot = record->number;
+        guest_view_forget(state, view);
         return;
     }
     ok = req->ret >= 0 && !req->ignored; /* an ignored error is a failed request that the guest took for good */

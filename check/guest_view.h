@@ -54,6 +54,9 @@ BlockDriverState *guest_view_bs(const struct guest *guest);
 struct view *guest_view_of_node(const struct guest_view *state, BlockDriverState *bs, const struct view *except);
 /* The model of a view, one it shares or its own. */
 void guest_view_take_model(struct guest_view *state, struct view *view);
+/* Nothing is known any more, and what is under way may leave anything where it writes: it may meet what is
+ * forgotten. */
+void guest_view_forget(struct guest_view *state, struct view *view);
 void guest_view_drop_model(struct guest_view *state, struct view *view);
 
 /* --- what lies below (guest_below.c) ------------------------------------------------------------------------- */
