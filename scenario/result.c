@@ -16,32 +16,44 @@
 
 /* --- digests ---------------------------------------------------------------------------------------------- */
 
-/* False: the node has no view without I/O (a quorum, say). */
-static bool digest_run(EVP_MD_CTX *ctx, const BlockDriverState *bs, int64_t offset, int64_t bytes, bool data)
-{
-    static const uint8_t zeroes[DIGEST_CHUNK_BYTES];
-    uint8_t *buf = data ? malloc(DIGEST_CHUNK_BYTES) : NULL;
+/* A piece of a view; data NULL: zeroes. False: that is enough. */
+typedef bool piece_fn(void *opaque, int64_t offset, const uint8_t *data, int64_t bytes);
 
-    SIM_ASSERT(!data || buf);
-    int ret = 0;
-    for (int64_t done = 0; ret == 0 && done < bytes; done += DIGEST_CHUNK_BYTES) {
-        int64_t n = MIN(DIGEST_CHUNK_BYTES, bytes - done);
+/* The whole view in order, in pieces of at most DIGEST_CHUNK_BYTES. False: fn said so, or the node has no view
+ * without I/O (a quorum, say). */
+static bool each_piece(const BlockDriverState *bs, piece_fn *fn, void *opaque)
+{
+    int64_t length = bdrv_getlength_cached(bs);
+    uint8_t *buf = malloc(DIGEST_CHUNK_BYTES);
+    bool more = true;
+
+    SIM_ASSERT(buf);
+    for (int64_t at = 0, run = 0; more && at < length; at += run) {
+        bool data = bdrv_peek_status(bs, at, length - at, &run);
         struct payload p;
 
+        run = MIN(run, DIGEST_CHUNK_BYTES);
         if (!data) {
-            EVP_DigestUpdate(ctx, zeroes, (size_t)n);
+            more = fn(opaque, at, NULL, run);
             continue;
         }
         payload_init(bdrv_host(bs)->sim, &p);
-        ret = bdrv_peek(bs, offset + done, n, &p);
-        if (ret == 0) {
-            payload_read_bytes(&p, 0, buf, n);
-            EVP_DigestUpdate(ctx, buf, (size_t)n);
+        more = bdrv_peek(bs, at, run, &p) == 0;
+        if (more) {
+            payload_read_bytes(&p, 0, buf, run);
+            more = fn(opaque, at, buf, run);
         }
         payload_clear(&p);
     }
     free(buf);
-    return ret == 0;
+    return more;
+}
+
+static bool digest_piece(void *opaque, int64_t offset, const uint8_t *data, int64_t bytes)
+{
+    static const uint8_t zeroes[DIGEST_CHUNK_BYTES];
+
+    return EVP_DigestUpdate(opaque, data ? data : zeroes, (size_t)bytes) == 1;
 }
 
 /* SHA-256 of the whole guest view; NULL above 4 GiB. */
@@ -59,14 +71,7 @@ static struct qvalue *view_digest(const BlockDriverState *bs, bool wanted)
     ctx = EVP_MD_CTX_new();
     SIM_ASSERT(ctx);
     EVP_DigestInit_ex(ctx, EVP_sha256(), NULL);
-    bool seen = true;
-    for (int64_t at = 0; seen && at < length;) {
-        int64_t run = 0;
-        bool data = bdrv_peek_status(bs, at, length - at, &run);
-
-        seen = digest_run(ctx, bs, at, run, data);
-        at += run;
-    }
+    bool seen = each_piece(bs, digest_piece, ctx);
     EVP_DigestFinal_ex(ctx, md, &md_len);
     EVP_MD_CTX_free(ctx);
     for (unsigned i = 0; i < md_len; i++) {
@@ -75,38 +80,28 @@ static struct qvalue *view_digest(const BlockDriverState *bs, bool wanted)
     return seen ? qvalue_str(hex) : qvalue_null();
 }
 
+static bool save_piece(void *opaque, int64_t offset, const uint8_t *data, int64_t bytes)
+{
+    FILE *f = opaque;
+
+    return !data || (fseeko(f, offset, SEEK_SET) == 0 && fwrite(data, 1, (size_t)bytes, f) == (size_t)bytes);
+}
+
 /* The view as a raw file, with holes. A view that cannot be had without I/O, or above 4 GiB, leaves no file. */
 static void save_view(const BlockDriverState *bs, const char *folder)
 {
     int64_t length = bdrv_getlength_cached(bs);
-    uint8_t *buf = malloc(DIGEST_CHUNK_BYTES);
-    bool whole = length <= DIGEST_MAX_BYTES;
-    char *path = NULL;
+    char *path;
 
-    SIM_ASSERT(buf);
-    FILE *f = whole && asprintf(&path, "%s/%s.view", folder, bdrv_get_node_name(bs)) > 0 ? fopen(path, "wb") : NULL;
-    whole = f && ftruncate(fileno(f), length) == 0;
-    for (int64_t at = 0, run = 0; whole && at < length; at += run) {
-        bool data = bdrv_peek_status(bs, at, length - at, &run);
-
-        run = data ? MIN(run, DIGEST_CHUNK_BYTES) : run;
-        if (data) {
-            struct payload p;
-
-            payload_init(bdrv_host(bs)->sim, &p);
-            whole = bdrv_peek(bs, at, run, &p) == 0;
-            if (whole) {
-                payload_read_bytes(&p, 0, buf, run);
-                whole = fseeko(f, at, SEEK_SET) == 0 && fwrite(buf, 1, (size_t)run, f) == (size_t)run;
-            }
-            payload_clear(&p);
-        }
+    if (length > DIGEST_MAX_BYTES || asprintf(&path, "%s/%s.view", folder, bdrv_get_node_name(bs)) < 0) {
+        return;
     }
+    FILE *f = fopen(path, "wb");
+    bool whole = f && ftruncate(fileno(f), length) == 0 && each_piece(bs, save_piece, f);
     if (f && (fclose(f) != 0 || !whole)) {
         unlink(path);
     }
     free(path);
-    free(buf);
 }
 
 /* --- hosts ------------------------------------------------------------------------------------------------ */
