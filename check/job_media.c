@@ -69,6 +69,18 @@ static void on_disk_submit(void *opaque, const struct sim_record *record)
     }
 }
 
+/* bs, or anything that it stands on. */
+static bool has_driver(const BlockDriverState *bs, const char *name)
+{
+    bool found = bs && strcmp(bdrv_driver_name(bs), name) == 0;
+
+    for (BdrvChild *edge = bs && !found ? bdrv_first_child(bs) : NULL; edge && !found;
+         edge = bdrv_next_child(edge)) {
+        found = has_driver(bdrv_child_bs(edge), name);
+    }
+    return found;
+}
+
 /* A copy-on-read node in the way asks for the cluster size itself, and does without an answer (block.md 4.3). */
 static bool may_be_copy_on_read(const struct machine *m, const struct disk_req *req)
 {
@@ -80,19 +92,7 @@ static bool may_be_copy_on_read(const struct machine *m, const struct disk_req *
     } else if (job && block_job_is_backup(job)) {
         bs = backup_source(job);
     }
-    while (bs && strcmp(bdrv_driver_name(bs), "copy-on-read") != 0) {
-        bs = bdrv_primary_bs(bs);
-    }
-    return bs != NULL;
-}
-
-/* A vote may make up for what one medium could not take. */
-static bool votes(BlockDriverState *bs)
-{
-    while (bs && strcmp(bdrv_driver_name(bs), "quorum") != 0) {
-        bs = bdrv_primary_bs(bs);
-    }
-    return bs != NULL;
+    return has_driver(bs, "copy-on-read");
 }
 
 /* A commit writes what it has to copy, and nothing else: what fails is an error of the job's. */
@@ -100,7 +100,8 @@ static void note_failed_write(struct machine *m, const struct disk_req *req)
 {
     const Job *job = req->op == SIM_OP_WRITE && req->ret < 0 ? job_find(req->host, m->id->str) : NULL;
 
-    if (job && block_job_is_commit(job) && !votes(commit_base(job))) {
+    /* a vote may make up for what one medium could not take */
+    if (job && block_job_is_commit(job) && !has_driver(commit_base(job), "quorum")) {
         m->untold++;
     }
 }
